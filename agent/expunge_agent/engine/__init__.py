@@ -1,0 +1,1 @@
+"""Direct I/O: sources of bytes, targets, the writer and the verifier."""

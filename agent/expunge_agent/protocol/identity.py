@@ -1,0 +1,79 @@
+"""Who a target is. Paths are hints; identity is what must match before and after opening."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Frozen, Name, Text
+from expunge_agent.protocol.canonical import U64
+
+
+class BlockIdentity(Frozen, frozen=True, tag_field="kind", tag="block"):
+    """A block device by what it says of itself.
+
+    ``instance`` names devices that have neither serial nor WWN (loop, zram) for as long as they
+    stay attached: ``<boot id>/<disk sequence number>`` of the kernel. A drive leaves it empty.
+    """
+
+    bus: Name
+    model: Text
+    serial: Text
+    wwn: Text
+    size: U64
+    instance: Text = ""
+
+
+class FileIdentity(Frozen, frozen=True, tag_field="kind", tag="file"):
+    """A regular file: absolute path, ``major:minor`` of its file system, inode, size in bytes."""
+
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    device: Name
+    inode: U64
+    size: U64
+
+
+Identity = BlockIdentity | FileIdentity
+
+
+class Target(Frozen, frozen=True):
+    """One thing to destroy. ``hint`` is a path to look at first, never a proof."""
+
+    identity: Identity
+    hint: Text = ""
+
+
+def differences(ordered: Identity, seen: Identity) -> list[str]:
+    """Each field in which the two differ, as a readable phrase; empty when they are the same."""
+    if type(ordered) is not type(seen):
+        return [f"kind: ordered {_kind(ordered)}, found {_kind(seen)}"]
+    return [
+        f"{field}: ordered {getattr(ordered, field)!s}, found {getattr(seen, field)!s}"
+        for field in ordered.__struct_fields__
+        if getattr(ordered, field) != getattr(seen, field)
+    ]
+
+
+def is_identifying(identity: Identity) -> bool:
+    """Whether `identity` can tell this target from every other one."""
+    if isinstance(identity, FileIdentity):
+        return True
+    return bool(identity.serial.strip() or identity.wwn.strip() or identity.instance)
+
+
+def identity_digest(identity: Identity) -> str:
+    """SHA-256 of the canonical identity: the medium's id in receipts, custody and store."""
+    return canonical.digest(identity)
+
+
+def subject_name(identity: Identity) -> str:
+    """The in-toto subject name: ``media:<bus>:<serial>``."""
+    if isinstance(identity, FileIdentity):
+        return f"media:file:{identity.path}"
+    return f"media:{identity.bus}:{identity.serial or identity.wwn or identity.instance}"
+
+
+def _kind(identity: Identity) -> str:
+    return "a file" if isinstance(identity, FileIdentity) else "a block device"

@@ -1,0 +1,76 @@
+"""The order: what the controller asks of one agent, once, signed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import (
+    Digest,
+    Frozen,
+    Level,
+    MachineId,
+    Name,
+    Nonce,
+    OrderId,
+    Text,
+    Timestamp,
+)
+from expunge_agent.protocol.identity import Target
+
+ORDER_FORMAT: Literal["expunge/order/v1"] = "expunge/order/v1"
+MAX_TARGETS = 256
+
+
+class ProfileRef(Frozen, frozen=True):
+    """Which policy, to the byte: ``digest`` is that of the profile's canonical JSON."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,63}$")]
+    version: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    digest: Digest
+
+
+class Approval(Frozen, frozen=True):
+    """A person's consent to the order: who, in which role, when, and their signature if they gave one."""
+
+    by: Name
+    role: Name
+    at: Timestamp
+    signature: Text = ""
+
+
+class Order(Frozen, frozen=True):
+    """Signed with SSHSIG in the namespace ``expunge-order`` over its canonical bytes.
+
+    ``level`` is what the requester needs; ``allow_downgrade`` permits a weaker result to be
+    accepted (it is still reported as weaker). ``issuer`` is the signer's principal.
+    """
+
+    format: Literal["expunge/order/v1"]
+    order_id: OrderId
+    machine_id: MachineId
+    issuer: Name
+    issued_at: Timestamp
+    not_before: Timestamp
+    expires: Timestamp
+    requested_by: Name
+    case_number: Text
+    reason: Text
+    level: Level
+    allow_downgrade: bool
+    profile: ProfileRef
+    targets: Annotated[list[Target], msgspec.Meta(min_length=1, max_length=MAX_TARGETS)]
+    approvals: Annotated[list[Approval], msgspec.Meta(max_length=32)]
+    nonce: Nonce
+
+
+def parse_order(data: bytes) -> Order:
+    """The order in `data`. Raises DocumentError when it is truncated, edited or of another format."""
+    return canonical.loads(data, Order, "order")
+
+
+def order_digest(data: bytes) -> str:
+    """The name an order goes by on the agent: SHA-256 of the bytes that were signed."""
+    return canonical.sha256_hex(data)

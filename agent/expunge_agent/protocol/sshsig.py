@@ -1,0 +1,220 @@
+"""SSHSIG: detached OpenSSH signatures (PROTOCOL.sshsig of OpenSSH), made and checked without ssh-keygen.
+
+``ssh-keygen -Y verify`` accepts what `sign` makes, and `verify` accepts what ``ssh-keygen -Y sign``
+makes with Ed25519 or ECDSA P-256 keys. Reading is stricter than OpenSSH's: one spelling only, so
+that no byte of a signature file can change unnoticed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from typing import Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
+from expunge_agent.errors import VerificationError
+
+ORDER_NAMESPACE = "expunge-order"
+RECEIPT_NAMESPACE = "expunge-receipt"
+CUSTODY_NAMESPACE = "expunge-custody"
+CERTIFICATE_NAMESPACE = "expunge-certificate"
+ENROLMENT_NAMESPACE = "expunge-enrolment"
+
+MAGIC = b"SSHSIG"
+VERSION = 1
+BEGIN = "-----BEGIN SSH SIGNATURE-----"
+END = "-----END SSH SIGNATURE-----"
+HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
+MAX_SIGNATURE = 16384
+
+PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
+
+
+class Signer(Protocol):
+    """A key that can sign: in a file, an ssh-agent, a TPM."""
+
+    @property
+    def public_line(self) -> str:
+        """The public key as one OpenSSH line without comment: ``ssh-ed25519 AAAA…``."""
+
+    def signature_blob(self, data: bytes) -> bytes:
+        """The SSH signature of `data`: string algorithm, string signature (RFC 4253 §6.6)."""
+
+
+class PrivateKeySigner:
+    """A signer over a private key held in memory (Ed25519 or ECDSA P-256)."""
+
+    def __init__(self, key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> None:
+        self._key = key
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        self._public_line = public.decode("ascii")
+
+    @property
+    def public_line(self) -> str:
+        """The public key as one OpenSSH line."""
+        return self._public_line
+
+    def signature_blob(self, data: bytes) -> bytes:
+        """The SSH signature of `data`."""
+        if isinstance(self._key, Ed25519PrivateKey):
+            return _string(b"ssh-ed25519") + _string(self._key.sign(data))
+        r, s = decode_dss_signature(self._key.sign(data, ECDSA(hashes.SHA256())))
+        return _string(b"ecdsa-sha2-nistp256") + _string(_mpint(r) + _mpint(s))
+
+
+def sign(signer: Signer, namespace: str, message: bytes) -> bytes:
+    """An armored detached signature of `message`, ASCII bytes with a final newline."""
+    hashed = hashlib.sha512(message).digest()
+    blob = signer.signature_blob(_signed_data(namespace.encode(), b"sha512", hashed))
+    body = struct.pack(">I", VERSION) + b"".join(
+        _string(part) for part in (public_blob(signer.public_line), namespace.encode(), b"", b"sha512", blob)
+    )
+    return _armor(MAGIC + body)
+
+
+def verify(armored: bytes, namespace: str, message: bytes) -> str:
+    """Check a detached signature; returns the signer's public key line.
+
+    Whether that key may be trusted is another question (`trust`). Raises VerificationError.
+    """
+    data = _dearmor(armored)
+    if data[:6] != MAGIC or len(data) < 10 or struct.unpack(">I", data[6:10])[0] != VERSION:
+        raise _bad("it is not an SSHSIG version 1")
+    parts, rest = _read_strings(data[10:], 5)
+    key_blob, signed_namespace, reserved, hash_name, signature = parts
+    if rest or reserved:
+        raise _bad("it carries bytes that do not belong there")
+    if signed_namespace != namespace.encode():
+        raise _bad(f"it was made for {signed_namespace.decode('utf-8', 'replace')!r}, not for {namespace!r}")
+    if hash_name not in HASHES:
+        raise _bad("its hash algorithm is not sha256 or sha512")
+    line = _public_line(key_blob)
+    _check(line, signature, _signed_data(signed_namespace, hash_name, HASHES[hash_name](message).digest()))
+    return line
+
+
+def public_blob(public_line: str) -> bytes:
+    """The SSH wire form of a public key line. Raises VerificationError for anything else."""
+    try:
+        return base64.b64decode(public_line.split()[1], validate=True)
+    except (IndexError, binascii.Error) as error:
+        raise VerificationError(
+            "That is not an OpenSSH public key line.", "It looks like: ssh-ed25519 AAAA…"
+        ) from error
+
+
+def fingerprint(public_line: str) -> str:
+    """``SHA256:…`` as ``ssh-keygen -l`` prints it."""
+    digest = hashlib.sha256(public_blob(public_line)).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def normal_line(public_line: str) -> str:
+    """A public key line without comment, checked to be a supported key. Raises VerificationError."""
+    return _public_line(public_blob(public_line))
+
+
+def _check(line: str, signature: bytes, data: bytes) -> None:
+    (algorithm, raw), rest = _read_strings(signature, 2)
+    key = _load(line)
+    try:
+        if rest:
+            raise InvalidSignature
+        if isinstance(key, Ed25519PublicKey):
+            if algorithm != b"ssh-ed25519":
+                raise InvalidSignature
+            key.verify(raw, data)
+        else:
+            (r, s), tail = _read_strings(raw, 2)
+            number_r, number_s = int.from_bytes(r, "big"), int.from_bytes(s, "big")
+            if algorithm != b"ecdsa-sha2-nistp256" or tail or _mpint(number_r) + _mpint(number_s) != raw:
+                raise InvalidSignature
+            key.verify(encode_dss_signature(number_r, number_s), data, ECDSA(hashes.SHA256()))
+    except InvalidSignature as error:
+        raise _bad("it does not belong to these bytes") from error
+
+
+def _load(line: str) -> PublicKey:
+    try:
+        key = load_ssh_public_key(line.encode("ascii"))
+    except Exception as error:  # the library raises several kinds for damaged keys
+        raise _bad("its public key is damaged") from error
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return key
+    raise _bad("its key is neither Ed25519 nor ECDSA P-256")
+
+
+def _public_line(key_blob: bytes) -> str:
+    (algorithm,), _ = _read_strings(key_blob, 1)
+    line = f"{algorithm.decode('ascii', 'replace')} {base64.b64encode(key_blob).decode()}"
+    _load(line)
+    return line
+
+
+def _signed_data(namespace: bytes, hash_name: bytes, hashed: bytes) -> bytes:
+    return MAGIC + b"".join(_string(part) for part in (namespace, b"", hash_name, hashed))
+
+
+def _armor(data: bytes) -> bytes:
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + 70] for at in range(0, len(text), 70)]
+    return "\n".join([BEGIN, *lines, END, ""]).encode()
+
+
+def _dearmor(armored: bytes) -> bytes:
+    """The blob inside, refusing every armor that `_armor` would not write for it."""
+    if len(armored) > MAX_SIGNATURE:
+        raise _bad("it is far too long")
+    try:
+        lines = armored.decode("ascii").split("\n")
+        if lines[0] != BEGIN or lines[-2:] != [END, ""]:
+            raise _bad("its frame is damaged")
+        data = base64.b64decode("".join(lines[1:-2]), validate=True)
+    except (ValueError, IndexError) as error:
+        raise _bad("its text is damaged") from error
+    if _armor(data) != armored:
+        raise _bad("its text was altered")
+    return data
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def _mpint(number: int) -> bytes:
+    """RFC 4251 §5 mpint of a positive number, with its length."""
+    return _string(number.to_bytes(number.bit_length() // 8 + 1, "big") if number else b"")
+
+
+def _read_strings(data: bytes, count: int) -> tuple[list[bytes], bytes]:
+    parts = []
+    for _ in range(count):
+        if len(data) < 4:
+            raise _bad("it ends too early")
+        (length,) = struct.unpack(">I", data[:4])
+        if len(data) < 4 + length:
+            raise _bad("it ends too early")
+        parts.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return parts, data
+
+
+def _bad(why: str) -> VerificationError:
+    return VerificationError(
+        f"The signature is not valid: {why}.", "Do not rely on this document; get it again from its source."
+    )

@@ -1,0 +1,225 @@
+"""The wire: one JSON object a line, the same whichever side dialled.
+
+The agent says hello first and then, unasked, hands over every receipt that is not yet
+acknowledged. After the controller's hello the controller asks and the agent answers. A frame
+longer than `MAX_FRAME` is refused before it is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+
+from expunge_agent.errors import DocumentError, ProtocolError
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Digest, Frozen, Name, Text
+from expunge_agent.protocol.event import Event
+
+PROTOCOL_VERSION = 1
+MAX_FRAME = 4 * 1024 * 1024
+"""Bytes of one frame with its newline."""
+
+
+class Hello(Frozen, frozen=True, tag_field="type", tag="hello"):
+    """The first frame of either side. ``instance`` tells two running copies of one agent apart."""
+
+    version: int
+    role: str
+    software: Name
+    name: Text = ""
+    machine_id: str = ""
+    boot_id: str = ""
+    instance: str = ""
+
+
+class Document(Frozen, frozen=True):
+    """Frozen bytes and their detached signature; base64, so that no reader can re-serialize them."""
+
+    body: str
+    signature: Text
+
+    @classmethod
+    def of(cls, body: bytes, signature: bytes) -> Document:
+        """Wrap `body` and its armored `signature`."""
+        return cls(body=base64.b64encode(body).decode(), signature=signature.decode("ascii"))
+
+    def bytes(self) -> tuple[bytes, bytes]:
+        """(body, signature) as they were frozen. Raises DocumentError."""
+        try:
+            return base64.b64decode(self.body, validate=True), self.signature.encode("ascii")
+        except (binascii.Error, ValueError) as error:
+            raise DocumentError("A document arrived damaged.", "Send it again.") from error
+
+
+class EnrolRequest(Frozen, frozen=True, tag_field="type", tag="enrol"):
+    """Agent: here is my signed enrolment."""
+
+    document: Document
+
+
+class Enrolled(Frozen, frozen=True, tag_field="type", tag="enrolled"):
+    """Controller: you are known from now on, by this name."""
+
+    name: Name
+
+
+class SubmitOrder(Frozen, frozen=True, tag_field="type", tag="order"):
+    """Controller: do this. Sending the same bytes again re-attaches to the order."""
+
+    document: Document
+
+
+class OrderState(Frozen, frozen=True, tag_field="type", tag="order-state"):
+    """Agent: what I know of the order: spooled, running, finished."""
+
+    order: Digest
+    state: str
+
+
+class Progress(Frozen, frozen=True, tag_field="type", tag="event"):
+    """Agent: an event of a running order."""
+
+    event: Event
+
+
+class ReceiptMessage(Frozen, frozen=True, tag_field="type", tag="receipt"):
+    """Agent: a signed receipt, repeated on each connection until it is acknowledged."""
+
+    order: Digest
+    document: Document
+
+
+class Acknowledge(Frozen, frozen=True, tag_field="type", tag="ack"):
+    """Controller: the receipt with this digest is stored (or kept aside) on durable storage."""
+
+    receipt: Digest
+
+
+class InventoryRequest(Frozen, frozen=True, tag_field="type", tag="inventory-request"):
+    """Controller: what media do you see? ``paths`` names files to look at too."""
+
+    paths: list[str] = []
+
+
+class InventoryItem(Frozen, frozen=True):
+    """One medium as the agent sees it: see `devices.inventory`; ``blocked`` says why it would be refused."""
+
+    identity: dict[str, Any]
+    path: Text
+    type: Name
+    firmware: Text
+    logical_sector: int
+    physical_sector: int
+    blocked: list[Text]
+    notes: list[Text]
+
+
+class Inventory(Frozen, frozen=True, tag_field="type", tag="inventory"):
+    """Agent: the media I see, and the paths asked for that are nothing I could wipe."""
+
+    items: list[InventoryItem]
+    problems: list[Text]
+
+
+class Ping(Frozen, frozen=True, tag_field="type", tag="ping"):
+    """Either: are you there?"""
+
+
+class Pong(Frozen, frozen=True, tag_field="type", tag="pong"):
+    """Either: yes."""
+
+
+class Failure(Frozen, frozen=True, tag_field="type", tag="error"):
+    """Either: your frame could not be served."""
+
+    code: Name
+    message: Text
+    remedy: Text = ""
+
+
+class Bye(Frozen, frozen=True, tag_field="type", tag="bye"):
+    """Controller: nothing more to ask."""
+
+
+Message = (
+    Hello
+    | EnrolRequest
+    | Enrolled
+    | SubmitOrder
+    | OrderState
+    | Progress
+    | ReceiptMessage
+    | Acknowledge
+    | InventoryRequest
+    | Inventory
+    | Ping
+    | Pong
+    | Failure
+    | Bye
+)
+
+
+def encode(message: Message) -> bytes:
+    """One frame. Raises ProtocolError when it would be longer than the other side accepts."""
+    frame = canonical.dumps(message) + b"\n"
+    if len(frame) > MAX_FRAME:
+        raise ProtocolError(
+            f"A frame of {len(frame)} bytes is over the limit of {MAX_FRAME}.", "Ask for less at once."
+        )
+    return frame
+
+
+def decode(frame: bytes) -> Message:
+    """The message in one frame (without its newline). Raises ProtocolError."""
+    try:
+        plain = canonical.parse(frame, "frame")
+        message: Message = msgspec.convert(plain, Message, dec_hook=canonical.decode_hook)
+    except (DocumentError, msgspec.ValidationError) as error:
+        raise ProtocolError(
+            f"The other side sent a frame this version does not understand ({error}).",
+            "Check that both sides run a matching version of expunge.",
+        ) from error
+    return message
+
+
+class FrameDecoder:
+    """Cuts a byte stream into messages; holds at most one unfinished frame of `MAX_FRAME` bytes."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages completed by `data`. Raises ProtocolError, after which the stream is lost."""
+        messages = []
+        self._rest += data
+        while (end := self._rest.find(b"\n")) >= 0:
+            self._limit(end + 1)
+            messages.append(decode(bytes(self._rest[:end])))
+            del self._rest[: end + 1]
+        self._limit(len(self._rest))
+        return messages
+
+    def _limit(self, size: int) -> None:
+        if size > MAX_FRAME:
+            self._rest.clear()
+            raise ProtocolError(
+                f"The other side sent a frame longer than {MAX_FRAME} bytes.",
+                "It is broken or hostile; the connection was closed.",
+            )
+
+
+def check_hello(hello: Message, role: str) -> Hello:
+    """The other side's hello, checked for role and version. Raises ProtocolError."""
+    if not isinstance(hello, Hello):
+        raise ProtocolError("The other side did not say hello.", "Check that it runs expunge.")
+    if hello.version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"The other side speaks version {hello.version}, this program version {PROTOCOL_VERSION}.",
+            "Bring both sides to the same release.",
+        )
+    if hello.role != role:
+        raise ProtocolError(f"The other side is a {hello.role!r}, not a {role!r}.", "Check the address.")
+    return hello

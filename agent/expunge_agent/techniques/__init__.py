@@ -1,0 +1,1 @@
+"""Hands: one module a technique, independent of each other."""

@@ -1,0 +1,1 @@
+"""The controller: sends signed orders, collects receipts, keeps certificates, custody and the bundle an auditor gets."""

@@ -1,0 +1,1 @@
+"""Pure records: custody events, certificates, bundles and their verification."""

@@ -1,0 +1,1 @@
+"""The store: a port, and SQLAlchemy behind it."""

@@ -1,0 +1,1 @@
+"""SSH in both directions, one protocol."""

@@ -1,0 +1,1 @@
+"""Profiles: named sanitization policies, one TOML file each."""
