@@ -27,7 +27,7 @@ MAX_TARGETS = 256
 class ProfileRef(Frozen, frozen=True):
     """Which policy, to the byte: ``digest`` is that of the profile's canonical JSON."""
 
-    id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]{0,63}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}\Z")]
     version: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     digest: Digest
 

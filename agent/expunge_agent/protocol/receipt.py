@@ -13,6 +13,7 @@ from expunge_agent.protocol.base import (
     Frozen,
     Level,
     MachineId,
+    MaybeTimestamp,
     Name,
     Nonce,
     Outcome,
@@ -115,18 +116,23 @@ class Stream(Frozen, frozen=True):
 
     cipher: Name
     key_digest: Digest
-    key: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{128})?$")] = ""
+    key: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64}|[0-9a-f]{128})?\Z")] = ""
 
 
 class PassResult(Frozen, frozen=True):
-    """One overwrite pass as it ran. ``seconds_ms`` is time spent writing and flushing, in milliseconds."""
+    """One overwrite pass as it ran.
+
+    ``fixed`` is the repeated pattern in hexadecimal (byte at offset *o* is ``fixed[o % length]``),
+    empty for a keyed stream, which ``stream`` then describes. ``duration_ms`` is time spent
+    writing and flushing, over all runs.
+    """
 
     index: int
     pattern: Text
     stream: Stream | None
     bytes_written: U64
     started_at: Timestamp
-    finished_at: Timestamp | Literal[""]
+    finished_at: MaybeTimestamp
     duration_ms: U64
     complete: bool
     flushed: bool
@@ -136,10 +142,16 @@ class PassResult(Frozen, frozen=True):
     errors: list[RangeProblem]
     error_count: U64
     error_bytes: U64
+    fixed: str = ""
 
 
 class Verification(Frozen, frozen=True):
-    """What was read back. ``kind``: none, full or sampled; ``seed`` regenerates the sampled places."""
+    """What was read back. ``kind``: none, full or sampled; ``seed`` regenerates the sampled places.
+
+    ``mismatched_bytes`` is exact; ``mismatches`` are ranges that hold them, at most
+    `MAX_LISTED_RANGES` of ``mismatch_count``. ``reads_medium``: no byte can have come from a cache
+    of the host.
+    """
 
     kind: Literal["none", "full", "sampled"]
     of_pass: int
@@ -147,12 +159,14 @@ class Verification(Frozen, frozen=True):
     bytes_read: U64
     mismatched_bytes: U64
     unreadable_bytes: U64
+    unreadable: list[RangeProblem]
     mismatches: list[RangeProblem]
     mismatch_count: U64
-    started_at: Timestamp | Literal[""]
-    finished_at: Timestamp | Literal[""]
+    started_at: MaybeTimestamp
+    finished_at: MaybeTimestamp
     duration_ms: U64
     io_mode: Text
+    reads_medium: bool
     complete: bool
     seed: str = ""
     rule: Text = ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 
 import msgspec
 
@@ -17,6 +16,7 @@ from expunge_agent.errors import DocumentError, ProtocolError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, Frozen, Name, Text
 from expunge_agent.protocol.event import Event
+from expunge_agent.protocol.identity import Identity
 
 PROTOCOL_VERSION = 1
 MAX_FRAME = 4 * 1024 * 1024
@@ -107,7 +107,7 @@ class InventoryRequest(Frozen, frozen=True, tag_field="type", tag="inventory-req
 class InventoryItem(Frozen, frozen=True):
     """One medium as the agent sees it: see `devices.inventory`; ``blocked`` says why it would be refused."""
 
-    identity: dict[str, Any]
+    identity: Identity
     path: Text
     type: Name
     firmware: Text

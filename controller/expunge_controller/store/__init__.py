@@ -1,1 +1,1 @@
-"""The store: a port, and SQLAlchemy behind it."""
+"""The store: a port (`port`), its rows (`rows`), and SQLite behind it (`sqlite`)."""

@@ -1,1 +1,1 @@
-"""SSH in both directions, one protocol."""
+"""How controller and agents talk: a small stream port, one session for both directions, SSH in and out."""

@@ -1,0 +1,116 @@
+"""The command ``expunge-agent``: one file a verb, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from expunge_agent import __version__
+from expunge_agent.errors import EXIT_BUG, EXIT_STOPPED, ExpungeError
+
+DEFAULT_STATE = "/var/lib/expunge"
+VERBS = {
+    "inventory": "Show the media of this machine and why each could not be wiped.",
+    "wipe": "Destroy the data on files or drives, here and now, without a controller.",
+    "verify": "Check that a medium still is what a receipt says was left on it.",
+    "serve": "Talk to the controller: on standard input and output, or by dialling it.",
+    "run": "Carry out orders that were handed in, and go on with unfinished ones.",
+    "report": "List the receipts of this machine, or show one.",
+    "enrol": "Enrol this machine with a controller's one-time token.",
+    "profiles": "List the sanitization profiles this machine knows, or show one.",
+}
+
+
+class _Verbs(click.Group):
+    """Imports ``cli.VERB`` and takes its ``command`` when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"expunge_agent.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 2 usage, 3 refused, 4 failed, 5 sanitized with exceptions, 6 interrupted; "
+    "docs/exit-codes.md lists them all.",
+)
+@click.version_option(__version__, prog_name="expunge-agent")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_STATE,
+    envvar="EXPUNGE_STATE",
+    show_default=True,
+    help="The agent's state folder (also EXPUNGE_STATE).",
+)
+@click.option(
+    "--log", type=click.Choice(["console", "json"]), default="console", show_default=True, help="Log style."
+)
+@click.option("--verbose", is_flag=True, help="Log more.")
+@click.pass_context
+def program(ctx: click.Context, state: Path, log: str, verbose: bool) -> None:
+    """Destroy data on media that leave service, and prove it.
+
+    Orders come from a controller (serve, run) or from whoever sits at this machine (wipe); each
+    ends in a signed receipt.
+    """
+    ctx.obj = {"state": state.absolute(), "log": log, "verbose": verbose}
+
+
+def main() -> None:
+    """Run the program; an error becomes a sentence, a remedy and an exit code."""
+    os.umask(0o027)
+    as_json = "--json" in sys.argv
+    try:
+        result = program.main(standalone_mode=False, prog_name="expunge-agent")
+    except ExpungeError as error:
+        _complain(error.as_dict(), as_json)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("expunge-agent: stopped.", err=True)
+        sys.exit(EXIT_STOPPED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on: no second complaint at exit
+        sys.exit(EXIT_STOPPED)
+    except Exception as error:
+        if os.environ.get("EXPUNGE_DEBUG"):
+            raise
+        _complain(
+            {
+                "error": "bug",
+                "message": f"This should not have happened: {type(error).__name__}: {error}",
+                "remedy": "Nothing is lost: the journal has every step. Set EXPUNGE_DEBUG=1 to see where, and report it.",
+                "exit_code": EXIT_BUG,
+            },
+            as_json,
+        )
+        sys.exit(EXIT_BUG)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _complain(error: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(error, ensure_ascii=False))
+        return
+    click.echo(f"expunge-agent: error: {error['message']}", err=True)
+    if error["remedy"]:
+        click.echo(f"  {error['remedy']}", err=True)

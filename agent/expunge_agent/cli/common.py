@@ -1,0 +1,77 @@
+"""What several verbs share: outcomes as exit codes, profiles, signals, printing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from expunge_agent import errors
+from expunge_agent.core.guard import DEFAULT_SYSTEM
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.surroundings import Surroundings
+from expunge_profiles.load import builtin, load_folder
+from expunge_profiles.schema import Profile, ProfileError
+
+EXIT_CODES = {
+    Outcome.SANITIZED: errors.EXIT_OK,
+    Outcome.EXCEPTIONS: errors.ExceptionsError.exit_code,
+    Outcome.FAILED: errors.WipeFailedError.exit_code,
+    Outcome.REFUSED: errors.RefusedError.exit_code,
+    Outcome.INTERRUPTED: errors.InterruptedWipeError.exit_code,
+    Outcome.UNKNOWN: errors.UnknownOutcomeError.exit_code,
+}
+
+
+def known_profiles(state: Path) -> dict[str, Profile]:
+    """Built-in profiles and those in the state folder. Raises ProfileProblemError."""
+    own = state / "profiles"
+    try:
+        return {**builtin(), **(load_folder(own) if own.is_dir() else {})}
+    except ProfileError as error:
+        raise errors.ProfileProblemError(
+            f"A profile in {own} is wrong: {error}", "Correct the file."
+        ) from error
+
+
+def surroundings(state: Path, checkpoint_seconds: float) -> Surroundings:
+    """What a run needs, its stop switches wired to the signals of this process.
+
+    SIGTERM and SIGINT end the run with a receipt that says interrupted; SIGHUP ends it without
+    one, so that it goes on at the next start (the systemd unit uses it for a shutdown).
+    """
+    around = Surroundings(
+        profiles=known_profiles(state),
+        checkpoint_seconds=checkpoint_seconds,
+        system=replace(DEFAULT_SYSTEM, own=(str(state),)),
+    )
+
+    def stop(_number: int, _frame: object) -> None:
+        around.stop.set()
+
+    def pause(_number: int, _frame: object) -> None:
+        around.pause.set()
+        around.stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, pause)
+    return around
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, keys as in the contract."""
+    plain = json.loads(canonical.dumps(value))
+    click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+def table(head: list[str], rows: list[list[str]]) -> None:
+    """Columns as wide as their longest cell."""
+    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+    for row in [head, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,33 @@
+"""expunge-agent enrol"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from expunge_agent import logs
+from expunge_agent.enrol import enrol
+from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.enrolment import parse_token
+
+
+@click.command(name="enrol")
+@click.argument("token")
+@click.option("--replace", is_flag=True, help="Leave the present controller for this one.")
+@click.pass_obj
+def command(obj: dict[str, object], token: str, replace: bool) -> int:
+    """Enrol this machine with the TOKEN that `expunge enrol NAME` printed on the controller.
+
+    Makes this machine's keys on first use, and pins the controller's keys that the token carries.
+    """
+    logs.set_up(str(obj["log"]), bool(obj["verbose"]))
+    read = parse_token(token)
+    name = enrol(Path(str(obj["state"])), read, timestamp(datetime.now(UTC)), replace)
+    if name:
+        click.echo(f"Enrolled as {name} with controller {read.controller} at {read.host}:{read.port}.")
+        click.echo("Next: expunge-agent serve --dial (or enable expunge-agent-dial.service)")
+    else:
+        click.echo(f"Controller {read.controller} is pinned. It completes the enrolment at its first call.")
+    return 0

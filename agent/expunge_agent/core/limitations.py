@@ -1,0 +1,20 @@
+"""What no receipt of ours proves, said in every receipt."""
+
+from __future__ import annotations
+
+ALWAYS = (
+    "The signature proves that this agent says this; it does not prove that the medium obeyed.",
+    "Times are those of the machine's own clock.",
+)
+
+OVERWRITE = (
+    "An overwrite reaches only what the medium lets the host address: remapped sectors, "
+    "over-provisioned flash and hidden areas are not covered.",
+)
+
+FILE = (
+    "Only the file's present blocks were overwritten: copies, snapshots, backups, journals of the "
+    "file system and earlier places of its data are not covered.",
+)
+
+VIRTUAL = ("A virtual device: what its host or storage system keeps of earlier contents is not covered.",)

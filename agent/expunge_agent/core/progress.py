@@ -1,0 +1,176 @@
+"""How far an order has come, folded from its journal: what a restart goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from expunge_agent.core.plan import TargetPlan
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Frozen, Timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import Identity
+from expunge_agent.protocol.receipt import (
+    Interruption,
+    MediumFacts,
+    PassResult,
+    RangeProblem,
+    TargetResult,
+    Verification,
+)
+
+MAX_FRUITLESS_RESUMES = 5
+
+
+class Entry(Protocol):
+    """A journal record as this module needs it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def at(self) -> Timestamp: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+
+
+class Checkpoint(Frozen, frozen=True):
+    """What is durable of a pass that is under way: every byte below ``durable`` was written or listed."""
+
+    durable: U64 = U64(0)
+    elapsed_ms: U64 = U64(0)
+    written: U64 = U64(0)
+    errors: list[RangeProblem] = []
+    error_count: U64 = U64(0)
+    error_bytes: U64 = U64(0)
+
+
+@dataclass
+class PassProgress:
+    """One pass: when it began, its last checkpoint, where it was taken up again, its result."""
+
+    started_at: Timestamp
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    resumed_at: list[U64] = field(default_factory=list)
+    result: PassResult | None = None
+
+
+@dataclass
+class TargetProgress:
+    """One target: its plan, what was opened, passes and verifications so far, its result."""
+
+    plan: TargetPlan | None = None
+    before: Identity | None = None
+    medium: MediumFacts | None = None
+    opened: Identity | None = None
+    passes: dict[int, PassProgress] = field(default_factory=dict)
+    verifications: dict[int, Verification] = field(default_factory=dict)
+    result: TargetResult | None = None
+
+
+@dataclass
+class RunProgress:
+    """The whole order. ``sealing`` is the receipt number announced last; ``fruitless`` counts the
+    resumes since the journal last got ahead."""
+
+    started_at: Timestamp = ""
+    targets: dict[int, TargetProgress] = field(default_factory=dict)
+    interruptions: list[Interruption] = field(default_factory=list)
+    sealing: int | None = None
+    fruitless: int = 0
+
+    def target(self, index: int) -> TargetProgress:
+        """The progress of one target, empty at first."""
+        return self.targets.setdefault(index, TargetProgress())
+
+
+def fold(records: Iterable[Entry]) -> RunProgress:
+    """The progress that these records describe."""
+    run = RunProgress()
+    for record in records:
+        apply(run, record)
+    return run
+
+
+def apply(run: RunProgress, record: Entry) -> None:
+    """Take one more record into `run`. Unknown kinds raise KeyError: the journal is ours."""
+    _HANDLERS[record.kind](run, record)
+    run.fruitless = run.fruitless + 1 if record.kind == "resumed" else _ahead(run.fruitless, record.kind)
+
+
+def _ahead(fruitless: int, kind: str) -> int:
+    """Opening and beginning again is not yet getting ahead."""
+    return fruitless if kind in ("opening", "opened", "pass-resumed", "verify-started") else 0
+
+
+def _accepted(run: RunProgress, record: Entry) -> None:
+    run.started_at = record.at
+
+
+def _resumed(run: RunProgress, record: Entry) -> None:
+    run.interruptions.append(canonical.convert(record.data["interruption"], Interruption))
+
+
+def _planned(run: RunProgress, record: Entry) -> None:
+    target = run.target(record.data["target"])
+    target.plan = canonical.convert(record.data["plan"], TargetPlan)
+    target.before = canonical.convert(record.data["before"], Identity)  # type: ignore[arg-type]
+    target.medium = canonical.convert(record.data["medium"], MediumFacts)
+
+
+def _opened(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).opened = canonical.convert(record.data["identity"], Identity)  # type: ignore[arg-type]
+
+
+def _pass_started(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).passes[record.data["pass"]] = PassProgress(record.at)
+
+
+def _pass_resumed(run: RunProgress, record: Entry) -> None:
+    _pass(run, record).resumed_at.append(U64(record.data["durable"]))
+
+
+def _checkpoint(run: RunProgress, record: Entry) -> None:
+    _pass(run, record).checkpoint = canonical.convert(record.data["checkpoint"], Checkpoint)
+
+
+def _pass_finished(run: RunProgress, record: Entry) -> None:
+    _pass(run, record).result = canonical.convert(record.data["result"], PassResult)
+
+
+def _verify_finished(run: RunProgress, record: Entry) -> None:
+    result = canonical.convert(record.data["result"], Verification)
+    run.target(record.data["target"]).verifications[result.of_pass] = result
+
+
+def _target_finished(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
+
+
+def _sealing(run: RunProgress, record: Entry) -> None:
+    run.sealing = record.data["counter"]
+
+
+def _pass(run: RunProgress, record: Entry) -> PassProgress:
+    return run.target(record.data["target"]).passes[record.data["pass"]]
+
+
+def _nothing(_run: RunProgress, _record: Entry) -> None:
+    """The record announces a step; only its end changes what a restart does."""
+
+
+_HANDLERS = {
+    "accepted": _accepted,
+    "resumed": _resumed,
+    "planned": _planned,
+    "opening": _nothing,
+    "opened": _opened,
+    "pass-started": _pass_started,
+    "pass-resumed": _pass_resumed,
+    "checkpoint": _checkpoint,
+    "pass-finished": _pass_finished,
+    "verify-started": _nothing,
+    "verify-finished": _verify_finished,
+    "target-finished": _target_finished,
+    "sealing": _sealing,
+}

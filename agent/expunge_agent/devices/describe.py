@@ -1,0 +1,185 @@
+"""What a block device is, as the kernel tells it: identity, type, sectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from expunge_agent.core.medium import Medium, MediumType
+from expunge_agent.devices import host, udev, vpd
+from expunge_agent.devices.nodes import SECTOR, Node
+from expunge_agent.devices.roots import read_bytes, read_int, read_text
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import BlockIdentity
+
+_BUS_BY_DRIVER = {"loop": "loop", "zram": "zram", "device-mapper": "dm", "mdp": "md", "md": "md"}
+_BUS_BY_SUBSYSTEM = {
+    "nvme": "nvme",
+    "nvme-subsystem": "nvme",
+    "mmc": "mmc",
+    "scsi": "scsi",
+    "virtio": "virtio",
+    "xen": "xen",
+}
+_WORLD_WIDE = ("naa.", "eui.", "uuid.", "nvme.")
+"""Designators that are names of one unit in the world; ``t10.`` is vendor text around the serial."""
+_VIRTUAL_MAKERS = (
+    "QEMU",
+    "VMWARE",
+    "VBOX",
+    "MSFT VIRTUAL",
+    "VIRTUAL DISK",
+    "GOOGLE PERSISTENT",
+    "AMAZON ELASTIC",
+)
+"""How hypervisors name the disks they make up (SCSI vendor and model, NVMe model)."""
+
+
+def bus(node: Node) -> str:
+    """How it is attached: nvme, ata, scsi, usb, mmc, virtio, xen, loop, zram, dm, md or unknown."""
+    disk = node.disk
+    if (disk.folder / "dm").is_dir():
+        return "dm"
+    if (disk.folder / "md").is_dir():
+        return "md"
+    subsystems = disk.subsystems()
+    if "usb" in subsystems:
+        return "usb"
+    if any((folder / "ata_port").is_dir() for folder in disk.parents()):
+        return "ata"
+    for name in subsystems:
+        if name in _BUS_BY_SUBSYSTEM:
+            return _BUS_BY_SUBSYSTEM[name]
+    return _BUS_BY_DRIVER.get(disk.driver, "unknown")
+
+
+def identity(node: Node, size: int | None = None) -> BlockIdentity:
+    """Who the device at `node` is. `size` in bytes, where an open descriptor knows better than sysfs.
+
+    The kernel's own account comes first, so that the identity is the same whether or not udev runs
+    (as in a rescue system); udev fills what the kernel leaves empty. Without serial and WWN the
+    ``instance`` is boot id and disk sequence number (Linux 5.15): valid until it is detached.
+    """
+    disk = node.disk
+    found_bus = bus(disk)
+    model, serial, wwn = _names(disk, found_bus)
+    if not (model and (serial or wwn)):
+        told = udev.properties(disk)
+        model, serial, wwn = model or told.model, serial or told.serial, wwn or told.wwn
+    instance = "" if serial or wwn else _instance(disk)
+    if node.is_partition and (serial or wwn or instance):
+        part = f"part{read_int(node.folder / 'partition')}@{read_int(node.folder / 'start') * SECTOR}"
+        instance = f"{instance}/{part}".lstrip("/")
+    return BlockIdentity(
+        bus=found_bus,
+        model=model,
+        serial=serial,
+        wwn=wwn,
+        size=U64(node.size if size is None else size),
+        instance=instance,
+    )
+
+
+def medium(node: Node, path: str = "") -> Medium:
+    """Everything that can be said of the device, seen at `path`, without opening it."""
+    disk = node.disk
+    queue = disk.folder / "queue"
+    rotational = read_int(queue / "rotational")
+    who = identity(node)
+    kind = medium_type(disk, who)
+    return Medium(
+        path=path or str(node.path),
+        identity=who,
+        type=kind,
+        rotational=None if rotational < 0 else rotational == 1,
+        removable=read_int(disk.folder / "removable", 0) == 1,
+        partition=node.is_partition,
+        firmware=_first(disk.folder / "device", "firmware_rev", "fwrev", "rev"),
+        logical_sector=read_int(queue / "logical_block_size"),
+        physical_sector=read_int(queue / "physical_block_size"),
+        notes=tuple(_notes(node, who, kind)),
+    )
+
+
+def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
+    """The type of medium, from evidence: what the drive reports, or how it is attached.
+
+    The kernel's rotational flag is 1 also where nothing was reported, so that over USB, where
+    bridges leave it out, it proves nothing; SBC-4 §6.6.2 (page B1h, MEDIUM ROTATION RATE) does.
+    """
+    maker = f"{who.model} {read_text(disk.folder / 'device/vendor')}".upper()
+    if who.bus == "zram" or disk.driver == "ramdisk":
+        return MediumType.MEMORY
+    if who.bus in ("loop", "dm", "md", "virtio", "xen") or any(name in maker for name in _VIRTUAL_MAKERS):
+        return MediumType.VIRTUAL
+    if who.bus == "nvme":
+        return MediumType.SSD
+    if who.bus == "usb" and read_int(disk.folder / "removable", 0) == 1:
+        return MediumType.USB_FLASH
+    if who.bus in ("ata", "scsi", "usb"):
+        return _by_rotation(disk, who.bus)
+    return MediumType.UNKNOWN
+
+
+def _by_rotation(disk: Node, found_bus: str) -> MediumType:
+    rate = vpd.rotation_rate(read_bytes(disk.folder / "device/vpd_pgb1"))
+    if rate is not None:
+        return {0: MediumType.UNKNOWN, 1: MediumType.SSD}.get(rate, MediumType.HDD)
+    flag = read_int(disk.folder / "queue/rotational")
+    if flag == 0:
+        return MediumType.SSD
+    return MediumType.HDD if flag == 1 and found_bus != "usb" else MediumType.UNKNOWN
+
+
+def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
+    """(model, serial, WWN) from sysfs; empty strings where it does not say."""
+    device = disk.folder / "device"
+    if found_bus == "dm":
+        return read_text(disk.folder / "dm/name"), read_text(disk.folder / "dm/uuid"), ""
+    if found_bus == "md":
+        return read_text(disk.folder / "md/level"), read_text(disk.folder / "md/uuid"), ""
+    model = _first(device, "model", "name")
+    vendor = read_text(device / "vendor")
+    if found_bus in ("scsi", "usb") and vendor and not model.startswith(vendor):
+        model = f"{vendor} {model}".strip()
+    serial = _first(device, "serial") or read_text(disk.folder / "serial")
+    serial = serial or vpd.unit_serial(read_bytes(device / "vpd_pg80"))
+    if found_bus == "ata":
+        long_model, long_serial = vpd.ata_names(read_bytes(device / "vpd_pg83"))
+        model, serial = long_model or model, serial or long_serial
+    if found_bus == "usb" and not serial:
+        serial = _usb_serial(disk)
+    wwn = read_text(disk.folder / "wwid") or read_text(device / "wwid")
+    return model, serial, wwn if wwn.startswith(_WORLD_WIDE) else ""
+
+
+def _first(folder: Path, *files: str) -> str:
+    """The first of `files` in `folder` that says something."""
+    return next((text for name in files if (text := read_text(folder / name))), "")
+
+
+def _usb_serial(disk: Node) -> str:
+    """The serial number of the USB device it hangs on (of the bridge, if there is one)."""
+    for folder in disk.parents():
+        if (folder / "idVendor").exists():
+            return read_text(folder / "serial")
+    return ""
+
+
+def _instance(disk: Node) -> str:
+    boot, sequence = host.boot_id(disk.roots), read_int(disk.folder / "diskseq")
+    return f"{boot}/{sequence}" if boot and sequence > 0 else ""
+
+
+def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
+    notes = []
+    if backing := node.disk.backing_file:
+        notes.append(f"loop device over {backing.encode('unicode_escape').decode('ascii')[:500]}")
+    if node.is_partition:
+        notes.append(f"a partition of {node.disk.path}; the rest of the drive is not covered")
+    if who.bus == "usb" and who.serial and who.serial == _usb_serial(node.disk):
+        notes.append("the serial number is that of the USB device, which may be a bridge")
+    if kind is MediumType.UNKNOWN:
+        notes.append("the device does not say whether it rotates")
+    if node.driver == "sr":
+        notes.append("an optical drive")
+    return notes

@@ -1,0 +1,113 @@
+"""Looking at one path, and finding a target again: nothing is opened for writing, nothing is followed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from expunge_agent.core.guard import SystemPaths, readable
+from expunge_agent.core.medium import Found, Kind, Medium, MediumType, Usage
+from expunge_agent.devices import describe, usage
+from expunge_agent.devices.nodes import Node, all_disks, by_number
+from expunge_agent.devices.paths import Walked, walk
+from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.devices.roots import LIVE, Roots
+from expunge_agent.devices.usage import Eyes
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity, differences, is_identifying
+from expunge_agent.protocol.receipt import Reason, Refusal
+
+_COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs", "nilfs2", "f2fs")
+"""File systems that write changed data elsewhere, or may."""
+
+
+def look(path: str | os.PathLike[str], roots: Roots = LIVE, system: SystemPaths | None = None) -> Found:
+    """What stands at `path` and who uses it; medium None where it is no file and no block device.
+
+    Never raises for what a user may get wrong: `core.guard` turns it into a refusal.
+    """
+    return look_with(path, Eyes.open(roots, system))
+
+
+def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
+    """Where the target with `identity` is on this machine now, or None when it is not there.
+
+    A file is only looked for at its own path. A block device is looked for among all of them, so
+    that a drive which got another name is found; if none is the one, whatever block device stands
+    at `hint` is returned, for the guard to say in what it differs. Raises TargetRefused when
+    several devices answer to the identity: it does not tell which is meant.
+    """
+    if isinstance(identity, FileIdentity):
+        return identity.path if os.path.lexists(identity.path) else None
+    candidates = [(str(node.path), describe.identity(node)) for node in _disks_and_partitions(roots)]
+    exact = [path for path, seen in candidates if not differences(identity, seen)]
+    if len(exact) > 1:
+        raise TargetRefused(
+            Refusal(
+                reason=Reason.NO_IDENTITY,
+                detail=f"{readable(', '.join(sorted(exact)))} all answer to the identity ordered.",
+                remedy="Detach all but the one that is meant; paths of one multipath disk count as several.",
+            )
+        )
+    if exact:
+        return exact[0]
+    same_unit = [path for path, seen in candidates if _same_unit(identity, seen)]
+    if len(same_unit) == 1:
+        return same_unit[0]
+    walked = walk(hint) if hint else None
+    return walked.path if walked is not None and walked.kind is Kind.BLOCK else None
+
+
+def look_at_node(node: Node, eyes: Eyes) -> Found:
+    """The same for a device of sysfs, whose path is the one the kernel gives it."""
+    return Found(describe.medium(node), usage.of_block(node, str(node.path), eyes))
+
+
+def look_with(path: str | os.PathLike[str], eyes: Eyes) -> Found:
+    """`look` for one of several paths, the mount tables having been read already."""
+    walked = walk(path)
+    if walked.kind is Kind.FILE and walked.seen is not None:
+        return Found(_file_medium(walked, walked.seen, eyes), usage.of_file(walked, walked.seen, eyes))
+    if walked.kind is Kind.BLOCK and walked.seen is not None:
+        device = walked.seen.st_rdev
+        node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
+        if node is not None:
+            found = usage.of_block(node, walked.path, eyes)
+            return Found(describe.medium(node, walked.path), _with_links(found, walked))
+    kind = Kind.MISSING if walked.kind is Kind.BLOCK else walked.kind
+    return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
+
+
+def file_identity(path: str, seen: os.stat_result) -> FileIdentity:
+    """Who the file at the absolute `path` is, as stat(2) numbers it."""
+    device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
+    return FileIdentity(path=path, device=device, inode=U64(seen.st_ino), size=U64(seen.st_size))
+
+
+def _file_medium(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Medium:
+    who = file_identity(walked.path, seen)
+    kinds = {mount.fstype for mount in eyes.mounts.mounts if mount.number == who.device}
+    notes = [f"a file on {', '.join(sorted(kinds))}"] if kinds else []
+    if kinds & set(_COPY_ON_WRITE):
+        notes.append("this file system may write elsewhere than where the old data lies")
+    if seen.st_blocks * 512 < seen.st_size:
+        notes.append("a sparse file: it has holes that hold no data")
+    return Medium(path=walked.path, identity=who, type=MediumType.FILE, notes=tuple(notes))
+
+
+def _with_links(found: Usage, walked: Walked) -> Usage:
+    return replace(found, symlinks=walked.symlinks, real_path=walked.real_path)
+
+
+def _same_unit(ordered: Identity, seen: BlockIdentity) -> bool:
+    """Whether `seen` answers to the ordered names, though something else (its size) differs."""
+    if not isinstance(ordered, BlockIdentity) or not is_identifying(ordered):
+        return False
+    return (ordered.serial, ordered.wwn, ordered.instance) == (seen.serial, seen.wwn, seen.instance)
+
+
+def _disks_and_partitions(roots: Roots) -> Iterable[Node]:
+    for disk in all_disks(roots):
+        yield disk
+        yield from disk.partitions

@@ -1,0 +1,178 @@
+"""Who uses a device or a file: everything the guard's rules ask about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from expunge_agent.core.guard import SystemPaths
+from expunge_agent.core.medium import Kind, Usage
+from expunge_agent.devices import ioctls, mounts, openers
+from expunge_agent.devices.nodes import Family, Node, all_disks, by_number, family, number_of_path
+from expunge_agent.devices.paths import Walked, walk
+from expunge_agent.devices.roots import LIVE, Roots, read_int, read_text
+
+_MAX_NESTING = 8
+"""A loop device over a file over a loop device … deeper than this is given up on, and refused."""
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What is looked at once and used for several targets."""
+
+    roots: Roots
+    system: SystemPaths
+    mounts: mounts.Mounts
+
+    @classmethod
+    def open(cls, roots: Roots = LIVE, system: SystemPaths | None = None) -> Eyes:
+        """Read the mount tables now."""
+        return cls(roots=roots, system=system or SystemPaths(), mounts=mounts.all_mounts(roots))
+
+
+def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
+    """The usage of the block device `node`, seen at `path`."""
+    kin = family(node)
+    numbers = kin.numbers
+    seen = mounts.mounts_of_devices(eyes.mounts.mounts, numbers, eyes.roots)
+    opened = openers.of_devices(numbers, eyes.roots)
+    usage = Usage(
+        path=path,
+        kind=Kind.BLOCK,
+        mounts=_unique(mount.title for mount in seen),
+        swaps=tuple(mounts.swaps_of_devices(numbers, eyes.roots)),
+        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes.roots),
+        partitions=tuple(part.title for part in node.partitions),
+        loops=tuple(str(loop.path) for loop in kin.loops),
+        opened_by=opened.processes,
+        read_only=_block_read_only(node),
+        writable=not eyes.roots.live or os.access(path, os.R_OK | os.W_OK, effective_ids=True),
+        system=_system_device(numbers, eyes),
+        notes=_blind_spots(eyes, opened.unseen),
+    )
+    return _with_backing(usage, node, eyes, depth)
+
+
+def of_file(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Usage:
+    """The usage of the regular file that `walked` found and `seen` describes."""
+    opened = openers.of_file(seen, eyes.roots)
+    return Usage(
+        path=walked.path,
+        kind=Kind.FILE,
+        symlinks=walked.symlinks,
+        real_path=walked.real_path,
+        mounts=_unique(mount.title for mount in mounts.mounts_of_file(eyes.mounts.mounts, seen, eyes.roots)),
+        swaps=tuple(mounts.swaps_of_file(seen, eyes.roots)),
+        loops=tuple(_loops_over_file(walked.path, seen, eyes.roots)),
+        opened_by=opened.processes,
+        read_only=_file_read_only(walked.path),
+        writable=os.access(walked.path, os.R_OK | os.W_OK, effective_ids=True),
+        hard_links=seen.st_nlink,
+        system=eyes.system.file_reason(walked.path),
+        notes=_blind_spots(eyes, opened.unseen),
+    )
+
+
+def _with_backing(usage: Usage, node: Node, eyes: Eyes, depth: int) -> Usage:
+    """`usage` of a loop device, joined with that of what it loops over: writing to one writes to the other."""
+    backing = node.disk.backing_file
+    if not backing:
+        return usage
+    if depth >= _MAX_NESTING:
+        return replace(usage, holders=(*usage.holders, "a stack of loop devices too deep to follow"))
+    if under := by_number(number_of_path(backing, eyes.roots), eyes.roots):
+        other = of_block(under, str(under.path), eyes, depth + 1)
+    elif (walked := walk(backing)).kind is Kind.FILE and walked.seen is not None and eyes.roots.live:
+        other = of_file(walked, walked.seen, eyes)
+    else:
+        return usage
+    own = (str(node.disk.path), *(str(part.path) for part in node.disk.partitions))
+    return replace(
+        usage,
+        mounts=_unique((*usage.mounts, *other.mounts)),
+        swaps=_unique((*usage.swaps, *other.swaps)),
+        holders=_unique((*usage.holders, *other.holders)),
+        loops=_unique(loop for loop in (*usage.loops, *other.loops) if loop not in own),
+        opened_by=_unique((*usage.opened_by, *other.opened_by)),
+        read_only=usage.read_only or other.read_only,
+        system=usage.system or other.system,
+    )
+
+
+def _loops_over_file(path: str, seen: os.stat_result, roots: Roots) -> Iterable[str]:
+    """Loop devices over this file: by inode where the loop device may be asked, by path otherwise."""
+    for disk in all_disks(roots):
+        named = disk.backing_file
+        if not named:
+            continue
+        backing = ioctls.loop_backing(str(disk.path)) if roots.live else None
+        if backing is not None:
+            over = (backing.device, backing.inode) == (seen.st_dev, seen.st_ino)
+        else:
+            over = named == path
+        if over:
+            yield str(disk.path)
+
+
+def _system_device(numbers: frozenset[str], eyes: Eyes) -> str:
+    """Why a family of devices belongs to the system, asked of stat(2) and not only of the mount table."""
+    own = eyes.mounts.mounts
+    in_table = [m.point for m in mounts.mounts_of_devices(own, numbers, eyes.roots) if not m.namespace]
+    if reason := eyes.system.device_reason(in_table):
+        return reason
+    if not eyes.roots.live:
+        return ""
+    for point in (*eyes.system.mounts, *eyes.system.own):
+        try:
+            device = os.stat(point).st_dev  # noqa: PTH116
+        except OSError:
+            continue
+        if f"{os.major(device)}:{os.minor(device)}" in numbers:
+            return f"{point} lies on it"
+    return ""
+
+
+def _zram_over(kin: Family, roots: Roots) -> tuple[str, ...]:
+    """zram devices that write back to one of the family (Documentation/admin-guide/blockdev/zram.rst)."""
+    found = []
+    for disk in all_disks(roots):
+        backing = read_text(disk.folder / "backing_dev")
+        if backing.startswith("/") and number_of_path(backing, roots) in kin.numbers:
+            found.append(f"{disk.name} (write-back)")
+    return tuple(found)
+
+
+def _block_read_only(node: Node) -> str:
+    if read_int(node.folder / "ro", 0) == 1 or read_int(node.disk.folder / "ro", 0) == 1:
+        return "the kernel holds the device read-only"
+    return ""
+
+
+def _file_read_only(path: str) -> str:
+    try:
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return "its file system is mounted read-only"
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        flags = ioctls.file_flags(fd)
+    finally:
+        os.close(fd)
+    if flags & ioctls.FS_IMMUTABLE:
+        return "the file is immutable (chattr +i)"
+    return "the file is append-only (chattr +a)" if flags & ioctls.FS_APPEND else ""
+
+
+def _blind_spots(eyes: Eyes, unseen_openers: int) -> tuple[str, ...]:
+    notes = []
+    if unseen_openers:
+        notes.append(f"open files of {unseen_openers} processes could not be looked at without more rights")
+    if eyes.mounts.unseen:
+        notes.append(f"mounts of {eyes.mounts.unseen} processes could not be looked at without more rights")
+    return tuple(notes)
+
+
+def _unique(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))

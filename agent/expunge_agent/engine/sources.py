@@ -1,0 +1,245 @@
+"""Sources of bytes: what a pass writes and what a verification expects, at any offset.
+
+A *source* is a function from offset to byte. Patterns and streams therefore run on across chunk,
+stripe, sector and resume borders by construction, and any place can be verified by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+
+from expunge_agent.engine.buffers import KIB, MIB, PAGE, aligned, same, xor_into
+
+LONGEST_PATTERN = 64
+SPAN = 2 * MIB
+ZERO_SPAN = 256 * KIB  # small enough to stay in the second-level cache beside the chunk
+XTS_UNIT = 256 * KIB
+
+
+class Source(Protocol):
+    """What is written, and recognised again. One object serves one thread; clone it for each worker."""
+
+    def describe(self) -> str:
+        """One line for receipts; never holds a key."""
+
+    def for_worker(self) -> Source:
+        """An independent object giving the same bytes, for another thread."""
+
+    def ready(self, offset: int, length: int) -> memoryview | None:
+        """Bytes [offset, offset + length) lying ready in memory (not to be changed), aligned to 512 bytes
+        where `offset` is a multiple of it; None where they have to be made with `fill`."""
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Put the bytes from `offset` on into `view` (writable)."""
+
+    def matches(self, view: memoryview, offset: int) -> bool:
+        """Whether `view` (writable) holds the bytes from `offset` on.
+
+        If not, `view` holds the difference afterwards: what was there XOR what should be. If it
+        matches, its content is unspecified afterwards.
+        """
+
+    def recognise(self, data: bytes, offset: int) -> int | None:
+        """Where in this source the bytes `data`, found at `offset`, belong; None if nowhere known."""
+
+
+class PatternSource:
+    """A pattern of 1 to 64 bytes repeated from offset 0: the byte at offset o is ``pattern[o % len]``."""
+
+    def __init__(self, pattern: bytes) -> None:
+        if not 1 <= len(pattern) <= LONGEST_PATTERN:
+            raise ValueError(f"a pattern has 1 to {LONGEST_PATTERN} bytes, not {len(pattern)}")
+        self.pattern = bytes(pattern)
+        # One tile serves every offset: it holds the pattern at all phases that an aligned offset can
+        # have, each at an aligned address.
+        self._cycle = math.lcm(len(pattern), PAGE)
+        length = self._cycle + SPAN
+        self._tile = aligned(length)
+        self._tile[:] = (self.pattern * (length // len(pattern) + 1))[:length]
+
+    def describe(self) -> str:
+        """``pattern 0x…``."""
+        return f"pattern 0x{self.pattern.hex()}"
+
+    def for_worker(self) -> PatternSource:
+        """Itself: nothing in it changes."""
+        return self
+
+    def ready(self, offset: int, length: int) -> memoryview | None:
+        """A piece of the tile."""
+        start = offset % self._cycle
+        return self._tile[start : start + length] if length <= SPAN else None
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Copy from the tile."""
+        for at in range(0, len(view), SPAN):
+            start, length = (offset + at) % self._cycle, min(SPAN, len(view) - at)
+            view[at : at + length] = self._tile[start : start + length]
+
+    def matches(self, view: memoryview, offset: int) -> bool:
+        """Compare with the tile."""
+        result = True
+        for at in range(0, len(view), SPAN):
+            start, length = (offset + at) % self._cycle, min(SPAN, len(view) - at)
+            piece, tile = view[at : at + length], self._tile[start : start + length]
+            if not same(piece, tile):
+                result = False
+                xor_into(piece, tile)
+            elif len(view) > SPAN:
+                piece[:] = bytes(length)
+        return result
+
+    def recognise(self, data: bytes, offset: int) -> int | None:
+        """The nearest phase of the pattern that gives `data`."""
+        size = len(self.pattern)
+        if len(data) < 2 * size or len(set(self.pattern)) == 1:
+            return None
+        for shift in range(1, size):
+            phase = (offset + shift) % size
+            if (self.pattern * (len(data) // size + 2))[phase : phase + len(data)] == data:
+                return offset + shift
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CipherInfo:
+    """A keyed stream's key length in bytes, and the stream's definition in words."""
+
+    key_bytes: int
+    definition: str
+
+
+CIPHERS: dict[str, CipherInfo] = {
+    "aes-256-ctr": CipherInfo(
+        32,
+        "AES-256 in counter mode over zeros; the 128-bit big-endian counter block of the byte at offset o "
+        "is o ÷ 16. openssl enc -aes-256-ctr -K KEY -iv (o ÷ 16, 32 hex digits) < /dev/zero",
+    ),
+    "chacha20": CipherInfo(
+        32,
+        "ChaCha20 (D. J. Bernstein's, 64-bit counter, nonce 0) over zeros; the counter of the byte at "
+        "offset o is o ÷ 64. openssl enc -chacha20 -K KEY -iv (o ÷ 64 as 16 hex digits, least significant "
+        "byte first, then 16 zeros) < /dev/zero",
+    ),
+    "aes-256-xts": CipherInfo(
+        64,
+        "AES-256-XTS (IEEE 1619) over zeros in data units of 262144 bytes; the tweak of the byte at offset "
+        "o is o ÷ 262144 as 128 bits, least significant byte first. The target's end cuts the last unit.",
+    ),
+}
+"""The closed table of keyed streams."""
+
+
+class KeyedStream:
+    """The pseudorandom stream of a cipher and a key (`CIPHERS`), from any offset on."""
+
+    def __init__(self, cipher: str, key: bytes) -> None:
+        """`key` of `CIPHERS[cipher].key_bytes` bytes, fresh for each pass. Raises ValueError."""
+        if cipher not in CIPHERS:
+            raise ValueError(f"unknown cipher {cipher!r}; known: {', '.join(CIPHERS)}")
+        if len(key) != CIPHERS[cipher].key_bytes:
+            raise ValueError(f"{cipher} needs a key of {CIPHERS[cipher].key_bytes} bytes, not {len(key)}")
+        self.cipher = cipher
+        self._key = bytes(key)
+        self._zeros = _ZEROS
+        self._context: CipherContext | None = None
+        self._scratch: memoryview | None = None
+        self._apply = self._apply_xts if cipher == "aes-256-xts" else self._apply_counter
+
+    def describe(self) -> str:
+        """The cipher's name; the key is not in it."""
+        return f"keyed stream {self.cipher}"
+
+    def for_worker(self) -> KeyedStream:
+        """Another with the same key and a cipher context of its own."""
+        return KeyedStream(self.cipher, self._key)
+
+    def ready(self, offset: int, length: int) -> memoryview | None:
+        """None: a stream is always made."""
+        return None
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Encrypt zeros into `view`."""
+        self._apply(view, offset, fresh=True)
+
+    def matches(self, view: memoryview, offset: int) -> bool:
+        """XOR the stream onto `view` in place and look for anything but zeros."""
+        self._apply(view, offset, fresh=False)
+        zeros = self._zeros
+        return all(
+            same(view[at : at + ZERO_SPAN], zeros[: min(ZERO_SPAN, len(view) - at)])
+            for at in range(0, len(view), ZERO_SPAN)
+        )
+
+    def recognise(self, data: bytes, offset: int) -> int | None:
+        """For AES-CTR: a block of the stream decrypts to its counter, which is its place.
+
+        A wrong guess has the chance 2^-64: the upper half of the block must come out as zero.
+        """
+        skip = -offset % 16
+        block = data[skip : skip + 16]
+        if self.cipher != "aes-256-ctr" or len(block) < 16:
+            return None
+        decryptor = Cipher(algorithms.AES(self._key), modes.ECB()).decryptor()  # noqa: S305 - one raw block
+        counter = int.from_bytes(decryptor.update(block), "big")
+        return counter * 16 - skip if counter < 1 << 60 else None
+
+    def _apply_counter(self, view: memoryview, offset: int, *, fresh: bool) -> None:
+        """Put (`fresh`) or XOR the stream of a counter cipher onto `view`."""
+        context, skip = self._seek(offset)
+        if skip:
+            context.update(bytes(skip))
+        if not fresh:
+            context.update_into(view, view)
+            return
+        for at in range(0, len(view), ZERO_SPAN):
+            piece = view[at : at + ZERO_SPAN]
+            context.update_into(self._zeros[: len(piece)], piece)
+
+    def _seek(self, offset: int) -> tuple[CipherContext, int]:
+        """A context at the cipher block that holds `offset`, and the bytes of it to skip."""
+        if self.cipher == "chacha20":
+            block, skip = divmod(offset, 64)
+            nonce = block.to_bytes(8, "little") + bytes(8)
+        else:
+            block, skip = divmod(offset, 16)
+            nonce = block.to_bytes(16, "big")
+        if self._context is None:
+            self._context = (
+                Cipher(algorithms.ChaCha20(self._key, nonce), None).encryptor()
+                if self.cipher == "chacha20"
+                else Cipher(algorithms.AES(self._key), modes.CTR(nonce)).encryptor()
+            )
+        else:
+            self._context.reset_nonce(nonce)
+        return self._context, skip
+
+    def _apply_xts(self, view: memoryview, offset: int, *, fresh: bool) -> None:
+        """Put (`fresh`) or XOR the stream of data units onto `view`; a part of a unit is cut from the whole."""
+        at = 0
+        while at < len(view):
+            unit, skip = divmod(offset + at, XTS_UNIT)
+            piece = view[at : at + XTS_UNIT - skip]
+            context = Cipher(algorithms.AES(self._key), modes.XTS(unit.to_bytes(16, "little"))).encryptor()
+            if fresh and len(piece) == XTS_UNIT:
+                context.update_into(self._zeros, piece)
+            else:
+                if self._scratch is None:
+                    self._scratch = aligned(XTS_UNIT)
+                context.update_into(self._zeros, self._scratch)
+                cut = self._scratch[skip : skip + len(piece)]
+                if fresh:
+                    piece[:] = cut
+                elif same(piece, cut):
+                    piece[:] = self._zeros[: len(piece)]
+                else:
+                    xor_into(piece, cut)
+            at += len(piece)
+
+
+_ZEROS = aligned(ZERO_SPAN)
+"""Read only, shared by all streams."""

@@ -1,0 +1,60 @@
+"""How the engine works on this machine: chunk, stripes, cipher."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+
+from expunge_agent.engine.buffers import KIB, MIB, aligned
+from expunge_agent.engine.sources import CIPHERS, KeyedStream
+
+MIN_CHUNK = 64 * KIB
+MAX_CHUNK = 4 * MIB
+MAX_STRIPES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """`chunk` bytes a call (a power of two, 64 KiB to 4 MiB), `stripes` workers, `cipher` of keyed streams.
+
+    Memory is about chunk × stripes. 512 KiB to 2 MiB measured best: below, the cost of a call shows,
+    above, the processor's cache is missed.
+    """
+
+    chunk: int = MIB
+    stripes: int = 4
+    cipher: str = "aes-256-ctr"
+
+    def __post_init__(self) -> None:
+        if not MIN_CHUNK <= self.chunk <= MAX_CHUNK or self.chunk & (self.chunk - 1):
+            raise ValueError(
+                f"chunk must be a power of two from {MIN_CHUNK} to {MAX_CHUNK}, not {self.chunk}"
+            )
+        if not 1 <= self.stripes <= MAX_STRIPES:
+            raise ValueError(f"stripes must be 1 to {MAX_STRIPES}, not {self.stripes}")
+        if self.cipher not in CIPHERS:
+            raise ValueError(f"unknown cipher {self.cipher!r}; known: {', '.join(CIPHERS)}")
+
+    @classmethod
+    def default(cls) -> Tuning:
+        """What measured best in general, without measuring here."""
+        return cls(stripes=4 if (os.cpu_count() or 1) > 1 else 2)
+
+
+def probe(tuning: Tuning | None = None, *, milliseconds: int = 20) -> Tuning:
+    """`tuning` with the cipher that is fastest on this processor, `milliseconds` measured for each."""
+    base = tuning or Tuning.default()
+    return replace(base, cipher=max(CIPHERS, key=lambda name: cipher_rate(name, base.chunk, milliseconds)))
+
+
+def cipher_rate(cipher: str, chunk: int, milliseconds: int) -> int:
+    """Bytes per second of one worker filling chunks with `cipher`, nothing written."""
+    stream = KeyedStream(cipher, os.urandom(CIPHERS[cipher].key_bytes)).for_worker()
+    view = aligned(chunk)
+    stream.fill(view, 0)  # the first call pays for loading
+    done, began = 0, time.perf_counter_ns()
+    while (elapsed := time.perf_counter_ns() - began) < milliseconds * 1_000_000:
+        stream.fill(view, done)
+        done += chunk
+    return done * 1_000_000_000 // elapsed

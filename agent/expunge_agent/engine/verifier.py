@@ -1,0 +1,215 @@
+"""Read back and compare with what should be there: exact counts, never from the page cache."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from expunge_agent.engine.buffers import aligned
+from expunge_agent.engine.differences import Findings, examine
+from expunge_agent.engine.faults import Ledger
+from expunge_agent.engine.meter import Meter, Progress
+from expunge_agent.engine.problems import EngineError, Limits, Problem, fatal, is_medium_error, merged
+from expunge_agent.engine.ranges import Range, pieces, whole
+from expunge_agent.engine.sources import Source
+from expunge_agent.engine.stripes import Stripes, Work
+from expunge_agent.engine.target import Target
+from expunge_agent.engine.tuning import Tuning
+from expunge_agent.engine.writer import TICK
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was read back; bytes and nanoseconds.
+
+    ``mismatched_bytes`` is exact; ``mismatches`` are the ranges that hold them (up to 63 equal bytes
+    between two differences are inside a range; more where ``mismatch_gap`` > 0, as there were too many
+    to list one by one). ``complete``: every byte asked for was read or found unreadable.
+    ``reads_medium``: nothing can have come from the page cache; ``io_mode`` says how.
+    """
+
+    bytes_expected: int
+    bytes_read: int
+    mismatched_bytes: int
+    mismatches: list[Problem]
+    mismatch_gap: int
+    unreadable_bytes: int
+    unreadable: list[Problem]
+    complete: bool
+    stopped: bool
+    duration_ns: int
+    io_mode: str
+    reads_medium: bool
+    rate: int
+    slowest: int
+    fastest: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything asked for, and that was something, was read and is as expected."""
+        return (
+            self.complete
+            and 0 < self.bytes_expected == self.bytes_read
+            and not self.mismatched_bytes
+            and not self.unreadable_bytes
+        )
+
+
+def verify(
+    target: Target,
+    source: Source,
+    ranges: Iterable[Range] | None = None,
+    *,
+    tuning: Tuning | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    limits: Limits | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> VerifyReport:
+    """Compare `target` with `source` in `ranges` (ascending, apart, aligned to the block; None: whole).
+
+    `progress` comes at most five times a second, in the caller's thread; what it raises ends the
+    verification and comes through. Raises an EngineError whose ``report`` is the VerifyReport until
+    then (TargetGone, TargetShrank, TargetRefused, GiveUp), and ValueError for ranges that overlap,
+    descend or leave the target.
+    """
+    plan = whole(target.size) if ranges is None else list(ranges)
+    _check_plan(plan, target)
+    run = _Verification(
+        target,
+        source,
+        plan,
+        tuning=tuning or Tuning.default(),
+        stop=stop or threading.Event(),
+        limits=limits or Limits(),
+        clock=clock,
+    )
+    try:
+        run.run(progress)
+    except EngineError as error:
+        error.report = run.report()
+        raise
+    return run.report()
+
+
+def _check_plan(plan: list[Range], target: Target) -> None:
+    end = 0
+    for item in plan:
+        if item.start < end or item.length <= 0 or item.end > target.size:
+            raise ValueError(f"bytes {item.start} to {item.end} overlap, descend or leave the target")
+        if item.start % target.block or (item.end % target.block and item.end != target.size):
+            raise ValueError(f"bytes {item.start} to {item.end} are not aligned to {target.block}")
+        end = item.end
+
+
+class _Verification:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        target: Target,
+        source: Source,
+        plan: list[Range],
+        *,
+        tuning: Tuning,
+        stop: threading.Event,
+        limits: Limits,
+        clock: Callable[[], int],
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._tuning = tuning
+        self._stop = stop
+        self._clock = clock
+        self._began = clock()
+        self._expected = sum(item.length for item in plan)
+        self._read = 0
+        self._lock = threading.Lock()
+        self._findings = Findings()
+        self._ledger = Ledger(target, limits, clock)
+        self._meter = Meter(self._expected, self._began)
+        workers = [self._worker() for _ in range(tuning.stripes)]
+        self._stripes = Stripes(pieces(plan, tuning.chunk), workers, self._stop)
+
+    def run(self, progress: Callable[[Progress], None] | None) -> None:
+        """Read to the end, or until stopped or failed."""
+        self._leave_cache()
+        self._stripes.start()
+        try:
+            while not self._stripes.wait(TICK):
+                # A watchdog for a target that moves no byte at all belongs here.
+                self._show(progress)
+        finally:
+            self._stripes.join()
+        if self._stripes.failure is not None:
+            raise self._stripes.failure
+        self._target.check()
+        self._show(progress)
+
+    def report(self) -> VerifyReport:
+        """What is known now."""
+        unreadable = merged(self._ledger.problems)
+        lost = sum(item.length for item in unreadable)
+        complete = self._read + lost == self._expected
+        mismatches = self._findings.ranges()
+        return VerifyReport(
+            bytes_expected=self._expected,
+            bytes_read=self._read,
+            mismatched_bytes=self._findings.total,
+            mismatches=mismatches,
+            mismatch_gap=self._findings.gap,
+            unreadable_bytes=lost,
+            unreadable=unreadable,
+            complete=complete,
+            stopped=self._stop.is_set() and not complete,
+            duration_ns=self._clock() - self._began,
+            io_mode=self._target.io_mode,
+            reads_medium=self._target.reads_medium,
+            rate=int(self._meter.average),
+            slowest=self._meter.slowest,
+            fastest=self._meter.fastest,
+        )
+
+    def _leave_cache(self) -> None:
+        """See to it that reads come from the medium, where direct reads do not see to it anyway."""
+        if self._target.direct or self._target.memory:
+            return
+        try:
+            self._target.drop_cache()
+        except OSError as error:
+            if not is_medium_error(error):
+                raise fatal(error, "flush") from error
+            # Bytes were lost on their way; the kernel has told so once, and reading will show where.
+            self._target.drop_cache()
+
+    def _worker(self) -> Work:
+        """One stripe: its own clone of the source, its own buffer."""
+        target, source = self._target, self._source.for_worker()
+        buffer: list[memoryview] = []
+
+        def compare(start: int, end: int) -> None:
+            if not buffer:
+                buffer.append(aligned(self._tuning.chunk))
+            view = buffer[0][: end - start]
+            target.read_into(view, start)
+            if not source.matches(view, start):
+                self._findings.add(*examine(view, start, source))
+            with self._lock:
+                self._read += end - start
+
+        def work(start: int, end: int) -> None:
+            try:
+                compare(start, end)
+            except OSError as error:
+                self._ledger.work_around(
+                    start, end, error, compare, doing="read", stopping=lambda: self._stripes.stopping
+                )
+
+        return work
+
+    def _show(self, progress: Callable[[Progress], None] | None) -> None:
+        self._meter.update(self._read, self._clock())
+        if progress is not None:
+            progress(self._meter.progress(len(self._findings) + len(self._ledger.problems)))

@@ -1,0 +1,324 @@
+"""One overwrite pass: stripes over a source, durable checkpoints, errors pinned to ranges."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from expunge_agent.engine.buffers import MIB, aligned
+from expunge_agent.engine.faults import Ledger
+from expunge_agent.engine.meter import SECOND, Meter, Progress
+from expunge_agent.engine.problems import (
+    EngineError,
+    Limits,
+    Problem,
+    TargetGone,
+    TargetShrank,
+    describe,
+    fatal,
+    is_medium_error,
+    merged,
+)
+from expunge_agent.engine.ranges import pieces, rest
+from expunge_agent.engine.sources import Source
+from expunge_agent.engine.stripes import Stopped, Stripes, Work
+from expunge_agent.engine.target import Target
+from expunge_agent.engine.tuning import Tuning
+
+TICK = 0.2  # seconds between looks at the workers: at most five progress reports a second
+UNFLUSHED_DIRECT = 4096 * MIB  # flush at the latest after so much, so that a failing flush is pinned soon
+UNFLUSHED_BUFFERED = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one run of a pass did; bytes and nanoseconds.
+
+    ``durable``: everything below was written and flushed, except ``problems``. ``bytes_written``: the
+    part of it from this run, problems not counted, so it never claims more than is on the medium.
+    ``complete``: the pass went to the end and all was flushed (problems may remain). ``problems`` are
+    merged ranges; ``error_count`` and ``error_bytes`` count them. Rates are bytes per second.
+    """
+
+    start: int
+    bytes_written: int
+    durable: int
+    complete: bool
+    flushed: bool
+    stopped: bool
+    duration_ns: int
+    io_mode: str
+    problems: list[Problem]
+    error_count: int
+    error_bytes: int
+    rate: int
+    slowest: int
+    fastest: int
+
+
+def write_pass(
+    target: Target,
+    source: Source,
+    *,
+    start: int = 0,
+    tuning: Tuning | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+    checkpoint_interval: float = 5.0,
+    record: Callable[[Problem], None] | None = None,
+    limits: Limits | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> WriteReport:
+    """Write `source` over `target` from `start` (a durable offset of an earlier run) to its end.
+
+    `checkpoint(offset)` is called with growing offsets below which every byte was written *and*
+    flushed, about every `checkpoint_interval` seconds and at the end; whatever bad range lies below
+    went to `record` just before. `progress` comes at most five times a second. All three run in the
+    caller's thread; what they raise ends the pass and comes through. `stop` ends it after the pieces
+    at work, with a truthful report.
+
+    Raises an EngineError whose ``report`` is the WriteReport until then: TargetGone, TargetShrank,
+    NoSpaceOnTarget, TargetRefused, GiveUp. Raises ValueError for a `start` outside the target.
+    """
+    if not 0 <= start <= target.size:
+        raise ValueError(f"cannot start at {start} of {target.size} bytes")
+    run = _Pass(
+        target,
+        source,
+        start=start,
+        tuning=tuning or Tuning.default(),
+        progress=progress,
+        checkpoint=checkpoint,
+        stop=stop or threading.Event(),
+        interval=int(checkpoint_interval * SECOND),
+        record=record,
+        limits=limits or Limits(),
+        clock=clock,
+    )
+    try:
+        run.run()
+    except EngineError as error:
+        error.report = run.report()
+        raise
+    return run.report()
+
+
+class _Pass:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        target: Target,
+        source: Source,
+        *,
+        start: int,
+        tuning: Tuning,
+        progress: Callable[[Progress], None] | None,
+        checkpoint: Callable[[int], None] | None,
+        stop: threading.Event,
+        interval: int,
+        record: Callable[[Problem], None] | None,
+        limits: Limits,
+        clock: Callable[[], int],
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._start = start
+        self._tuning = tuning
+        self._progress = progress
+        self._checkpoint = checkpoint
+        self._stop = stop
+        self._interval = interval
+        self._record = record
+        self._clock = clock
+        self._began = self._flushed_at = clock()
+        self._meter = Meter(target.size, self._began, done=start)
+        self._ledger = Ledger(target, limits, clock)
+        # A start inside a block is taken back to its border: the same bytes are written there again.
+        self._base = start - start % target.block
+        self._durable = start
+        self._told = start
+        self._finished = False
+        plan = pieces(rest(target.size, self._base), tuning.chunk)
+        self._stripes = Stripes(plan, [self._worker() for _ in range(tuning.stripes)], stop)
+
+    def run(self) -> None:
+        """Write to the end, or until stopped or failed."""
+        stripes = self._stripes
+        while True:
+            stripes.start()
+            try:
+                self._follow()
+            finally:
+                stripes.join()
+            if stripes.failure is not None:
+                self._rescue(stripes.failure)
+                raise stripes.failure
+            try:
+                self._secure()
+            except Stopped:
+                return
+            if stripes.exhausted or self._stop.is_set():
+                break
+        self._finished = self._durable == self._target.size
+        self._show()
+
+    def report(self) -> WriteReport:
+        """What is known now."""
+        problems = merged(self._ledger.problems)
+        lost = sum(item.length for item in self._ledger.within(self._start, self._durable))
+        return WriteReport(
+            start=self._start,
+            bytes_written=max(0, self._durable - self._start - lost),
+            durable=self._durable,
+            complete=self._finished,
+            flushed=self._durable >= self._low(),
+            stopped=self._stop.is_set() and not self._finished,
+            duration_ns=self._clock() - self._began,
+            io_mode=self._target.io_mode,
+            problems=problems,
+            error_count=len(problems),
+            error_bytes=sum(item.length for item in problems),
+            rate=int(self._meter.average),
+            slowest=self._meter.slowest,
+            fastest=self._meter.fastest,
+        )
+
+    def _worker(self) -> Work:
+        """One stripe: its own clone of the source, its own buffer."""
+        target, source = self._target, self._source.for_worker()
+        buffer: list[memoryview] = []  # made at first need: patterns need none
+
+        def work(start: int, end: int) -> None:
+            view = source.ready(start, end - start)
+            if view is None:
+                if not buffer:
+                    buffer.append(aligned(self._tuning.chunk))
+                view = buffer[0][: end - start]
+                source.fill(view, start)
+            try:
+                target.write(view, start)
+            except OSError as error:
+                ready = view
+                self._ledger.work_around(
+                    start,
+                    end,
+                    error,
+                    lambda first, last: target.write(ready[first - start : last - start], first),
+                    doing="write",
+                    stopping=lambda: self._stripes.stopping,
+                )
+
+        return work
+
+    def _low(self) -> int:
+        """Below this every byte was given to the system."""
+        return max(self._start, self._stripes.low(self._base))
+
+    def _follow(self) -> None:
+        """Watch the workers; flush and checkpoint now and then. Returns when none is at work."""
+        most = UNFLUSHED_DIRECT if self._target.direct else UNFLUSHED_BUFFERED
+        while not self._stripes.wait(TICK):
+            # A watchdog for a target that moves no byte at all belongs here.
+            self._show()
+            due = self._clock() - self._flushed_at >= self._interval or self._low() - self._durable >= most
+            if due and not self._try_flush():
+                return
+
+    def _try_flush(self) -> bool:
+        """Flush while the workers go on. False after a failure, the workers halted and all repaired."""
+        low = self._low()  # what is finished before the flush begins is what the flush covers
+        try:
+            self._flush()
+        except OSError as error:
+            self._stripes.join()
+            if self._stripes.failure is None:
+                self._repair(error)
+            return False
+        self._settle(low)
+        return True
+
+    def _flush(self) -> None:
+        self._flushed_at = self._clock()
+        self._target.flush()
+
+    def _secure(self) -> None:
+        """Make everything written durable, workers at rest. Raises Stopped if that was cut short."""
+        low = self._low()
+        try:
+            self._flush()
+        except OSError as error:
+            self._repair(error)
+            low = self._durable
+        self._target.check()
+        self._settle(low)
+
+    def _rescue(self, failure: BaseException) -> None:
+        """After a failure: keep what can still be made durable."""
+        if isinstance(failure, TargetGone) or not isinstance(failure, EngineError):
+            return
+        low = self._low()
+        try:
+            self._flush()
+            if isinstance(failure, TargetShrank):
+                low = self._durable = min(low, self._target.current_size())
+        except OSError:
+            return
+        self._settle(low)
+
+    def _settle(self, durable: int) -> None:
+        """Everything below `durable` is on the medium: tell of bad ranges there, then of the offset."""
+        self._durable = durable
+        if durable <= self._told:
+            return
+        if self._record is not None:
+            for problem in merged(self._ledger.within(self._told, durable)):
+                self._record(problem)
+        self._told = durable
+        if self._checkpoint is not None:
+            self._checkpoint(durable)
+
+    def _repair(self, error: OSError) -> None:
+        """A flush failed, so any byte since the last good one may be lost: write them again in pieces.
+
+        Each piece is flushed by itself, so that the error is pinned to the blocks it belongs to. A
+        second flush alone would prove nothing: the kernel marks failed pages clean and reports once.
+        If the repair has to end early, the whole range that is left is listed.
+        """
+        low, source = self._low(), self._source.for_worker()
+        self._target.check()
+        if not is_medium_error(error):
+            raise fatal(error, "flush") from error
+        self._ledger.forget(self._durable, low)
+        buffer = aligned(self._tuning.chunk)
+
+        def attempt(first: int, last: int) -> None:
+            view = buffer[: last - first]
+            source.fill(view, first)
+            self._target.write(view, first)
+            self._target.flush()
+
+        first = self._durable - self._durable % self._target.block
+        try:
+            for start, end in pieces(rest(low, first), self._tuning.chunk):
+                if self._stop.is_set():
+                    raise Stopped
+                try:
+                    attempt(start, end)
+                except OSError as failure:
+                    self._ledger.work_around(
+                        start, end, failure, attempt, doing="flush", stopping=self._stop.is_set
+                    )
+                self._settle(end)
+        except EngineError:
+            self._ledger.forget(self._durable, low)
+            self._ledger.add(Problem(self._durable, low - self._durable, f"flush: {describe(error)}"))
+            raise
+
+    def _show(self) -> None:
+        self._meter.update(self._low(), self._clock())
+        if self._progress is not None:
+            self._progress(self._meter.progress(len(self._ledger.problems)))

@@ -1,0 +1,26 @@
+"""The journal of an order together with the progress it tells, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from expunge_agent.core.progress import RunProgress, apply, fold
+from expunge_agent.journal import Journal
+from expunge_agent.protocol.base import timestamp
+
+
+class Ledger:
+    """Write with `record`; read the state of the order from `progress`."""
+
+    def __init__(self, journal: Journal, now: Callable[[], datetime]) -> None:
+        self._journal = journal
+        self._now = now
+        self.progress: RunProgress = fold(journal.records)
+        self.last_boot = journal.records[-1].boot if journal.records else ""
+        """The boot id of the newest record found when the ledger was opened."""
+
+    def record(self, kind: str, **data: Any) -> None:
+        """Journal, durable on return, then take it into `progress`."""
+        apply(self.progress, self._journal.append(kind, timestamp(self._now()), data))

@@ -1,0 +1,58 @@
+"""Orders that a machine gives itself: ``expunge-agent wipe`` without a controller."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.base import Level, timestamp
+from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.order import Order, ProfileRef
+from expunge_agent.signing import load_or_create_key
+from expunge_agent.state import State
+from expunge_profiles.schema import Profile
+
+VALID_FOR = timedelta(hours=24)
+
+
+def local_order(
+    state: State,
+    targets: Sequence[Target],
+    profile: Profile,
+    level: Level,
+    allow_downgrade: bool,
+    requested_by: str,
+    case_number: str,
+    reason: str,
+    now: datetime,
+) -> Order:
+    """An order by this agent to itself; the receipt names the agent as its issuer, so it shows."""
+    return Order(
+        format="expunge/order/v1",
+        order_id=f"local-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        machine_id=state.machine_id,
+        issuer=state.principal,
+        issued_at=timestamp(now),
+        not_before=timestamp(now),
+        expires=timestamp(now + VALID_FOR),
+        requested_by=requested_by,
+        case_number=case_number,
+        reason=reason,
+        level=level,
+        allow_downgrade=allow_downgrade,
+        profile=ProfileRef(id=profile.id, version=profile.version, digest=profile.digest),
+        targets=list(targets),
+        approvals=[],
+        nonce=secrets.token_hex(16),
+    )
+
+
+def hand_in(state: State, order: Order) -> str:
+    """Sign the order with the agent's own key and spool it; returns its digest."""
+    body = canonical.dumps(order)
+    signature = sshsig.sign(load_or_create_key(state.signing_key), sshsig.ORDER_NAMESPACE, body)
+    digest = canonical.sha256_hex(body)
+    state.spool(digest, body, signature)
+    return digest

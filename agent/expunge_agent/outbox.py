@@ -1,0 +1,151 @@
+"""Receipts: sealed once under the agent's next counter, and kept in the outbox until acknowledged.
+
+``receipts/000000000007/`` holds one receipt for ever; ``outbox/000000000007`` is a note that the
+controller has not acknowledged it yet. The counter is the highest number there is, plus one, so
+it cannot get out of step with what was sealed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge_agent.files import explained, read_limited, sync_folder, write_durable
+from expunge_agent.protocol.base import Digest
+from expunge_agent.protocol.canonical import sha256_hex
+from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE
+
+MAX_RECEIPT = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A receipt as it lies on disk."""
+
+    counter: int
+    order: Digest
+    body: bytes
+    signature: bytes
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the receipt's bytes."""
+        return sha256_hex(self.body)
+
+
+class Outbox:
+    """All receipts of this agent, in ``root/receipts`` and ``root/outbox``."""
+
+    def __init__(self, root: Path) -> None:
+        self._receipts = root / "receipts"
+        self._pending = root / "outbox"
+        self._lock = root / "seal.lock"
+
+    def seal(
+        self,
+        order: Digest,
+        make: Callable[[int, Digest], tuple[bytes, bytes]],
+        announce: Callable[[int], None],
+    ) -> Sealed:
+        """Seal the receipt of `order` under the next counter; durable on return.
+
+        `make(counter, previous digest)` gives (body, signature). `announce(counter)` is called
+        before the receipt becomes visible, so that a journal can say which number to look at
+        after a crash.
+        """
+        with self._locked():
+            last = self._numbers()[-1:]
+            counter = last[0] + 1 if last else 1
+            previous = self.get(last[0]).digest if last else NO_RECEIPT_BEFORE
+            body, signature = make(counter, previous)
+            announce(counter)
+            self._publish(
+                counter, {"order": order.encode(), "receipt.json": body, "receipt.json.sig": signature}
+            )
+            return Sealed(counter, order, body, signature)
+
+    def get(self, counter: int) -> Sealed:
+        """The receipt with this number. Raises StateError when there is none."""
+        folder = self._receipts / _name(counter)
+        return Sealed(
+            counter,
+            read_limited(folder / "order", 64).decode("ascii"),
+            read_limited(folder / "receipt.json", MAX_RECEIPT),
+            read_limited(folder / "receipt.json.sig", 65536),
+        )
+
+    def find(self, counter: int, order: Digest) -> Sealed | None:
+        """The receipt with this number if it is the one of `order` (see `seal`, announce)."""
+        if not (self._receipts / _name(counter)).exists():
+            return None
+        sealed = self.get(counter)
+        return sealed if sealed.order == order else None
+
+    def all(self) -> Iterator[Sealed]:
+        """Every receipt, oldest first."""
+        for counter in self._numbers():
+            yield self.get(counter)
+
+    def pending(self) -> list[int]:
+        """Numbers of the receipts that wait for an acknowledgement, oldest first."""
+        if not self._pending.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self._pending.iterdir() if entry.name.isdigit())
+
+    def acknowledge(self, digest: Digest) -> bool:
+        """Take the receipt with this digest out of the outbox; False when none waits."""
+        for counter in self.pending():
+            if self.get(counter).digest == digest:
+                note = self._pending / _name(counter)
+                with explained(note):
+                    note.unlink(missing_ok=True)
+                    sync_folder(self._pending)
+                return True
+        return False
+
+    def repair(self) -> None:
+        """After a crash: a receipt that was published but not yet put into the outbox gets there."""
+        with self._locked():
+            for counter in self._numbers()[-1:]:
+                if not (self._receipts / _name(counter) / "posted").exists():
+                    self._post(counter)
+
+    def _publish(self, counter: int, files: dict[str, bytes]) -> None:
+        beside = self._receipts / f".{_name(counter)}.new"
+        with explained(beside):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(mode=0o750)
+            for name, data in files.items():
+                write_durable(beside / name, data)
+            beside.rename(self._receipts / _name(counter))
+            sync_folder(self._receipts)
+        self._post(counter)
+
+    def _post(self, counter: int) -> None:
+        write_durable(self._pending / _name(counter), b"", 0o660)
+        write_durable(self._receipts / _name(counter) / "posted", b"")
+
+    def _numbers(self) -> list[int]:
+        if not self._receipts.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self._receipts.iterdir() if entry.name.isdigit())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with explained(self._lock):
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+def _name(counter: int) -> str:
+    return f"{counter:012d}"

@@ -1,0 +1,109 @@
+"""Is this still what the receipt says was left on the medium? Regenerate the last pass and compare."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from expunge_agent.core.plan import PassPlan, describe_pass
+from expunge_agent.devices.look import look
+from expunge_agent.devices.opening import open_target
+from expunge_agent.engine.meter import Progress
+from expunge_agent.engine.problems import EngineError, Problem
+from expunge_agent.engine.tuning import Tuning
+from expunge_agent.engine.verifier import verify
+from expunge_agent.errors import DocumentError, MismatchError, NotFoundError
+from expunge_agent.protocol.identity import Identity, differences
+from expunge_agent.protocol.receipt import PassResult, Receipt
+from expunge_agent.targets import in_words, take_over
+from expunge_agent.techniques.overwrite import source_of
+
+
+@dataclass(frozen=True)
+class SealReport:
+    """What reading the whole target found. ``identity`` lists how it differs from the receipt's medium."""
+
+    path: str
+    left_by: str
+    identity: list[str]
+    bytes_read: int
+    mismatched_bytes: int
+    unreadable_bytes: int
+    mismatches: list[Problem]
+    complete: bool
+    io_mode: str
+
+    @property
+    def untouched(self) -> bool:
+        """Whether every byte is what the last pass wrote."""
+        return self.complete and not self.mismatched_bytes and not self.unreadable_bytes
+
+
+def check_seal(
+    path: str, receipt: Receipt, progress: Callable[[Progress], None], stop: threading.Event
+) -> SealReport:
+    """Read `path` whole and compare it with the last complete pass that `receipt` lists for it.
+
+    Raises NotFoundError when there is nothing to read at `path`, DocumentError when the receipt
+    lists no pass whose bytes can be regenerated, MismatchError when the sizes differ.
+    """
+    medium, _ = look(path)
+    if medium is None:
+        raise NotFoundError(f"There is no file or block device at {path}.", "Check the path.")
+    seen = medium.identity
+    last, size, identity = _pass_for(receipt, seen)
+    if size != int(seen.size):
+        raise MismatchError(
+            f"{path} has {seen.size} bytes; the receipt is about a medium of {size} bytes.",
+            "This is another medium, or its capacity was changed.",
+        )
+    with open_target(path, seen, write=False) as opened:
+        target = take_over(opened)
+        try:
+            report = verify(target, source_of(last), tuning=Tuning.default(), progress=progress, stop=stop)
+        except EngineError as error:
+            raise MismatchError(
+                f"{path} could not be read. {in_words(error)}", "Check the medium and its cabling."
+            ) from error
+        finally:
+            target.close()
+        return SealReport(
+            path=path,
+            left_by=describe_pass(last),
+            identity=differences(identity, seen),
+            bytes_read=report.bytes_read,
+            mismatched_bytes=report.mismatched_bytes,
+            unreadable_bytes=report.unreadable_bytes,
+            mismatches=report.mismatches,
+            complete=report.complete,
+            io_mode=report.io_mode,
+        )
+
+
+def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity]:
+    """The last complete pass over the target that is `seen`, else over the only target there is."""
+    results = [result for result in receipt.targets if not differences(result.target.identity, seen)]
+    results = results or receipt.targets
+    if len(results) != 1:
+        raise DocumentError(
+            f"The receipt is about {len(receipt.targets)} media, and none of them is clearly this one.",
+            "Name the medium by the path it had, or check it on the machine where it was wiped.",
+        )
+    complete = [one for one in results[0].passes if one.complete]
+    if not complete:
+        raise DocumentError(
+            "The receipt lists no complete pass over this medium.", "There is nothing to compare with."
+        )
+    return _as_plan(complete[-1]), int(results[0].target.identity.size), results[0].target.identity
+
+
+def _as_plan(last: PassResult) -> PassPlan:
+    if last.stream is None:
+        return PassPlan(fixed=last.fixed)
+    if not last.stream.key:
+        raise DocumentError(
+            "The last pass was a keyed stream, and the receipt does not give its key.",
+            "Only a profile with `seal = true` leaves a seal that can be checked.",
+        )
+    return PassPlan(cipher=last.stream.cipher, key=last.stream.key)

@@ -1,0 +1,112 @@
+"""From findings to the receipt's bytes."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from dataclasses import dataclass
+
+from expunge_agent import __version__
+from expunge_agent.core import limitations
+from expunge_agent.core.outcome import overall
+from expunge_agent.core.progress import RunProgress
+from expunge_agent.devices import host
+from expunge_agent.protocol import sshsig
+from expunge_agent.protocol.base import Digest, Level, Outcome, Timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import FileIdentity
+from expunge_agent.protocol.order import Order, ProfileRef
+from expunge_agent.protocol.receipt import AgentInfo, OrderRef, Receipt, Refusal, TargetResult, freeze
+from expunge_profiles.schema import Profile
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is known at the end: `order` is None when the order could not be believed or read."""
+
+    order: Order | None
+    profile: Profile | None
+    refusal: Refusal | None
+    results: list[TargetResult]
+    progress: RunProgress
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the receipt stands: which order it answers, whose it is, and its place in the agent's chain."""
+
+    order_digest: Digest
+    machine_id: str
+    public_line: str
+    counter: int
+    previous: Digest
+
+
+def compose(findings: Findings, place: Place, now: Timestamp) -> bytes:
+    """The frozen bytes of the receipt (see `protocol.receipt`)."""
+    order = findings.order
+    refused = findings.refusal is not None
+    verdict, level = (Outcome.REFUSED, Level.NONE) if refused else overall(findings.results)
+    return freeze(
+        Receipt(
+            format="expunge/receipt/v1",
+            counter=U64(place.counter),
+            previous=place.previous,
+            nonce=secrets.token_hex(16),
+            outcome=verdict,
+            refusal=findings.refusal,
+            order=_order_ref(order, place.order_digest),
+            agent=_agent(place.machine_id, place.public_line),
+            profile=_profile_ref(findings.profile),
+            level_requested=order.level if order else None,
+            level_achieved=level,
+            targets=findings.results,
+            interruptions=findings.progress.interruptions,
+            started_at=findings.progress.started_at or now,
+            finished_at=now,
+            clock=f"system clock, {host.clock()}",
+            limitations=_limitations(findings.results),
+        )
+    )
+
+
+def _order_ref(order: Order | None, digest: Digest) -> OrderRef:
+    if order is None:
+        return OrderRef(digest=digest)
+    return OrderRef(
+        digest=digest,
+        order_id=order.order_id,
+        nonce=order.nonce,
+        issuer=order.issuer,
+        requested_by=order.requested_by,
+        case_number=order.case_number,
+    )
+
+
+def _agent(machine_id: str, public_line: str) -> AgentInfo:
+    return AgentInfo(
+        machine_id=machine_id,
+        hostname=host.hostname(),
+        software=f"expunge-agent {__version__}",
+        python=platform.python_version(),
+        kernel=host.kernel(),
+        boot_id=host.boot_id(),
+        key=sshsig.fingerprint(public_line),
+    )
+
+
+def _profile_ref(profile: Profile | None) -> ProfileRef | None:
+    if profile is None:
+        return None
+    return ProfileRef(id=profile.id, version=profile.version, digest=profile.digest)
+
+
+def _limitations(results: list[TargetResult]) -> list[str]:
+    said = list(limitations.ALWAYS)
+    if any(result.passes for result in results):
+        said += limitations.OVERWRITE
+    if any(isinstance(result.target.identity, FileIdentity) for result in results):
+        said += limitations.FILE
+    if any(result.medium is not None and result.medium.type == "virtual" for result in results):
+        said += limitations.VIRTUAL
+    return said

@@ -1,0 +1,31 @@
+"""All that a run needs from outside, in one place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from expunge_agent.core.guard import DEFAULT_SYSTEM, SystemPaths
+from expunge_agent.engine.tuning import Tuning
+from expunge_profiles.schema import Profile
+
+
+def utc_now() -> datetime:
+    """The present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """`stop` ends the run soon and seals what was done; with `pause` set too it seals nothing, so that
+    the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost."""
+
+    profiles: Mapping[str, Profile]
+    now: Callable[[], datetime] = utc_now
+    stop: threading.Event = field(default_factory=threading.Event)
+    pause: threading.Event = field(default_factory=threading.Event)
+    tuning: Tuning = field(default_factory=Tuning.default)
+    checkpoint_seconds: float = 5.0
+    system: SystemPaths = DEFAULT_SYSTEM

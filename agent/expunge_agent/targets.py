@@ -1,0 +1,298 @@
+"""One target of an order: find it, guard it, plan it, open it, let the technique work, judge the evidence."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import msgspec
+
+from expunge_agent.core.guard import guard
+from expunge_agent.core.outcome import Verdict, judge
+from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
+from expunge_agent.core.progress import Checkpoint, TargetProgress
+from expunge_agent.devices.look import find, look
+from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.engine.meter import Progress
+from expunge_agent.engine.problems import EngineError, GiveUp, NoSpaceOnTarget, TargetGone, TargetShrank
+from expunge_agent.engine.sources import CIPHERS
+from expunge_agent.engine.target import Target as OpenTarget
+from expunge_agent.errors import NotFoundError
+from expunge_agent.events import EventLog
+from expunge_agent.ledger import Ledger
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.event import EventKind
+from expunge_agent.protocol.identity import Identity, Target, differences
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.receipt import PassResult, Reason, Refusal, TargetResult, Verification
+from expunge_agent.surroundings import Surroundings
+from expunge_agent.techniques.overwrite import Work, overwrite, pass_result
+from expunge_profiles.schema import Profile
+
+
+class TargetRun:
+    """The work on target number `index`, from where its journal stands."""
+
+    def __init__(
+        self,
+        order: Order,
+        profile: Profile,
+        index: int,
+        ledger: Ledger,
+        events: EventLog,
+        around: Surroundings,
+    ) -> None:
+        self._order = order
+        self._profile = profile
+        self._index = index
+        self._target = order.targets[index]
+        self._ledger = ledger
+        self._so_far = ledger.progress.target(index)
+        self._events = events
+        self._around = around
+        self._found = ""
+        self._opened: Opened | None = None
+        self._shown = ""
+
+    def carry_out(self) -> TargetResult | None:
+        """The target's result; None when the run was asked to pause."""
+        try:
+            refusal = self._prepare()
+            if refusal is None:
+                return self._work()
+        except TargetRefused as error:
+            refusal = error.refusal
+        return self._refused(refusal)
+
+    def _prepare(self) -> Refusal | None:
+        """Find, guard and plan; nothing is opened for writing yet."""
+        path = find(self._target.identity, self._target.hint)
+        if path is None:
+            return Refusal(
+                reason=Reason.TARGET_NOT_FOUND,
+                detail="No medium of this machine has the identity that the order names.",
+                remedy="Check the cabling and the inventory (expunge-agent inventory).",
+            )
+        self._found = path
+        medium, usage = look(path, system=self._around.system)
+        if refusal := guard(self._target, medium, usage, self._around.system):
+            return refusal
+        if medium is None or self._so_far.plan is not None:
+            return None
+        plan = plan_target(
+            self._target,
+            medium,
+            self._profile,
+            self._order.level,
+            self._order.allow_downgrade,
+            choose_byte=lambda: secrets.randbelow(256),
+            choose_key=lambda: secrets.token_bytes(CIPHERS[self._around.tuning.cipher].key_bytes),
+            cipher=self._around.tuning.cipher,
+        )
+        if isinstance(plan, Refusal):
+            return plan
+        self._write("planned", plan=plan, before=medium.identity, medium=medium.facts())
+        return None
+
+    def _work(self) -> TargetResult | None:
+        """Open and let the technique work. What breaks it becomes part of the result."""
+        so_far = self._so_far
+        if so_far.plan is None:
+            raise AssertionError("prepared without a plan")
+        path = str(self._found)
+        self._write("opening", path=path)
+        with open_target(path, self._target.identity, write=True, system=self._around.system) as opened:
+            self._opened = opened
+            self._write("opened", identity=opened.identity)
+            target = take_over(opened)
+            trouble, io_mode = "", target.io_mode
+            try:
+                overwrite(self._as_work(target, so_far.plan))
+            except EngineError as error:
+                trouble = in_words(error)
+            except (TargetRefused, NotFoundError) as error:
+                trouble = error.message
+            finally:
+                target.close()
+            if self._around.pause.is_set():
+                return None
+            after, changed = self._identity_after(opened)
+            return self._judge(after, trouble or changed, io_mode)
+
+    def _as_work(self, target: OpenTarget, plan: TargetPlan) -> Work:
+        return Work(
+            target=target,
+            plan=plan,
+            so_far=self._so_far,
+            recorder=self,
+            recheck=self._recheck,
+            now=self._around.now,
+            tuning=self._around.tuning,
+            checkpoint_seconds=self._around.checkpoint_seconds,
+            stop=self._around.stop,
+        )
+
+    def _recheck(self) -> None:
+        """The target is still what was opened, and nobody took it meanwhile."""
+        if self._opened is None:
+            raise AssertionError("rechecked before opening")
+        if changed := differences(self._target.identity, self._opened.identity_now()):
+            raise TargetRefused(
+                Refusal(
+                    reason=Reason.IDENTITY_MISMATCH,
+                    detail=f"The target is not what was opened any more: {'; '.join(changed)}.",
+                    remedy="Take the inventory again; something was exchanged during the run.",
+                )
+            )
+
+    def _identity_after(self, opened: Opened) -> tuple[Identity | None, str]:
+        try:
+            after = opened.identity_now()
+        except NotFoundError as error:
+            return None, error.message
+        changed = differences(self._target.identity, after)
+        return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
+
+    def _judge(self, after: Identity | None, trouble: str, io_mode: str) -> TargetResult:
+        so_far = self._so_far
+        plan = so_far.plan
+        if plan is None:
+            raise AssertionError("worked without a plan")
+        passes = [
+            taken.result or pass_result(plan, index, taken, "", False, io_mode)
+            for index, taken in sorted(so_far.passes.items())
+        ]
+        checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
+        verdict = judge(
+            size=int(self._target.identity.size),
+            planned_passes=len(plan.passes),
+            verify_after=plan.verify_after,
+            earns=EARNS[plan.technique],
+            passes=passes,
+            verifications=checks,
+            trouble=trouble,
+            stopped=self._around.stop.is_set(),
+        )
+        return _result(self._target, so_far, verdict, after, passes, checks)
+
+    def _refused(self, refusal: Refusal) -> TargetResult:
+        """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
+        so_far = self._so_far
+        if not so_far.passes:
+            result = untouched(self._target, so_far, Outcome.REFUSED, "")
+        else:
+            result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail)
+        return msgspec.structs.replace(result, refusal=refusal)
+
+    def _write(self, kind: str, **data: object) -> None:
+        self._ledger.record(kind, target=self._index, **data)
+
+    # What the technique reports (techniques.overwrite.Recorder).
+
+    def pass_started(self, index: int) -> None:
+        """Journal that a pass begins."""
+        self._write("pass-started", **{"pass": index})
+
+    def pass_resumed(self, index: int, durable: int) -> None:
+        """Journal where a pass is taken up again."""
+        self._write("pass-resumed", **{"pass": index, "durable": str(durable)})
+
+    def checkpoint(self, index: int, checkpoint: Checkpoint) -> None:
+        """Journal what is durable on the target."""
+        self._write("checkpoint", **{"pass": index, "checkpoint": checkpoint})
+
+    def pass_finished(self, index: int, result: PassResult) -> None:
+        """Journal a finished pass."""
+        self._write("pass-finished", **{"pass": index, "result": result})
+
+    def verify_started(self, of_pass: int) -> None:
+        """Journal that reading back begins."""
+        self._write("verify-started", **{"pass": of_pass})
+
+    def verify_finished(self, result: Verification) -> None:
+        """Journal what reading back found."""
+        self._write("verify-finished", result=result)
+
+    def progress(self, step: int, title: str, progress: Progress) -> None:
+        """Show how far the step is."""
+        plan = self._so_far.plan
+        steps = len(plan.passes) + len(plan.verify_after) if plan else 0
+        kind = EventKind.PROGRESS if title == self._shown else EventKind.STEP_STARTED
+        self._shown = title
+        self._events.emit(
+            kind,
+            target=self._index,
+            step=step,
+            steps=steps,
+            title=title,
+            done=progress.done,
+            total=progress.total,
+            rate=progress.rate,
+            eta=progress.eta,
+        )
+
+
+def take_over(opened: Opened) -> OpenTarget:
+    """The engine's target over a duplicate of the descriptor; claim and lock stay with `opened`."""
+    duplicate = os.dup(opened.fd)
+    try:
+        return OpenTarget(duplicate, opened.size)
+    except BaseException:
+        os.close(duplicate)
+        raise
+
+
+def in_words(error: EngineError) -> str:
+    """What ended the work on a target, as a sentence."""
+    for kind, words in _ENDS.items():
+        if isinstance(error, kind):
+            return f"{words}: {error}."
+    return f"The work could not go on: {error}."
+
+
+_ENDS = {
+    TargetGone: "The target disappeared",
+    TargetShrank: "The target became smaller",
+    NoSpaceOnTarget: "What stores the target is full",
+    GiveUp: "The medium fails too often and was given up",
+}
+
+
+def untouched(target: Target, so_far: TargetProgress, outcome: Outcome, why: str) -> TargetResult:
+    """The result of a target whose run ended without a verdict on evidence: nothing is earned."""
+    passes = [
+        taken.result or pass_result(so_far.plan, index, taken, "", False, "not known")
+        for index, taken in sorted(so_far.passes.items())
+        if so_far.plan is not None
+    ]
+    checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
+    return _result(target, so_far, Verdict(outcome, Level.NONE, [], why), None, passes, checks)
+
+
+def _result(
+    target: Target,
+    so_far: TargetProgress,
+    verdict: Verdict,
+    after: Identity | None,
+    passes: list[PassResult],
+    checks: list[Verification],
+) -> TargetResult:
+    return TargetResult(
+        target=target,
+        outcome=verdict.outcome,
+        refusal=None,
+        identity_before=so_far.before,
+        identity_opened=so_far.opened,
+        identity_after=after,
+        medium=so_far.medium,
+        technique=so_far.plan.technique if so_far.plan else "",
+        level_achieved=verdict.level,
+        passes=passes,
+        verifications=checks,
+        exceptions=verdict.exceptions,
+        not_covered=NOT_COVERED if passes else [],
+        failure=verdict.failure,
+    )
+
+
+NOT_COVERED = ["Sectors and cells the medium does not let the host address."]

@@ -1,0 +1,185 @@
+"""The shell around the decisions: one order in, one signed receipt out, whatever happens between.
+
+Everything is journalled before it is done, so that calling `run_order` again after a crash goes
+on where the journal ends; once an order has a receipt, calling it again returns that receipt.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from expunge_agent.core import admission
+from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, RunProgress
+from expunge_agent.devices import host
+from expunge_agent.events import EventLog
+from expunge_agent.journal import DamagedJournalError, Journal
+from expunge_agent.ledger import Ledger
+from expunge_agent.outbox import Outbox, Sealed
+from expunge_agent.protocol import sshsig
+from expunge_agent.protocol.base import Digest, Outcome, timestamp
+from expunge_agent.protocol.event import EventKind
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
+from expunge_agent.sealing import Findings, Place, compose
+from expunge_agent.signing import load_key
+from expunge_agent.state import State
+from expunge_agent.surroundings import Surroundings
+from expunge_agent.targets import TargetRun, untouched
+from expunge_profiles.schema import Profile
+
+
+def run_order(
+    state: State, digest: Digest, around: Surroundings, events: EventLog | None = None
+) -> Sealed | None:
+    """Carry out the order (or go on with it) and seal its receipt.
+
+    None: the run was asked to pause (SIGHUP) and left its journal for the next start.
+    Raises NotFoundError for an unknown order, BusyError while another process works on it,
+    NoSpaceError when the journal cannot be written: nothing is done that is not journalled.
+    """
+    outbox = Outbox(state.root)
+    outbox.repair()
+    with state.order_lock(digest):
+        number = state.receipt_number(digest)
+        if number is not None:
+            return outbox.get(number)
+        body, signature = state.take(digest)
+        events = events or EventLog(state.order_folder(digest) / "events.jsonl", digest, around.now)
+        path = state.order_folder(digest) / "journal.jsonl"
+        try:
+            with Journal(path, host.boot_id()) as journal:
+                run = _Run(
+                    state, digest, body, signature, Ledger(journal, around.now), outbox, around, events
+                )
+                return run.carry_out()
+        except DamagedJournalError as error:
+            path.rename(path.with_name(f"journal.damaged.{secrets.token_hex(4)}"))
+            with Journal(path, host.boot_id()) as journal:
+                run = _Run(
+                    state, digest, body, signature, Ledger(journal, around.now), outbox, around, events
+                )
+                return run.give_up(Outcome.UNKNOWN, error.message)
+
+
+class _Run:
+    """One run of one order."""
+
+    def __init__(
+        self,
+        state: State,
+        digest: Digest,
+        body: bytes,
+        signature: bytes,
+        ledger: Ledger,
+        outbox: Outbox,
+        around: Surroundings,
+        events: EventLog,
+    ) -> None:
+        self._state = state
+        self._digest = digest
+        self._body = body
+        self._signature = signature
+        self._ledger = ledger
+        self._outbox = outbox
+        self._around = around
+        self._events = events
+        self._signer = load_key(state.signing_key)
+
+    def carry_out(self) -> Sealed | None:
+        """From admission to receipt."""
+        progress = self._ledger.progress
+        if progress.sealing is not None and (sealed := self._outbox.find(progress.sealing, self._digest)):
+            return self._done(sealed)
+        order = self._read_order()
+        if isinstance(order, Refusal):
+            return self._seal(None, None, order, [])
+        if progress.started_at:
+            if not self._resume(progress):
+                return self.give_up(
+                    Outcome.INTERRUPTED, "It broke off again and again without getting ahead."
+                )
+        elif refusal := self._admit(order):
+            return self._seal(order, None, refusal, [])
+        else:
+            self._ledger.record("accepted", order=order.order_id)
+            self._events.emit(EventKind.STARTED, title=order.order_id)
+        profile = admission.find_profile(order, self._around.profiles)
+        if isinstance(profile, Refusal):
+            return self._seal(order, None, profile, [])
+        results = []
+        for index in range(len(order.targets)):
+            result = self._target(order, profile, index)
+            if result is None:
+                return None
+            results.append(result)
+        return self._seal(order, profile, None, results)
+
+    def give_up(self, verdict: Outcome, why: str) -> Sealed:
+        """Seal what can still be said of an order that will not be continued."""
+        order = self._read_order()
+        if isinstance(order, Refusal):
+            return self._seal(None, None, order, [])
+        results = []
+        for index, target in enumerate(order.targets):
+            so_far = self._ledger.progress.target(index)
+            results.append(so_far.result or untouched(target, so_far, verdict, why))
+        profile = admission.find_profile(order, self._around.profiles)
+        return self._seal(order, None if isinstance(profile, Refusal) else profile, None, results)
+
+    def _read_order(self) -> Order | Refusal:
+        own = admission.own_signer(self._state.principal, self._signer.public_line)
+        return admission.read_order(self._body, self._signature, [*self._state.trusted(), own])
+
+    def _admit(self, order: Order) -> Refusal | None:
+        fresh = self._state.claim_once("nonce", order.nonce, self._digest) and self._state.claim_once(
+            "order", order.order_id, self._digest
+        )
+        return admission.check_order(order, self._state.machine_id, self._around.now(), fresh)
+
+    def _resume(self, progress: RunProgress) -> bool:
+        """Journal that the order was found unfinished; False when it is to be given up."""
+        going_on = progress.fruitless < MAX_FRUITLESS_RESUMES
+        interruption = Interruption(
+            noticed_at=timestamp(self._around.now()),
+            boot_id_before=self._ledger.last_boot,
+            boot_id_after=host.boot_id(),
+            decision="resumed" if going_on else "given-up",
+        )
+        self._ledger.record("resumed", interruption=interruption)
+        self._events.emit(EventKind.RESUMED)
+        return going_on
+
+    def _target(self, order: Order, profile: Profile, index: int) -> TargetResult | None:
+        """One target's result, None when paused; trouble with one never hides the others."""
+        known = self._ledger.progress.target(index).result
+        if known is not None:
+            return known
+        result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()
+        if result is not None:
+            self._ledger.record("target-finished", target=index, result=result)
+            self._events.emit(EventKind.TARGET_FINISHED, target=index, title=result.outcome.value)
+        return result
+
+    def _seal(
+        self,
+        order: Order | None,
+        profile: Profile | None,
+        refusal: Refusal | None,
+        results: list[TargetResult],
+    ) -> Sealed:
+        findings = Findings(order, profile, refusal, results, self._ledger.progress)
+
+        def make(counter: int, previous: Digest) -> tuple[bytes, bytes]:
+            place = Place(self._digest, self._state.machine_id, self._signer.public_line, counter, previous)
+            body = compose(findings, place, timestamp(self._around.now()))
+            return body, sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body)
+
+        def announce(counter: int) -> None:
+            self._ledger.record("sealing", counter=counter)
+
+        return self._done(self._outbox.seal(self._digest, make, announce))
+
+    def _done(self, sealed: Sealed) -> Sealed:
+        self._state.finish(self._digest, sealed.counter)
+        self._events.emit(EventKind.FINISHED)
+        return sealed

@@ -1,0 +1,124 @@
+"""Writing a bundle: the same evidence gives the same bytes, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError
+from expunge_agent.protocol import trust
+from expunge_agent.protocol.trust import TrustedSigner
+from expunge_controller.files import sync_folder
+from expunge_controller.records import bundle_layout as layout
+from expunge_controller.records.certificate import parse_certificate
+from expunge_controller.render.bundle_readme import readme
+from expunge_controller.render.certificate_html import certificate_html
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time a zip can hold; a bundle says nothing of when it was packed."""
+_FILE_MODE = 0o100644 << 16
+_UNIX = 3
+
+
+class SignedBytes(NamedTuple):
+    """A document's frozen bytes and its armored detached signature."""
+
+    body: bytes
+    signature: bytes
+
+
+class BundleParts(NamedTuple):
+    """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
+
+    ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued.
+    """
+
+    receipt: SignedBytes
+    custody: Sequence[SignedBytes]
+    signers: Sequence[TrustedSigner]
+    order: SignedBytes | None = None
+    certificate: SignedBytes | None = None
+
+
+def bundle_files(parts: BundleParts) -> dict[str, bytes]:
+    """The bundle's files by name.
+
+    Raises VerificationError where a signature is not by one of the signers: no bundle is written
+    that would not check out.
+    """
+    documents = {
+        layout.RECEIPT: parts.receipt,
+        layout.ORDER: parts.order,
+        layout.CERTIFICATE: parts.certificate,
+    }
+    documents |= {layout.custody_name(number): event for number, event in enumerate(parts.custody, start=1)}
+    files: dict[str, bytes] = {}
+    for name, document in documents.items():
+        if document is not None:
+            files[name] = document.body
+            files[name + layout.SIGNATURE] = document.signature
+    if parts.certificate is not None:
+        page = certificate_html(parse_certificate(parts.certificate.body))
+        files[layout.CERTIFICATE_HTML] = page.encode()
+    files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
+    files[layout.README] = readme(files, list(parts.signers)).encode()
+    return files
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """A zip of `files`: sorted, stored, without times, so that equal files give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = _UNIX
+            entry.external_attr = _FILE_MODE
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()
+
+
+def write_bundle(path: Path, parts: BundleParts) -> dict[str, bytes]:
+    """Write the bundle at `path`, replacing what was there only when all of it is on the disk.
+
+    Returns its files. Raises VerificationError (see `bundle_files`), NotFoundError for a missing
+    folder, NoSpaceError, PermissionProblemError.
+    """
+    files = bundle_files(parts)
+    try:
+        _write_whole(path, zip_bytes(files))
+    except OSError as error:
+        raise _explained(path, error) from error
+    return files
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o644)
+            os.fsync(stream.fileno())
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)  # noqa: PTH108
+        raise
+    sync_folder(path.parent)
+
+
+def _explained(path: Path, error: OSError) -> ExpungeError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(f"There is no room to write {path}.", "Free some space, or name another place.")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFoundError(f"The folder of {path} does not exist.", "Create it, or name another place.")
+    return PermissionProblemError(
+        f"{path} cannot be written: {error.strerror}.", "Name a place where you may write files."
+    )

@@ -1,0 +1,144 @@
+"""The register of media and their custody, written in the caller's transaction."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+from expunge_agent.errors import NotFoundError, RefusedError
+from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.identity import Identity, is_identifying
+from expunge_controller.context import Controller
+from expunge_controller.records.certificate import NOT_RECORDED, MediumRecord
+from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.custody import CustodyKind, next_event, parse_custody_event
+from expunge_controller.store.port import Unit
+from expunge_controller.store.rows import CustodyRow, MediumRow
+
+
+def register_medium(
+    unit: Unit,
+    controller: Controller,
+    identity: Identity,
+    *,
+    machine_id: str,
+    hint: str,
+    actor: str,
+    now: datetime,
+    property_number: str = "",
+    source: str = "",
+    classification: str = "",
+    label: str = "",
+) -> MediumRow:
+    """Put a medium in the register and start its custody; values given replace those known before.
+
+    Raises RefusedError for an identity that cannot tell the medium from others.
+    """
+    if not is_identifying(identity):
+        raise RefusedError(
+            "The medium has neither serial number nor WWN, so it cannot be told from others.",
+            "Order the wipe on the machine itself, where it can be seen which medium is meant.",
+        )
+    _, digest = medium_of(identity)
+    known = unit.evidence.medium(digest)
+    row = MediumRow(
+        digest=digest,
+        identity=canonical.dumps(identity),
+        machine_id=machine_id,
+        hint=hint or (known.hint if known else ""),
+        property_number=property_number or (known.property_number if known else ""),
+        source=source or (known.source if known else ""),
+        classification=classification or (known.classification if known else ""),
+        label=label or (known.label if known else ""),
+        registered_at=known.registered_at if known else timestamp(now),
+    )
+    unit.evidence.put_medium(row)
+    if unit.evidence.last_custody(digest) is None:
+        note = "; ".join(
+            f"{name}: {value}"
+            for name, value in (("property number", row.property_number), ("label", row.label))
+            if value
+        )
+        append_custody(unit, controller, row, CustodyKind.REGISTERED, actor=actor, now=now, note=note)
+    return row
+
+
+def append_custody(
+    unit: Unit,
+    controller: Controller,
+    medium: MediumRow,
+    kind: CustodyKind,
+    *,
+    actor: str,
+    now: datetime,
+    order: str = "",
+    order_id: str = "",
+    receipt: str = "",
+    note: str = "",
+) -> None:
+    """Sign and append the next event of a medium's custody. Raises RefusedError where a rule forbids it."""
+    last = unit.evidence.last_custody(medium.digest)
+    subject, _ = medium_of(identity_of(medium))
+    body = next_event(
+        None if last is None else last.body,
+        medium=medium.digest,
+        subject=subject,
+        event=kind,
+        actor=actor,
+        at=now,
+        nonce=secrets.token_hex(16),
+        order=order,
+        order_id=order_id,
+        receipt=receipt,
+        note=note,
+    )
+    unit.evidence.add_custody(
+        CustodyRow(
+            medium=medium.digest,
+            seq=parse_custody_event(body).seq,
+            event=str(kind),
+            order_digest=order,
+            body=body,
+            signature=sshsig.sign(controller.signer, sshsig.CUSTODY_NAMESPACE, body),
+        )
+    )
+
+
+def identity_of(medium: MediumRow) -> Identity:
+    """The identity that a medium was registered with."""
+    identity: Identity = canonical.loads(medium.identity, Identity, "medium")  # type: ignore[arg-type]
+    return identity
+
+
+def find_medium(unit: Unit, text: str) -> MediumRow:
+    """The medium whose digest begins with `text` (8 characters or more), or with that property
+    number, label, serial number or path. Raises NotFoundError when there is none or several.
+    """
+    found = [medium for medium in unit.evidence.media() if _answers_to(medium, text)]
+    if not found:
+        raise NotFoundError(f"No registered medium answers to {text!r}.", "See `expunge media list`.")
+    if len(found) > 1:
+        raise NotFoundError(
+            f"{len(found)} registered media answer to {text!r}.", "Give the digest from `expunge media list`."
+        )
+    return found[0]
+
+
+def record_of(medium: MediumRow) -> MediumRecord:
+    """What the register knows of a medium, as a certificate states it."""
+    return MediumRecord(
+        property_number=medium.property_number or NOT_RECORDED,
+        source=medium.source or NOT_RECORDED,
+        classification=medium.classification or NOT_RECORDED,
+        notes=medium.label or NOT_RECORDED,
+    )
+
+
+def _answers_to(medium: MediumRow, text: str) -> bool:
+    if len(text) >= 8 and medium.digest.startswith(text):
+        return True
+    identity = identity_of(medium)
+    names = [medium.property_number, medium.label, medium.hint]
+    names += [getattr(identity, field, "") for field in ("serial", "wwn", "path")]
+    return bool(text) and text in names

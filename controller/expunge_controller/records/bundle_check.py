@@ -1,0 +1,332 @@
+"""The check of a bundle: numbered steps over its files, each passed, failed, or skipped with the reason.
+
+Pure: bytes in, findings out. It knows the formats and nothing of whoever wrote the bundle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from expunge_agent.errors import DocumentError, VerificationError
+from expunge_agent.protocol import canonical, sshsig, trust
+from expunge_agent.protocol.order import Order, parse_order
+from expunge_agent.protocol.receipt import Receipt, Statement
+from expunge_agent.protocol.trust import TrustedSigner
+from expunge_controller.records import bundle_layout as layout
+from expunge_controller.records.certificate import Certificate, freeze_certificate, parse_certificate
+from expunge_controller.records.certificate_check import certificate_problems
+from expunge_controller.records.consistency import SUCCESS, medium_of
+from expunge_controller.records.custody import CustodyEvent, CustodyKind, check_chain
+from expunge_controller.records.findings import Checklist, Step
+from expunge_controller.records.receipt_checks import (
+    check_evidence,
+    check_shape,
+    order_problems,
+    origin_problems,
+)
+
+if TYPE_CHECKING:
+    from expunge_profiles.schema import Profile
+
+NAMESPACES = frozenset(
+    {
+        sshsig.RECEIPT_NAMESPACE,
+        sshsig.ORDER_NAMESPACE,
+        sshsig.CUSTODY_NAMESPACE,
+        sshsig.CERTIFICATE_NAMESPACE,
+    }
+)
+_PRINCIPAL = re.compile(r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
+_CUSTODY_NAME = re.compile(r"custody/[0-9]{3}\.json(\.sig)?")
+_ALONE = (
+    layout.RECEIPT,
+    layout.ORDER,
+    layout.CERTIFICATE,
+    layout.CERTIFICATE_HTML,
+    layout.TRUST,
+    layout.README,
+)
+
+T = TypeVar("T", Certificate, Order)
+
+
+def verify_bundle(
+    files: Mapping[str, bytes],
+    trusted: list[TrustedSigner] | None,
+    *,
+    page: Callable[[Certificate], str],
+    readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
+    profiles: Mapping[str, Profile],
+) -> list[Step]:
+    """Check a bundle's `files` (by name). Never raises for a bad one: see the steps.
+
+    `trusted` are the keys the auditor brings; with None those in the bundle are used and the step
+    that asks whose they are is skipped. `page` and `readme` make ``certificate.html`` and
+    ``README.txt`` again from the other files; `profiles` are policies by digest, for the receipts
+    that name one of them.
+    """
+    return _BundleCheck(files, trusted, page, readme, profiles).run()
+
+
+class _BundleCheck:
+    """One run over one bundle; each method takes a step or a few."""
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        trusted: list[TrustedSigner] | None,
+        page: Callable[[Certificate], str],
+        readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
+        profiles: Mapping[str, Profile],
+    ) -> None:
+        self.files = files
+        self.trusted = trusted
+        self.page = page
+        self.readme = readme
+        self.profiles = profiles
+        self.checks = Checklist()
+        self.enclosed: list[TrustedSigner] = []
+        self.medium: str | None = None
+
+    @property
+    def signers(self) -> list[TrustedSigner]:
+        """The keys that count."""
+        return self.enclosed if self.trusted is None else self.trusted
+
+    def run(self) -> list[Step]:
+        """Take every step."""
+        self._names()
+        self._keys()
+        receipt = self._receipt()
+        order = self._order(receipt)
+        certificate = self._certificate(receipt, order)
+        self._page(certificate)
+        self._custody(receipt, order, certificate)
+        self._guide()
+        return self.checks.steps
+
+    def _names(self) -> None:
+        names = set(self.files)
+        due = {layout.RECEIPT, layout.TRUST, layout.README, layout.custody_name(1)}
+        signed = set(layout.signed_names(names)) | {layout.RECEIPT, layout.custody_name(1)}
+        due |= {name + layout.SIGNATURE for name in signed}
+        if layout.CERTIFICATE in names:
+            due.add(layout.CERTIFICATE_HTML)
+        problems = [f"{name} is missing" for name in sorted(due - names)]
+        problems += [
+            f"{name[:80]!r} does not belong here"
+            for name in sorted(names)
+            if name not in due and name not in _ALONE and not _CUSTODY_NAME.fullmatch(name)
+        ]
+        problems += [
+            f"{name} signs nothing"
+            for name in sorted(names)
+            if name.endswith(layout.SIGNATURE) and name.removesuffix(layout.SIGNATURE) not in names
+        ]
+        self.checks.check("the files are those of a bundle", problems, f"{len(names)} files")
+
+    def _keys(self) -> None:
+        problems: list[str] = []
+        try:
+            text = self.files.get(layout.TRUST, b"").decode("ascii")
+            self.enclosed = trust.parse_allowed_signers(text)
+            if trust.format_allowed_signers(self.enclosed) != text:
+                problems.append("its text is not in the one form that expunge writes")
+        except UnicodeDecodeError:
+            problems.append("it is not plain ASCII")
+        except (DocumentError, VerificationError) as error:
+            problems.append(error.message)
+        for signer in self.enclosed:
+            if not _PRINCIPAL.fullmatch(signer.principal):
+                problems.append(f"{signer.principal[:60]!r} is neither an agent nor a controller")
+            if not NAMESPACES.issuperset(signer.namespaces):
+                problems.append(f"{signer.principal} may sign what is not known here")
+        if not self.enclosed and not problems:
+            problems.append("it names nobody")
+        self.checks.check("the enclosed keys are readable", problems, f"{len(self.enclosed)} keys")
+        title = "the keys are those the auditor trusts"
+        if self.trusted is None:
+            self.checks.skip(
+                title, "the keys are taken from the bundle itself; bring your own allowed_signers"
+            )
+            return
+        known = {(signer.public_line, space) for signer in self.trusted for space in signer.namespaces}
+        self.checks.check(
+            title,
+            [
+                f"{sshsig.fingerprint(signer.public_line)} ({signer.principal}) is not trusted for {space}"
+                for signer in self.enclosed
+                for space in signer.namespaces
+                if (signer.public_line, space) not in known
+            ],
+        )
+
+    def _signature(self, name: str, title: str) -> TrustedSigner | None:
+        """Record whether `name` is well signed, and by whom."""
+        try:
+            signer = trust.verify(
+                self.signers,
+                layout.namespace_of(name) or "",
+                self.files.get(name, b""),
+                self.files.get(name + layout.SIGNATURE, b""),
+            )
+        except VerificationError as error:
+            self.checks.check(title, [error.message])
+            return None
+        self.checks.check(title, [], f"{signer.principal} {sshsig.fingerprint(signer.public_line)}")
+        return signer
+
+    def _receipt(self) -> Statement | None:
+        signer = self._signature(layout.RECEIPT, "the receipt is signed")
+        statement = check_shape(self.checks, self.files.get(layout.RECEIPT, b""))
+        if statement is None:
+            return None
+        title = "the receipt is about the machine that signed it"
+        if signer is None:
+            self.checks.skip(title, "the signature did not check out")
+        else:
+            self.checks.check(title, origin_problems(statement.predicate, signer))
+        named = statement.predicate.profile
+        check_evidence(self.checks, statement.predicate, self.profiles.get(named.digest) if named else None)
+        return statement
+
+    def _order(self, statement: Statement | None) -> Order | None:
+        if layout.ORDER not in self.files:
+            for title in ("the order is signed", "the receipt answers the order"):
+                if statement is not None and _was_ordered(statement.predicate):
+                    self.checks.check(title, ["the receipt names a controller's order, and it is missing"])
+                else:
+                    self.checks.skip(title, "the bundle holds no order: no controller asked for this")
+            return None
+        body = self.files[layout.ORDER]
+        signer = self._signature(layout.ORDER, "the order is signed")
+        order, problems = _parsed(body, parse_order)
+        if order is not None and signer is not None and signer.principal != order.issuer:
+            problems.append(f"it says {order.issuer}, its signature is {signer.principal}'s")
+        if statement is None:
+            self.checks.skip("the receipt answers the order", "there is no readable receipt")
+        else:
+            problems += order_problems(statement.predicate, body)
+            self.checks.check("the receipt answers the order", problems)
+        return order
+
+    def _certificate(self, statement: Statement | None, order: Order | None) -> Certificate | None:
+        signed, true = "the certificate is signed", "the certificate says what the receipt says"
+        if layout.CERTIFICATE not in self.files:
+            for title in (signed, true):
+                if statement is not None and statement.predicate.outcome in SUCCESS:
+                    self.checks.check(title, ["the receipt reports success, and there is no certificate"])
+                else:
+                    self.checks.skip(title, "no certificate was issued for this outcome")
+            return None
+        signer = self._signature(layout.CERTIFICATE, signed)
+        certificate, problems = _parsed(self.files[layout.CERTIFICATE], parse_certificate)
+        if certificate is None or statement is None:
+            self.checks.check(true, [*problems, *([] if statement else ["there is no readable receipt"])])
+            return certificate
+        if freeze_certificate(certificate) != self.files[layout.CERTIFICATE]:
+            problems.append("its bytes are not in canonical form")
+        if signer is not None and signer.principal != certificate.issuer:
+            problems.append(f"it says {certificate.issuer}, its signature is {signer.principal}'s")
+        problems += certificate_problems(
+            certificate,
+            statement.predicate,
+            self.files[layout.RECEIPT],
+            self.files.get(layout.RECEIPT + layout.SIGNATURE, b""),
+            order,
+        )
+        self.checks.check(true, problems, certificate.number)
+        return certificate
+
+    def _page(self, certificate: Certificate | None) -> None:
+        title = "the certificate's page is made from it"
+        present = layout.CERTIFICATE_HTML in self.files
+        if certificate is None and not present:
+            self.checks.skip(title, "there is no certificate")
+        elif certificate is None:
+            self.checks.check(title, ["there is a page without a readable certificate"])
+        else:
+            same = self.files.get(layout.CERTIFICATE_HTML) == self.page(certificate).encode()
+            self.checks.check(title, [] if same else ["made again, it reads differently"])
+
+    def _custody(
+        self, statement: Statement | None, order: Order | None, certificate: Certificate | None
+    ) -> None:
+        names = layout.custody_names(self.files)
+        problems = []
+        for name in names:
+            try:
+                trust.verify(
+                    self.signers,
+                    sshsig.CUSTODY_NAMESPACE,
+                    self.files[name],
+                    self.files.get(name + layout.SIGNATURE, b""),
+                )
+            except VerificationError as error:
+                problems.append(f"{name}: {error.message}")
+        if not names:
+            problems.append("there is no custody event")
+        self.checks.check("every custody event is signed", problems, f"{len(names)} events")
+        chain: list[CustodyEvent] = []
+        problems = [
+            f"{name} is not event {number}"
+            for number, name in enumerate(names, start=1)
+            if name != layout.custody_name(number)
+        ]
+        try:
+            chain = check_chain([self.files[name] for name in names])
+        except VerificationError as error:
+            problems.append(error.message)
+        self.checks.check("the custody chain is whole", problems)
+        title = "custody, receipt and certificate are about one medium"
+        if not chain or statement is None:
+            self.checks.skip(title, "the custody chain or the receipt cannot be read")
+            return
+        self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], certificate))
+
+    def _guide(self) -> None:
+        title = "README.txt is the one for these files"
+        rest = {name: data for name, data in self.files.items() if name != layout.README}
+        try:
+            due = self.readme(rest, self.enclosed)
+        except VerificationError:
+            self.checks.skip(title, "a signature is not by the enclosed keys")
+            return
+        same = self.files.get(layout.README) == due.encode()
+        self.checks.check(title, [] if same else ["made again, it reads differently"])
+
+
+def _parsed(body: bytes, parse: Callable[[bytes], T]) -> tuple[T | None, list[str]]:
+    try:
+        return parse(body), []
+    except DocumentError as error:
+        return None, [error.message]
+
+
+def _was_ordered(receipt: Receipt) -> bool:
+    return receipt.order.issuer.startswith("controller:")
+
+
+def _one_story(
+    chain: list[CustodyEvent], statement: Statement, body: bytes, certificate: Certificate | None
+) -> list[str]:
+    """Where custody, receipt and certificate do not speak of one medium, order and receipt."""
+    receipt, medium = statement.predicate, (chain[0].subject, chain[0].medium)
+    digest = canonical.sha256_hex(body)
+    problems = []
+    if medium not in [medium_of(result.target.identity) for result in receipt.targets]:
+        problems.append("custody is about a medium that the receipt does not name")
+    if certificate is not None and (certificate.media.subject, certificate.media.digest) != medium:
+        problems.append("the certificate is about another medium than custody")
+    telling = [event for event in chain if event.receipt == digest]
+    if not telling:
+        problems.append("no custody event names this receipt")
+    if any(event.order not in ("", receipt.order.digest) for event in telling):
+        problems.append("custody names this receipt beside another order")
+    outcome = [result.outcome for result in receipt.targets if medium_of(result.target.identity) == medium]
+    for event in telling:
+        if event.event is CustodyKind.WIPED and not set(outcome) <= set(SUCCESS):
+            problems.append(f"custody event {event.seq} says wiped, the receipt says {', '.join(outcome)}")
+    return problems

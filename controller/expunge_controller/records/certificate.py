@@ -1,0 +1,187 @@
+"""The certificate: the controller's document about one medium, made from the receipt and the register.
+
+Fields follow NIST SP 800-88 r1 appendix G and r2 §4.6; what is not known says "not recorded".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Digest, Frozen, Level, MachineId, Name, Outcome, Text, Timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import Identity
+from expunge_agent.protocol.order import ProfileRef
+
+NOT_RECORDED = "not recorded"
+AWAITING: Literal["awaiting validation"] = "awaiting validation"
+ATTESTATION = (
+    "I attest that the information on this certificate is accurate and complete to the best of my knowledge."
+)
+
+Number = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Person(Frozen, frozen=True):
+    """A person as appendix G names one. Role or name, as the organisation keeps it."""
+
+    name: Text = NOT_RECORDED
+    title: Text = NOT_RECORDED
+    organisation: Text = NOT_RECORDED
+    location: Text = NOT_RECORDED
+    phone: Text = NOT_RECORDED
+
+
+class MediumRecord(Frozen, frozen=True):
+    """What the register knows of a medium and a receipt cannot say. All of it is the operator's word."""
+
+    performed_by: Person = Person()
+    vendor: Text = NOT_RECORDED
+    property_number: Text = NOT_RECORDED
+    source: Text = NOT_RECORDED
+    """The user it was taken from, or the property number of the computer it sat in."""
+    classification: Text = NOT_RECORDED
+    data_backed_up: Literal["yes", "no", "unknown"] = "unknown"
+    backup_location: Text = NOT_RECORDED
+    classification_after: Text = NOT_RECORDED
+    destination: Text = NOT_RECORDED
+    """Internal reuse, external reuse, recycling facility, manufacturer or other (the disposition)."""
+    destination_details: Text = NOT_RECORDED
+    notes: Text = NOT_RECORDED
+
+
+class Media(Frozen, frozen=True):
+    """The medium as the receipt identifies it; sector sizes in bytes, −1 where they were not seen."""
+
+    digest: Digest
+    subject: Name
+    identity: Identity
+    type: Text
+    model: Text
+    serial: Text
+    wwn: Text
+    size: U64
+    firmware: Text
+    logical_sector: int
+    physical_sector: int
+    path: Text
+    notes: list[Text]
+
+
+class CertifiedPass(Frozen, frozen=True):
+    """One pass of the receipt. ``duration_ms`` milliseconds, ``throughput`` bytes per second (0: too short to say)."""
+
+    number: int
+    pattern: Text
+    bytes_written: U64
+    started_at: Text
+    finished_at: Text
+    duration_ms: U64
+    throughput: U64
+    complete: bool
+    flushed: bool
+    io_mode: Text
+    times_resumed: int
+    error_count: U64
+    error_bytes: U64
+
+
+class CertifiedVerification(Frozen, frozen=True):
+    """One read-back of the receipt. ``coverage_ppm``: bytes read per million bytes of the medium."""
+
+    kind: Text
+    of_pass: int
+    status: Literal["passed", "failed", "incomplete"]
+    bytes_read: U64
+    coverage_ppm: int
+    mismatched_bytes: U64
+    unreadable_bytes: U64
+    duration_ms: U64
+    io_mode: Text
+    rule: Text
+
+
+class Sanitization(Frozen, frozen=True):
+    """What was done. ``method`` is the level achieved; verification is measured, never validation."""
+
+    outcome: Outcome
+    method: Level
+    level_requested: Text
+    level_achieved: Level
+    technique: Text
+    profile: ProfileRef | None
+    tool: Text
+    started_at: Timestamp
+    finished_at: Timestamp
+    clock: Text
+    passes: list[CertifiedPass]
+    verifications: list[CertifiedVerification]
+    verification_status: Literal["passed", "passed with exceptions", "none"]
+    exceptions: list[Text]
+    not_covered: list[Text]
+    limitations: list[Text]
+
+
+class Evidence(Frozen, frozen=True):
+    """The documents behind it; SHA-256 of their bytes as signed."""
+
+    receipt: Digest
+    receipt_signature: Digest
+    """SHA-256 of ``receipt.json.sig``, so that not even its layout can change unnoticed."""
+    counter: U64
+    target: int
+    """Which target of the receipt, from 0."""
+    order: Digest
+    order_id: Text
+    requested_by: Text
+    case_number: Text
+    reason: Text
+    machine_id: MachineId
+    hostname: Text
+    agent_key: Name
+    boot_id: Text
+    kernel: Text
+
+
+class Blank(Frozen, frozen=True):
+    """Lines to be filled by hand. Empty at issue: nothing attests or validates itself."""
+
+    name: Text = ""
+    title: Text = ""
+    organisation: Text = ""
+    location: Text = ""
+    phone: Text = ""
+    signature: Text = ""
+    date: Text = ""
+
+
+class Certificate(Frozen, frozen=True):
+    """Signed with SSHSIG in the namespace ``expunge-certificate`` over its canonical bytes."""
+
+    format: Literal["expunge/certificate/v1"]
+    number: Number
+    status: Literal["awaiting validation"]
+    issued_at: Timestamp
+    issuer: Name
+    media: Media
+    register: MediumRecord
+    sanitization: Sanitization
+    evidence: Evidence
+    assurance: list[Text]
+    """What this certificate does not have behind it, in sentences."""
+    attestation_text: Text
+    attestation: Blank
+    validation: Blank
+    concurrence: Blank
+
+
+def parse_certificate(data: bytes) -> Certificate:
+    """The certificate in `data`. Raises DocumentError."""
+    return canonical.loads(data, Certificate, "certificate")
+
+
+def freeze_certificate(certificate: Certificate) -> bytes:
+    """The bytes that are signed and kept."""
+    return canonical.dumps(certificate)

@@ -1,0 +1,222 @@
+"""Whether a receipt claims more than its own evidence. No key, order or register is needed for that.
+
+Every function returns the problems it found, as sentences; an empty list is the good case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from expunge_agent.errors import DocumentError
+from expunge_agent.protocol.base import Level, Outcome, moment
+from expunge_agent.protocol.identity import Identity, differences, identity_digest, subject_name
+from expunge_agent.protocol.receipt import (
+    PassResult,
+    RangeProblem,
+    Receipt,
+    Statement,
+    TargetResult,
+    Verification,
+)
+from expunge_controller.records.profile_match import profile_problems
+
+if TYPE_CHECKING:
+    from expunge_profiles.schema import Profile
+
+SUCCESS = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
+OVERWRITE = "overwrite"
+MAX_SUBJECT_NAME = 200
+
+
+def subject_problems(statement: Statement) -> list[str]:
+    """Subjects that are not exactly the identity digests of the receipt's targets (in-toto Statement v1)."""
+    receipt = statement.predicate
+    said = [(subject.name, subject.digest.sha256) for subject in statement.subject]
+    if receipt.targets:
+        due = [medium_of(result.target.identity) for result in receipt.targets]
+    else:
+        due = [("order:" + receipt.order.digest[:16], receipt.order.digest)]
+    return [] if said == due else ["the subjects are not the identity digests of its targets"]
+
+
+def medium_of(identity: Identity) -> tuple[str, str]:
+    """(subject name, digest) by which receipts, custody and certificates call the medium of `identity`."""
+    return subject_name(identity)[:MAX_SUBJECT_NAME], identity_digest(identity)
+
+
+def time_problems(receipt: Receipt) -> list[str]:
+    """Dates that do not exist or run backwards; `finished_at` and pass times are the agent's clock."""
+    spans = [("the receipt", receipt.started_at, receipt.finished_at)]
+    for number, result in enumerate(receipt.targets, start=1):
+        spans += [
+            (f"target {number} pass {run.index}", run.started_at, run.finished_at) for run in result.passes
+        ]
+        spans += [
+            (f"target {number} verification", check.started_at, check.finished_at)
+            for check in result.verifications
+        ]
+    problems = []
+    for what, start, end in spans:
+        try:
+            if start and end and moment(start) > moment(end):
+                problems.append(f"{what} finishes before it starts")
+        except DocumentError as error:
+            problems.append(f"{what}: {error.message}")
+    return problems
+
+
+def evidence_problems(receipt: Receipt, profile: Profile | None = None) -> list[str]:
+    """Every claim that goes beyond the evidence beside it.
+
+    With `profile` (the one ordered) its passes and verification are demanded too; without it, only
+    that what was reported is whole.
+    """
+    problems = list(_overall(receipt))
+    for number, result in enumerate(receipt.targets, start=1):
+        problems += [f"target {number}: {problem}" for problem in _target(result, profile)]
+    return problems
+
+
+def _overall(receipt: Receipt) -> Iterator[str]:
+    outcomes = [result.outcome for result in receipt.targets]
+    if receipt.outcome in SUCCESS and (not outcomes or any(outcome not in SUCCESS for outcome in outcomes)):
+        yield f"the outcome is {receipt.outcome}, but not every target was sanitized"
+    if receipt.outcome is Outcome.SANITIZED and Outcome.EXCEPTIONS in outcomes:
+        yield "the outcome is sanitized, but a target has exceptions"
+    if receipt.refusal is not None and receipt.outcome is not Outcome.REFUSED:
+        yield "it carries a refusal, but its outcome is not refused"
+    if receipt.refusal is not None and any(outcome is not Outcome.REFUSED for outcome in outcomes):
+        yield "the whole order was refused, but a target was not"
+    if receipt.outcome is Outcome.REFUSED and receipt.refusal is None and Outcome.REFUSED not in outcomes:
+        yield "it is refused without a reason"
+    if receipt.outcome in SUCCESS and not receipt.limitations:
+        yield "no limitations are stated"
+    achieved = [result.level_achieved for result in receipt.targets] or [Level.NONE]
+    if any(not level.reaches(receipt.level_achieved) for level in achieved):
+        yield f"it claims {receipt.level_achieved}, more than one of its targets achieved"
+
+
+def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
+    written = any(run.bytes_written for run in result.passes)
+    if written:
+        yield from _same("identity when opened", result.target.identity, result.identity_opened)
+    for number, run in enumerate(result.passes, start=1):
+        yield from _pass_figures(number, run, result)
+    for check in result.verifications:
+        yield from _verification_figures(check, result)
+    if result.outcome in SUCCESS:
+        yield from _success(result, profile)
+        return
+    if result.level_achieved is not Level.NONE:
+        yield f"{result.outcome} cannot achieve {result.level_achieved}"
+    if result.outcome is Outcome.REFUSED:
+        if result.refusal is None:
+            yield "refused without a reason"
+        if written:
+            yield "refused, yet bytes were written"
+
+
+def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
+    """What both kinds of success demand, and what a clean one demands beyond that."""
+    clean = result.outcome is Outcome.SANITIZED
+    ordered = result.target.identity
+    yield from _same("identity before", ordered, result.identity_before)
+    yield from _same("identity when opened", ordered, result.identity_opened)
+    yield from _same("identity after", ordered, result.identity_after)
+    if result.refusal is not None or result.failure:
+        yield f"{result.outcome}, yet a refusal or failure is reported"
+    if clean is (result.level_achieved is Level.NONE):
+        # A level is earned only by a target without any shortfall.
+        yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
+    if result.technique == OVERWRITE and result.level_achieved is Level.PURGE:
+        yield "an overwrite never achieves purge"
+    if not result.passes:
+        yield f"{result.outcome} without a single pass"
+    if clean and result.passes and not _read_back(result):
+        yield "sanitized, yet its last pass was not read back"
+    if clean and result.exceptions:
+        yield "sanitized, yet exceptions are listed"
+    if not clean and not result.exceptions:
+        yield "sanitized-with-exceptions, yet none is listed"
+    for number, run in enumerate(result.passes, start=1):
+        yield from _pass_whole(number, run, ordered.size, clean)
+    for check in result.verifications:
+        yield from _verification_whole(check, clean)
+    if profile is not None:
+        yield from profile_problems(result, profile)
+
+
+def _pass_whole(number: int, run: PassResult, size: int, clean: bool) -> Iterator[str]:
+    if not run.complete:
+        yield f"pass {number} is not complete"
+    if not run.flushed:
+        yield f"pass {number} was not flushed to the medium"
+    if clean and (run.errors or run.error_count or run.error_bytes):
+        yield f"pass {number} had errors, yet the target is called sanitized"
+    if run.bytes_written + run.error_bytes != size:
+        yield f"pass {number} accounts for {run.bytes_written + run.error_bytes} of {size} bytes"
+
+
+def _verification_whole(check: Verification, clean: bool) -> Iterator[str]:
+    if check.kind == "none":
+        return
+    if not check.complete:
+        yield "its verification is not complete"
+    if check.bytes_read + check.unreadable_bytes < check.bytes_expected:
+        yield f"its verification read {check.bytes_read} of {check.bytes_expected} bytes"
+    bad = check.mismatched_bytes + check.unreadable_bytes + check.mismatch_count + len(check.mismatches)
+    if clean and bad:
+        yield (
+            f"its verification found {check.mismatched_bytes} mismatched and "
+            f"{check.unreadable_bytes} unreadable bytes, yet it is called sanitized"
+        )
+
+
+def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterator[str]:
+    size = result.target.identity.size
+    if run.index != result.passes[0].index + number - 1:
+        yield f"pass {number} is out of order"
+    if run.bytes_written + run.error_bytes > size:
+        yield f"pass {number} wrote more than the target's {size} bytes"
+    if run.error_count < len(run.errors):
+        yield f"pass {number} lists more errors than it counts"
+    if any(offset > size for offset in run.resumed_at) or _outside(run.errors, size):
+        yield f"pass {number} names bytes beyond the target's end"
+
+
+def _verification_figures(check: Verification, result: TargetResult) -> Iterator[str]:
+    size = result.target.identity.size
+    if check.kind == "full" and check.bytes_expected != size:
+        yield f"a full verification of {check.bytes_expected} bytes, the target has {size}"
+    if check.kind == "sampled" and not 0 < check.bytes_expected <= size:
+        yield f"a sampled verification of {check.bytes_expected} bytes, the target has {size}"
+    if check.bytes_read > check.bytes_expected:
+        yield "its verification read more than it should have"
+    if check.mismatched_bytes > check.bytes_read:
+        yield "its verification found more bytes wrong than it read"
+    if check.mismatch_count < len(check.mismatches):
+        yield "its verification lists more mismatches than it counts"
+    if check.kind != "none" and check.of_pass not in {run.index for run in result.passes} and result.passes:
+        yield f"it verifies pass {check.of_pass}, which is not among its passes"
+    if _outside(check.mismatches, size):
+        yield "its verification names bytes beyond the target's end"
+
+
+def _read_back(result: TargetResult) -> bool:
+    last = result.passes[-1].index
+    return any(
+        check.kind != "none" and check.of_pass == last and check.complete and check.bytes_read
+        for check in result.verifications
+    )
+
+
+def _outside(problems: list[RangeProblem], size: int) -> bool:
+    return any(problem.range.start + problem.range.length > size for problem in problems)
+
+
+def _same(what: str, ordered: Identity, seen: Identity | None) -> Iterator[str]:
+    if seen is None:
+        yield f"{what} was not recorded"
+    else:
+        yield from (f"{what}: {difference}" for difference in differences(ordered, seen))

@@ -1,0 +1,122 @@
+"""The bundle's README.txt: what lies in it, and the commands that check it with stock tools."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping
+
+from expunge_agent.protocol import trust
+from expunge_agent.protocol.trust import TrustedSigner
+from expunge_controller.records import bundle_layout as layout
+
+_HEAD = """\
+EVIDENCE BUNDLE
+
+This folder is evidence about one medium whose data was to be destroyed. All of it can be checked
+offline, without expunge, with ssh-keygen (OpenSSH 8.1 or newer) and sha256sum. Every signature is
+a detached OpenSSH signature over the exact bytes of the file beside it. Do not edit or re-format
+the files.
+
+{inventory}
+
+1. WHOSE KEYS
+
+trust/allowed_signers came with the bundle: it proves nothing by itself. Compare the fingerprints
+with the ones you were given by another way, or put your own file in its place:
+
+    ssh-keygen -l -f trust/allowed_signers
+
+2. SIGNATURES
+
+Unpack the bundle and run these in its folder. Each must answer: Good "..." signature for ...
+
+{commands}
+{links}
+{number}. THE LAYOUT OF THE SIGNATURE FILES
+
+ssh-keygen overlooks white space in a .sig file, whatever follows its last line, and a lower version
+number; none of that changes what was signed. To rule even that out, no line may be printed by:
+
+{armor}
+
+With expunge at hand, `expunge verify BUNDLE` does all of this and compares the documents with each
+other: order with receipt, receipt with certificate, custody with both.
+
+WHAT THIS DOES NOT PROVE
+
+A signature proves who said it, not that the drive obeyed. Read "limitations" and "not_covered" in
+the receipt. A certificate "awaiting validation" has not been approved by a person.
+"""
+
+_WHAT = {
+    layout.RECEIPT: "what the agent did and saw on the machine (in-toto Statement v1)",
+    layout.ORDER: "what the agent was asked to do",
+    layout.CERTIFICATE: "the certificate about the medium",
+    layout.CERTIFICATE_HTML: "the certificate for reading and printing, made from certificate.json",
+    layout.TRUST: "public keys and what each may sign",
+}
+
+_ARMOR = """\
+    for s in *.sig custody/*.sig; do
+      { echo "-----BEGIN SSH SIGNATURE-----"
+        sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 70
+        echo "-----END SSH SIGNATURE-----"; } | cmp - "$s"
+      sed -n 2p "$s" | grep -q '^U1NIU0lHAAAAAQAA' || echo "$s: not version 1"
+    done"""
+
+
+def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
+    """The text for a bundle of `files`, README.txt itself left aside.
+
+    Raises VerificationError where a document's signature is not by one of `signers`.
+    """
+    names = layout.signed_names(files)
+    commands = "\n\n".join(_command(name, files, signers) for name in names)
+    links, number = _links(files), 3
+    if links:
+        number = 4
+    return _HEAD.format(
+        inventory=_inventory(files), commands=commands, links=links, number=number, armor=_ARMOR
+    )
+
+
+def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
+    namespace = layout.namespace_of(name) or ""
+    signature = files.get(name + layout.SIGNATURE, b"")
+    signer = trust.verify(signers, namespace, files[name], signature)
+    return (
+        f"    ssh-keygen -Y verify -f {layout.TRUST} -I {shlex.quote(signer.principal)} \\\n"
+        f"      -n {namespace} -s {name}{layout.SIGNATURE} < {name}"
+    )
+
+
+def _inventory(files: Mapping[str, bytes]) -> str:
+    lines = [f"  {name:<24}{what}" for name, what in _WHAT.items() if name in files]
+    events = len(layout.custody_names(files))
+    if events:
+        lines.append(f"  {'custody/NNN.json':<24}the chain of custody, {events} events")
+    lines.append(f"  {'*.sig':<24}the signature of the file whose name it bears")
+    return "\n".join(lines)
+
+
+def _links(files: Mapping[str, bytes]) -> str:
+    """The commands that follow digests from document to document."""
+    parts = []
+    if layout.ORDER in files:
+        parts.append('    grep -c "$(sha256sum < order.json | cut -c1-64)" receipt.json')
+    if layout.CERTIFICATE in files:
+        parts.append('    grep -c "$(sha256sum < receipt.json | cut -c1-64)" certificate.json')
+        parts.append('    grep -c "$(sha256sum < receipt.json.sig | cut -c1-64)" certificate.json')
+    events = layout.custody_names(files)
+    if events:
+        parts.append('    cat custody/*.json | grep -c "$(sha256sum < receipt.json | cut -c1-64)"')
+    for before, after in itertools.pairwise(events):
+        parts.append(f'    grep -c "$(sha256sum < {before} | cut -c1-64)" {after}')
+    if not parts:
+        return ""
+    return (
+        "\n3. LINKS\n\nEach document names the SHA-256 of the one it rests on. Each line must answer 1:\n\n"
+        + "\n".join(parts)
+        + "\n"
+    )

@@ -1,0 +1,88 @@
+"""Pieces of HTML whose every value is escaped, and numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Label(NamedTuple):
+    """A caption in English and Chinese; both are ours, never a value."""
+
+    english: str
+    chinese: str
+
+    @property
+    def markup(self) -> str:
+        """Both, side by side."""
+        return f'{html.escape(self.english)} <span class="zh" lang="zh">{html.escape(self.chinese)}</span>'
+
+
+def text(value: object) -> str:
+    """`value` safe inside an element or a quoted attribute.
+
+    Characters that do not print (control, bidirectional, zero width) are shown by their code, so
+    that a drive's model string cannot make a page read otherwise than its bytes.
+    """
+    shown = "".join(one if one.isprintable() else f"\\u{{{ord(one):04x}}}" for one in str(value))
+    return html.escape(shown, quote=True)
+
+
+def number(value: int) -> str:
+    """``268435456`` → ``268 435 456``; the gap is a no-break space."""
+    return f"{value:,}".replace(",", "\u00a0")
+
+
+def size(value: int) -> str:
+    """Bytes, with a binary unit behind from 1 KiB on, rounded down to two decimals."""
+    amount, unit = value, ""
+    for step, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if value >= step:
+            amount, unit = value * 100 // step, name
+            break
+    behind = f" ({amount // 100}.{amount % 100:02} {unit})" if unit else ""
+    return f"{number(value)} bytes{behind}"
+
+
+def seconds(milliseconds: int) -> str:
+    """Milliseconds as seconds: ``1.234 s``."""
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03}\u00a0s"
+
+
+def rate(bytes_per_second: int) -> str:
+    """Bytes per second as MB/s (10^6), or that it was too short to say."""
+    if not bytes_per_second:
+        return "not measured"
+    return f"{bytes_per_second // 1_000_000}.{bytes_per_second // 100_000 % 10}\u00a0MB/s"
+
+
+def percent(parts_per_million: int) -> str:
+    """Parts per million as a percentage, rounded down: ``99.99 %``."""
+    return f"{parts_per_million // 10_000}.{parts_per_million // 100 % 100:02}\u00a0%"
+
+
+def fields(rows: Iterable[tuple[Label, object]]) -> str:
+    """A two-column table of captions and values."""
+    body = "".join(f"<tr><th>{label.markup}</th><td>{text(value)}</td></tr>" for label, value in rows)
+    return f'<table class="fields"><tbody>{body}</tbody></table>'
+
+
+def grid(head: Sequence[Label], rows: Iterable[Sequence[object]], empty: Label) -> str:
+    """A table with a head; `empty` is said where there are no rows."""
+    top = "".join(f"<th>{label.markup}</th>" for label in head)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        body = f'<tr><td colspan="{len(head)}">{empty.markup}</td></tr>'
+    return f'<table class="grid"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def bullets(items: Iterable[object], empty: Label) -> str:
+    """A list; `empty` is said where there is nothing, so that an absence is never a blank."""
+    body = "".join(f"<li>{text(item)}</li>" for item in items)
+    return f"<ul>{body}</ul>" if body else f'<p class="none">{empty.markup}</p>'
+
+
+def section(title: Label, *parts: str) -> str:
+    """A titled part of the page."""
+    return f"<section><h2>{title.markup}</h2>{''.join(parts)}</section>"

@@ -1,0 +1,186 @@
+"""The rows of the store, as values: what the rest of the controller sees of the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reach(StrEnum):
+    """Who dials whom."""
+
+    DIAL_IN = "dial-in"
+    SSH = "ssh"
+
+
+class OrderStatus(StrEnum):
+    """How far an order has come.
+
+    ``attention``: a person must look (the agent rejected it, or its receipt was kept aside).
+    ``expired``: it was never handed to the agent and may no longer be.
+    """
+
+    CREATED = "created"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    FINISHED = "finished"
+    EXPIRED = "expired"
+    ATTENTION = "attention"
+
+
+OPEN = (OrderStatus.CREATED, OrderStatus.SENT, OrderStatus.ACCEPTED, OrderStatus.RUNNING)
+"""Statuses in which the controller still has something to do with the agent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshAddress:
+    """How a machine is dialled. Empty user and port 0 leave it to the user's ssh config.
+
+    ``host_key`` is a public key line, or a fingerprint (``SHA256:…``) until the first connection.
+    """
+
+    user: str
+    host: str
+    port: int
+    host_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """A one-time enrolment token; only the SHA-256 of its secret is kept. Times are RFC 3339."""
+
+    secret_digest: str
+    name: str
+    reach: Reach
+    ssh: SshAddress | None
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    machine_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineRow:
+    """An enrolled machine. ``facts`` is the JSON of what it said of itself.
+
+    ``counter`` and ``last_digest`` are those of its newest authentic receipt; ``note`` is
+    something a person should know (a second agent with the same key).
+    """
+
+    machine_id: str
+    name: str
+    signing_key: str
+    dial_key: str
+    reach: Reach
+    ssh: SshAddress | None
+    enrolled_at: str
+    enrolment: bytes
+    enrolment_signature: bytes
+    facts: str
+    last_seen: str | None = None
+    counter: int = 0
+    last_digest: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediumRow:
+    """A registered medium. ``digest`` is that of its canonical ``identity`` (JSON)."""
+
+    digest: str
+    identity: bytes
+    machine_id: str
+    hint: str
+    property_number: str
+    source: str
+    classification: str
+    label: str
+    registered_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderRow:
+    """An order and how far it has come. ``rev`` counts its changes; ``outcome`` is set once finished."""
+
+    digest: str
+    order_id: str
+    machine_id: str
+    body: bytes
+    signature: bytes
+    status: OrderStatus
+    outcome: str
+    rev: int
+    created_at: str
+    updated_at: str
+    expires_at: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptRow:
+    """A receipt that passed every check."""
+
+    digest: str
+    order_digest: str
+    machine_id: str
+    counter: int
+    outcome: str
+    body: bytes
+    signature: bytes
+    received_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsideRow:
+    """A receipt that failed a check, with the reasons; kept as it came.
+
+    ``counter`` is 0 unless the machine that delivered it signed it.
+    """
+
+    digest: str
+    machine_id: str
+    order_digest: str
+    counter: int
+    reasons: tuple[str, ...]
+    body: bytes
+    signature: bytes
+    received_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustodyRow:
+    """One signed custody event of a medium; ``seq`` counts from 1 without a gap."""
+
+    medium: str
+    seq: int
+    event: str
+    order_digest: str
+    body: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateRow:
+    """A certificate about one target of one receipt."""
+
+    number: str
+    receipt_digest: str
+    order_digest: str
+    target: int
+    medium: str
+    body: bytes
+    signature: bytes
+    issued_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRow:
+    """An inventory question to a machine, and its answer (JSON) or failure (a sentence)."""
+
+    request_id: int
+    machine_id: str
+    paths: tuple[str, ...]
+    created_at: str
+    status: str
+    answer: bytes

@@ -1,0 +1,192 @@
+"""The tables. Migrations make them; a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+APPEND_ONLY = ("receipts", "aside", "custody", "certificates")
+"""Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
+
+
+class Counter(sa.TypeDecorator[int]):
+    """An unsigned 64-bit number as 20 digits, so that its order is kept (SQLite's integers are signed)."""
+
+    impl = sa.String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Any) -> str | None:
+        """Number to digits."""
+        return None if value is None else f"{value:020d}"
+
+    def process_result_value(self, value: str | None, dialect: Any) -> int | None:
+        """Digits to number."""
+        return None if value is None else int(value)
+
+
+def _text(name: str, *args: Any, **options: Any) -> sa.Column[str]:
+    options.setdefault("nullable", False)
+    return sa.Column(name, sa.Text, *args, **options)
+
+
+def _blob(name: str) -> sa.Column[bytes]:
+    return sa.Column(name, sa.LargeBinary, nullable=False)
+
+
+def _ssh_columns() -> list[sa.Column[Any]]:
+    return [
+        _text("reach"),
+        _text("ssh_user"),
+        _text("ssh_host"),
+        sa.Column("ssh_port", sa.Integer, nullable=False),
+        _text("ssh_host_key"),
+    ]
+
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    _text("secret_digest", primary_key=True),
+    _text("name"),
+    *_ssh_columns(),
+    _text("created_at"),
+    _text("expires_at"),
+    _text("used_at", nullable=True),
+    _text("machine_id", nullable=True),
+)
+
+machines = sa.Table(
+    "machines",
+    metadata,
+    _text("machine_id", primary_key=True),
+    _text("name", unique=True),
+    _text("signing_key", unique=True),
+    _text("dial_key", unique=True),
+    *_ssh_columns(),
+    _text("enrolled_at"),
+    _blob("enrolment"),
+    _blob("enrolment_signature"),
+    _text("facts"),
+    _text("last_seen", nullable=True),
+    sa.Column("counter", Counter, nullable=False),
+    _text("last_digest", nullable=True),
+    _text("note"),
+)
+
+media = sa.Table(
+    "media",
+    metadata,
+    _text("digest", primary_key=True),
+    _blob("identity"),
+    _text("machine_id", sa.ForeignKey("machines.machine_id")),
+    _text("hint"),
+    _text("property_number"),
+    _text("source"),
+    _text("classification"),
+    _text("label"),
+    _text("registered_at"),
+)
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    _text("digest", primary_key=True),
+    _text("order_id", unique=True),
+    _text("machine_id", sa.ForeignKey("machines.machine_id")),
+    _blob("body"),
+    _blob("signature"),
+    _text("status"),
+    _text("outcome"),
+    sa.Column("rev", sa.Integer, nullable=False),
+    _text("created_at"),
+    _text("updated_at"),
+    _text("expires_at"),
+    _text("note"),
+    sa.Index("orders_by_machine_and_status", "machine_id", "status"),
+)
+
+progress = sa.Table(
+    "progress",
+    metadata,
+    _text("order_digest", sa.ForeignKey("orders.digest"), primary_key=True),
+    _blob("event"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    _text("order_digest", sa.ForeignKey("orders.digest"), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    _blob("event"),
+    sa.UniqueConstraint("order_digest", "event", name="events_once"),
+)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("request_id", sa.Integer, primary_key=True),
+    _text("machine_id", sa.ForeignKey("machines.machine_id")),
+    _text("paths"),
+    _text("created_at"),
+    _text("status"),
+    _blob("answer"),
+)
+
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    _text("digest", primary_key=True),
+    _text("order_digest"),  # no reference: a machine may wipe on its own, without an order of ours
+    _text("machine_id", sa.ForeignKey("machines.machine_id")),
+    sa.Column("counter", Counter, nullable=False),
+    _text("outcome"),
+    _blob("body"),
+    _blob("signature"),
+    _text("received_at"),
+    sa.UniqueConstraint("machine_id", "counter", name="receipts_counter"),
+    sa.Index("receipts_by_order", "order_digest"),
+)
+
+aside = sa.Table(
+    "aside",
+    metadata,
+    sa.Column("n", sa.Integer, primary_key=True),
+    _text("digest"),
+    _text("machine_id"),
+    _text("order_digest"),
+    sa.Column("counter", Counter, nullable=False),
+    _text("reasons"),
+    _blob("body"),
+    _blob("signature"),
+    _text("received_at"),
+    sa.Index("aside_by_digest", "digest"),
+)
+
+custody = sa.Table(
+    "custody",
+    metadata,
+    _text("medium", sa.ForeignKey("media.digest"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    _text("event"),
+    _text("order_digest"),
+    _blob("body"),
+    _blob("signature"),
+)
+
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    _text("number", primary_key=True),
+    _text("receipt_digest", sa.ForeignKey("receipts.digest")),
+    _text("order_digest"),
+    sa.Column("target", sa.Integer, nullable=False),
+    _text("medium", sa.ForeignKey("media.digest")),
+    _blob("body"),
+    _blob("signature"),
+    _text("issued_at"),
+    sa.UniqueConstraint("receipt_digest", "target", name="certificates_once"),
+    sa.Index("certificates_by_order", "order_digest"),
+)

@@ -1,0 +1,137 @@
+"""Media, receipts, custody and certificates in SQL."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from expunge_controller.store.rows import AsideRow, CertificateRow, CustodyRow, MediumRow, ReceiptRow
+from expunge_controller.store.schema import aside, certificates, custody, media, receipts
+
+
+class SqlEvidence:
+    """See `port.EvidenceTables`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def put_medium(self, medium: MediumRow) -> None:
+        """Add a medium, or replace what is known of it."""
+        values = dataclasses.asdict(medium)
+        done = self._connection.execute(
+            sa.update(media).where(media.c.digest == medium.digest).values(values)
+        )
+        if done.rowcount == 0:
+            self._connection.execute(sa.insert(media).values(values))
+
+    def medium(self, digest: str) -> MediumRow | None:
+        """The medium with this digest."""
+        row = self._one(sa.select(media).where(media.c.digest == digest))
+        return None if row is None else MediumRow(**row)
+
+    def media(self) -> list[MediumRow]:
+        """Every medium, oldest first."""
+        query = sa.select(media).order_by(media.c.registered_at, media.c.digest)
+        return [MediumRow(**row) for row in self._all(query)]
+
+    def add_receipt(self, receipt: ReceiptRow) -> None:
+        """Keep a receipt that passed every check."""
+        self._connection.execute(sa.insert(receipts).values(dataclasses.asdict(receipt)))
+
+    def receipt(self, digest: str) -> ReceiptRow | None:
+        """The receipt with this digest."""
+        row = self._one(sa.select(receipts).where(receipts.c.digest == digest))
+        return None if row is None else ReceiptRow(**row)
+
+    def receipt_of_order(self, order_digest: str) -> ReceiptRow | None:
+        """The newest receipt that answers an order."""
+        query = sa.select(receipts).where(receipts.c.order_digest == order_digest)
+        row = self._one(query.order_by(receipts.c.counter.desc()).limit(1))
+        return None if row is None else ReceiptRow(**row)
+
+    def digest_at(self, machine_id: str, counter: int) -> str | None:
+        """The digest of the machine's authentic receipt with this counter, kept aside or not."""
+        if counter < 1:
+            return None
+        for table in (receipts, aside):
+            query = sa.select(table.c.digest).where(
+                table.c.machine_id == machine_id, table.c.counter == counter
+            )
+            found = self._connection.execute(query.limit(1)).scalar_one_or_none()
+            if found is not None:
+                return str(found)
+        return None
+
+    def receipts(self, limit: int) -> list[ReceiptRow]:
+        """The newest receipts first."""
+        query = sa.select(receipts).order_by(receipts.c.received_at.desc(), receipts.c.counter.desc())
+        return [ReceiptRow(**row) for row in self._all(query.limit(limit))]
+
+    def add_aside(self, receipt: AsideRow) -> None:
+        """Keep a receipt that failed a check."""
+        values = {**dataclasses.asdict(receipt), "reasons": json.dumps(receipt.reasons)}
+        self._connection.execute(sa.insert(aside).values(values))
+
+    def is_aside(self, digest: str, signature: bytes) -> bool:
+        """Whether this very document is kept aside already."""
+        query = sa.select(aside.c.n).where(aside.c.digest == digest, aside.c.signature == signature)
+        return self._connection.execute(query.limit(1)).one_or_none() is not None
+
+    def aside(self, limit: int) -> list[AsideRow]:
+        """The newest receipts kept aside first."""
+        query = sa.select(*(column for column in aside.c if column.name != "n"))
+        rows = self._all(query.order_by(aside.c.n.desc()).limit(limit))
+        return [AsideRow(**{**row, "reasons": tuple(json.loads(row["reasons"]))}) for row in rows]
+
+    def add_custody(self, event: CustodyRow) -> None:
+        """Append to a medium's custody."""
+        self._connection.execute(sa.insert(custody).values(dataclasses.asdict(event)))
+
+    def custody(self, medium: str) -> list[CustodyRow]:
+        """A medium's custody, in order."""
+        query = sa.select(custody).where(custody.c.medium == medium).order_by(custody.c.seq)
+        return [CustodyRow(**row) for row in self._all(query)]
+
+    def last_custody(self, medium: str) -> CustodyRow | None:
+        """The newest event of a medium's custody."""
+        query = sa.select(custody).where(custody.c.medium == medium)
+        row = self._one(query.order_by(custody.c.seq.desc()).limit(1))
+        return None if row is None else CustodyRow(**row)
+
+    def has_custody(self, medium: str, event: str, order_digest: str) -> bool:
+        """Whether a medium's custody holds this event for this order."""
+        query = sa.select(custody.c.seq).where(
+            custody.c.medium == medium, custody.c.event == event, custody.c.order_digest == order_digest
+        )
+        return self._connection.execute(query.limit(1)).one_or_none() is not None
+
+    def add_certificate(self, certificate: CertificateRow) -> None:
+        """Keep a certificate."""
+        self._connection.execute(sa.insert(certificates).values(dataclasses.asdict(certificate)))
+
+    def certificates_of_order(self, order_digest: str) -> list[CertificateRow]:
+        """The certificates about an order's targets, by target."""
+        query = sa.select(certificates).where(certificates.c.order_digest == order_digest)
+        return [CertificateRow(**row) for row in self._all(query.order_by(certificates.c.target))]
+
+    def certificate(self, number: str) -> CertificateRow | None:
+        """The certificate with this number."""
+        row = self._one(sa.select(certificates).where(certificates.c.number == number))
+        return None if row is None else CertificateRow(**row)
+
+    def last_certificate_number(self, prefix: str) -> str | None:
+        """The greatest number that begins with `prefix`."""
+        query = sa.select(sa.func.max(certificates.c.number)).where(
+            certificates.c.number.startswith(prefix, autoescape=True)
+        )
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def _one(self, query: sa.Select[Any]) -> dict[str, Any] | None:
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else dict(row._mapping)
+
+    def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        return [dict(row._mapping) for row in self._connection.execute(query)]

@@ -1,0 +1,1 @@
+"""Builders that several tests share. Values are realistic, keys are made fresh."""

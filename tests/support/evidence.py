@@ -1,0 +1,291 @@
+"""A small world of evidence: one agent, one controller, an order, its receipt, custody, a certificate.
+
+Everything is built with the product's own types and signed with real keys; tests change one thing at
+a time with `msgspec.structs.replace`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
+
+from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.base import Level, Outcome, timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import BlockIdentity, Identity, Target
+from expunge_agent.protocol.order import Order, ProfileRef
+from expunge_agent.protocol.receipt import (
+    NO_RECEIPT_BEFORE,
+    AgentInfo,
+    MediumFacts,
+    OrderRef,
+    PassResult,
+    Receipt,
+    Stream,
+    TargetResult,
+    Verification,
+    freeze,
+)
+from expunge_agent.protocol.sshsig import PrivateKeySigner
+from expunge_agent.protocol.trust import TrustedSigner
+from expunge_controller.bundle import BundleParts, SignedBytes
+from expunge_controller.records.certificate import MediumRecord, Person, freeze_certificate
+from expunge_controller.records.certify import certificate_from
+from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.custody import CustodyKind, next_event
+from expunge_profiles.schema import Pass, Profile
+from expunge_profiles.schema import Verification as ProfileVerification
+
+MACHINE = "5f0c" * 8
+CONTROLLER = "controller:records-office"
+START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+SIZE = 256 * 1024 * 1024
+BOOT = "0d5a3f6e-9f5e-4a55-8d7c-8a3f5d1c2b10"
+
+DISK = BlockIdentity(
+    bus="sata", model="EXAMPLE HD-2000", serial="FICT0001234", wwn="0x5000c500a1b2c3d4", size=U64(SIZE)
+)
+
+PROFILE = Profile(
+    id="random-verified",
+    version=1,
+    title="Zeros, then a keyed stream, read back in full",
+    level="clear",
+    authority="an example for tests",
+    status="current",
+    source="an example for tests",
+    advice="An example for tests.",
+    media=("hdd", "file"),
+    passes=(Pass(fixed="00"), Pass(keyed_stream=True)),
+    verification=ProfileVerification(kind="full", after="last"),
+)
+PROFILE_REF = ProfileRef(id=PROFILE.id, version=PROFILE.version, digest=PROFILE.digest)
+
+
+def nonce(number: int) -> str:
+    """A nonce that a reader can tell from others."""
+    return f"{number:032x}"
+
+
+def at(seconds: int) -> str:
+    """The contract's timestamp `seconds` after the world began."""
+    return timestamp(START + timedelta(seconds=seconds))
+
+
+class World:
+    """One agent and one controller with fresh keys. `p256` takes ECDSA keys instead of Ed25519."""
+
+    def __init__(self, p256: bool = False) -> None:
+        def key() -> PrivateKeySigner:
+            return PrivateKeySigner(
+                ec.generate_private_key(ec.SECP256R1()) if p256 else Ed25519PrivateKey.generate()
+            )
+
+        self.agent, self.controller = key(), key()
+        self.agent_signer = TrustedSigner(
+            principal=f"agent:{MACHINE}",
+            namespaces=(sshsig.RECEIPT_NAMESPACE,),
+            public_line=self.agent.public_line,
+        )
+        self.controller_signer = TrustedSigner(
+            principal=CONTROLLER,
+            namespaces=(sshsig.ORDER_NAMESPACE, sshsig.CUSTODY_NAMESPACE, sshsig.CERTIFICATE_NAMESPACE),
+            public_line=self.controller.public_line,
+        )
+        self.signers = [self.agent_signer, self.controller_signer]
+
+    def order(self, **changes: Any) -> bytes:
+        """The bytes of an order for `DISK`."""
+        order = Order(
+            format="expunge/order/v1",
+            order_id="EX-2026-0001",
+            machine_id=MACHINE,
+            issuer=CONTROLLER,
+            issued_at=at(-60),
+            not_before=at(-60),
+            expires=at(86_400),
+            requested_by="records officer",
+            case_number="CASE-17",
+            reason="lease ended",
+            level=Level.CLEAR,
+            allow_downgrade=False,
+            profile=PROFILE_REF,
+            targets=[Target(identity=DISK, hint="/dev/sdz")],
+            approvals=[],
+            nonce=nonce(1),
+        )
+        return canonical.dumps(replace(order, **changes))
+
+    def receipt(self, order: bytes, **changes: Any) -> Receipt:
+        """The receipt of a clean wipe by that order."""
+        asked = canonical.loads(order, Order)
+        results = [target_result(target) for target in asked.targets]
+        receipt = Receipt(
+            format="expunge/receipt/v1",
+            counter=U64(1),
+            previous=NO_RECEIPT_BEFORE,
+            nonce=nonce(2),
+            outcome=Outcome.SANITIZED,
+            refusal=None,
+            order=OrderRef(
+                digest=canonical.sha256_hex(order),
+                order_id=asked.order_id,
+                nonce=asked.nonce,
+                issuer=asked.issuer,
+                requested_by=asked.requested_by,
+                case_number=asked.case_number,
+            ),
+            agent=AgentInfo(
+                machine_id=MACHINE,
+                hostname="store-17",
+                software="expunge-agent 0.1.0",
+                python="3.11.2",
+                kernel="Linux 6.1.0",
+                boot_id=BOOT,
+                key=sshsig.fingerprint(self.agent.public_line),
+            ),
+            profile=asked.profile,
+            level_requested=asked.level,
+            level_achieved=Level.CLEAR,
+            targets=results,
+            interruptions=[],
+            started_at=at(0),
+            finished_at=at(9),
+            clock="system clock, not synchronised",
+            limitations=["The signature proves that this agent says this; not that the medium obeyed."],
+        )
+        return replace(receipt, **changes)
+
+    def signed_receipt(self, receipt: Receipt) -> SignedBytes:
+        """Frozen and signed by the agent."""
+        body = freeze(receipt)
+        return SignedBytes(body, sshsig.sign(self.agent, sshsig.RECEIPT_NAMESPACE, body))
+
+    def by_controller(self, namespace: str, body: bytes) -> SignedBytes:
+        """Signed by the controller."""
+        return SignedBytes(body, sshsig.sign(self.controller, namespace, body))
+
+    def custody(
+        self, receipt: SignedBytes, order: bytes, last: tuple[CustodyKind, ...] = (CustodyKind.WIPED,)
+    ) -> list[SignedBytes]:
+        """Registered, requested, started, and `last`, which name the receipt."""
+        kinds = (CustodyKind.REGISTERED, CustodyKind.REQUESTED, CustodyKind.WIPE_STARTED, *last)
+        subject, medium = medium_of(DISK)
+        events: list[SignedBytes] = []
+        for number, kind in enumerate(kinds):
+            body = next_event(
+                events[-1].body if events else None,
+                medium=medium,
+                subject=subject,
+                event=kind,
+                actor="records officer" if kind is CustodyKind.REGISTERED else f"agent:{MACHINE}",
+                at=START + timedelta(seconds=10 * number - 120),
+                nonce=nonce(100 + number),
+                location="rack 4",
+                order="" if kind is CustodyKind.REGISTERED else canonical.sha256_hex(order),
+                order_id="" if kind is CustodyKind.REGISTERED else "EX-2026-0001",
+                receipt=canonical.sha256_hex(receipt.body) if number >= 3 else "",
+            )
+            events.append(self.by_controller(sshsig.CUSTODY_NAMESPACE, body))
+        return events
+
+    def certificate(self, receipt: SignedBytes, order: bytes) -> SignedBytes:
+        """The certificate about the receipt's first target."""
+        certificate = certificate_from(
+            receipt.body,
+            receipt.signature,
+            0,
+            order=canonical.loads(order, Order),
+            facts=MediumRecord(
+                performed_by=Person(name="A. Example", title="technician"),
+                property_number="PN-0042",
+                classification="internal",
+                data_backed_up="yes",
+            ),
+            number="C-2026-0001",
+            issued_at=START + timedelta(seconds=30),
+            issuer=CONTROLLER,
+        )
+        return self.by_controller(sshsig.CERTIFICATE_NAMESPACE, freeze_certificate(certificate))
+
+    def parts(self, **changes: Any) -> BundleParts:
+        """A whole bundle; `changes` are those of the receipt."""
+        order = self.order()
+        receipt = self.signed_receipt(self.receipt(order, **changes))
+        return BundleParts(
+            receipt=receipt,
+            custody=self.custody(receipt, order),
+            signers=self.signers,
+            order=self.by_controller(sshsig.ORDER_NAMESPACE, order),
+            certificate=self.certificate(receipt, order),
+        )
+
+
+def a_pass(index: int, **changes: Any) -> PassResult:
+    """Pass `index` of `PROFILE` over all of a medium of `SIZE` bytes."""
+    keyed = index == 1
+    result = PassResult(
+        index=index,
+        pattern="keyed stream" if keyed else "00",
+        stream=Stream(cipher="aes-256-ctr", key_digest="ab" * 32) if keyed else None,
+        fixed="" if keyed else "00",
+        bytes_written=U64(SIZE),
+        started_at=at(2 * index + 1),
+        finished_at=at(2 * index + 2),
+        duration_ms=U64(1250),
+        complete=True,
+        flushed=True,
+        io_mode="direct",
+        resumed_at=[],
+        errors=[],
+        error_count=U64(0),
+        error_bytes=U64(0),
+    )
+    return replace(result, **changes)
+
+
+def a_verification(**changes: Any) -> Verification:
+    """A clean full read-back of the last pass of `PROFILE`."""
+    result = Verification(
+        kind="full",
+        of_pass=1,
+        bytes_expected=U64(SIZE),
+        bytes_read=U64(SIZE),
+        mismatched_bytes=U64(0),
+        unreadable_bytes=U64(0),
+        mismatches=[],
+        mismatch_count=U64(0),
+        started_at=at(6),
+        finished_at=at(8),
+        duration_ms=U64(1800),
+        io_mode="direct",
+        complete=True,
+    )
+    return replace(result, **changes)
+
+
+def target_result(target: Target, **changes: Any) -> TargetResult:
+    """A cleanly wiped target."""
+    identity: Identity = target.identity
+    result = TargetResult(
+        target=target,
+        outcome=Outcome.SANITIZED,
+        refusal=None,
+        identity_before=identity,
+        identity_opened=identity,
+        identity_after=identity,
+        medium=MediumFacts(
+            path="/dev/sdz", type="hdd", firmware="FW01", logical_sector=512, physical_sector=4096
+        ),
+        technique="overwrite",
+        level_achieved=Level.CLEAR,
+        passes=[a_pass(0), a_pass(1)],
+        verifications=[a_verification()],
+        exceptions=[],
+        not_covered=["Remapped sectors cannot be addressed by the host."],
+    )
+    return replace(result, **changes)
