@@ -39,7 +39,7 @@ demo: install  ## the main job for real, in .demo/ (DEMO_DIR=folder picks anothe
 	$(BIN)/python demo/run.py
 
 test: install  ## all tests; those that need root or loop devices say so when they are skipped
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -ra $(ARGS) tests
+	$(BIN)/python -m pytest -n $(JOBS) -ra $(ARGS) tests
 
 check: install  ## lint, format, types, import rules, documents, units
 	$(BIN)/python -m ruff check .

@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,18 +69,30 @@ def process_guard() -> Iterator[ProcessGuard]:
         pytest.fail(f"a unit test must not start a process: {GUARD.seen}")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests in tests/device are marked, run in one worker one after another, and skipped where they cannot run."""
-    device = [item for item in items if item.path.is_relative_to(HERE / "device")]
-    reason = _no_loop_devices() if device else ""
-    for item in device:
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests in tests/device are marked, and skipped where they cannot run."""
+    if item.path.is_relative_to(HERE / "device"):
         item.add_marker(pytest.mark.device)
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("device"))
-        if reason:
+        if reason := _no_loop_devices():
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With -n: all tests in tests/device go to one worker, one after another; every other test by itself.
+
+    (xdist 3.8's own groups have no effect with pytest 9.2, which ignores the ids that it changes.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneForDevices(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "device" if "tests/device/" in nodeid else nodeid
+
+    return OneForDevices(config, log)
+
+
+@cache
 def _no_loop_devices() -> str:
     """Why device tests cannot run here, or an empty string."""
     if os.geteuid() != 0:

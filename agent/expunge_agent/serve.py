@@ -18,7 +18,7 @@ from expunge_agent import __version__
 from expunge_agent.core.guard import DEFAULT_SYSTEM, objections
 from expunge_agent.devices import host
 from expunge_agent.devices.inventory import inventory
-from expunge_agent.errors import ExpungeError, ProtocolError, TransportError
+from expunge_agent.errors import DocumentError, ExpungeError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import canonical, wire
@@ -78,12 +78,12 @@ class Conversation:
         self._asked = False
 
     def run(self) -> None:
-        """Talk until the other side closes. Raises ProtocolError or TransportError."""
+        """Talk until the other side closes. Raises ProtocolError, DocumentError or TransportError."""
         try:
             self._greet()
             while self._turn():
                 pass
-        except ProtocolError as error:
+        except (ProtocolError, DocumentError) as error:
             self._send(wire.Failure(code=error.code, message=error.message, remedy=error.remedy))
             raise
 
@@ -214,7 +214,15 @@ class _EventTail:
             data = handle.read(1 << 20)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [canonical.loads(line, Event, "event") for line in lines if line]
+        return [event for event in map(_event, lines) if event is not None]
+
+
+def _event(line: bytes) -> Event | None:
+    """The event in `line`; None for one that a crash cut short."""
+    try:
+        return canonical.loads(line, Event, "event")
+    except DocumentError:
+        return None
 
 
 def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:

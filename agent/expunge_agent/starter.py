@@ -11,7 +11,7 @@ from expunge_agent.devices.process import spawn_detached
 from expunge_agent.protocol.base import Digest
 from expunge_agent.state import State
 
-AGAIN_AFTER = 2.0
+AGAIN_AFTER = 0.5
 """Seconds before an order whose process ended without a receipt is started again; doubled each time."""
 AT_MOST = 60.0
 

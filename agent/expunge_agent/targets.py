@@ -17,7 +17,6 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import EngineError, GiveUp, NoSpaceOnTarget, TargetGone, TargetShrank
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.target import Target as OpenTarget
-from expunge_agent.errors import NotFoundError
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome
@@ -110,7 +109,7 @@ class TargetRun:
                 overwrite(self._as_work(target, so_far.plan))
             except EngineError as error:
                 trouble = in_words(error)
-            except (TargetRefused, NotFoundError) as error:
+            except TargetRefused as error:
                 trouble = error.message
             finally:
                 target.close()
@@ -148,7 +147,7 @@ class TargetRun:
     def _identity_after(self, opened: Opened) -> tuple[Identity | None, str]:
         try:
             after = opened.identity_now()
-        except NotFoundError as error:
+        except TargetRefused as error:
             return None, error.message
         changed = differences(self._target.identity, after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""

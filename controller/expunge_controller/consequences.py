@@ -9,7 +9,7 @@ from expunge_agent.errors import ExpungeError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Outcome, timestamp
 from expunge_agent.protocol.order import Order, parse_order
-from expunge_agent.protocol.receipt import Receipt, TargetResult
+from expunge_agent.protocol.receipt import Receipt, TargetResult, Verification
 from expunge_controller import fleet
 from expunge_controller.context import Controller
 from expunge_controller.ledger import append_custody, record_of, register_medium
@@ -131,11 +131,16 @@ def _record_ending(case: Accepted, medium: MediumRow, result: TargetResult) -> N
     note = f"outcome {result.outcome}, level {result.level_achieved}. {result.failure or refusal}".strip()
     _append(case, medium, ENDING[result.outcome], note)
     checked = [run for run in result.verifications if run.kind != "none"]
-    if ENDING[result.outcome] is CustodyKind.WIPED and checked:
+    if ENDING[result.outcome] is CustodyKind.WIPED and checked and all(map(_is_clean, checked)):
         last = checked[-1]
-        if last.complete and not (last.mismatched_bytes or last.unreadable_bytes or last.mismatch_count):
-            note = f"{last.kind} verification, {last.bytes_read} bytes read, no mismatch"
-            _append(case, medium, CustodyKind.VERIFIED, note)
+        note = f"{last.kind} verification, {last.bytes_read} bytes read, no mismatch"
+        _append(case, medium, CustodyKind.VERIFIED, note)
+
+
+def _is_clean(check: Verification) -> bool:
+    """Whether a verification reached its end, read the medium itself, and found nothing wrong."""
+    wrong = check.mismatched_bytes or check.unreadable_bytes or check.mismatch_count
+    return check.complete and check.reads_medium and not wrong
 
 
 def _append(case: Accepted, medium: MediumRow, kind: CustodyKind, note: str) -> None:

@@ -157,6 +157,11 @@ def expire_unsent(controller: Controller, now: datetime) -> list[str]:
         return [row.order_id for row in fresh if row is not None and _expire(unit, row, now)]
 
 
+def targets_of(order: OrderRow) -> list[Target]:
+    """The targets that an order names."""
+    return parse_order(order.body).targets
+
+
 def document_of(order: OrderRow) -> Document:
     """The order as the wire carries it."""
     return Document.of(order.body, order.signature)

@@ -24,7 +24,7 @@ from expunge_controller.settings import checked_name
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import MachineRow, Reach, SshAddress, TokenRow
 
-AGENT_NAMESPACES = (sshsig.RECEIPT_NAMESPACE, sshsig.ENROLMENT_NAMESPACE)
+AGENT_NAMESPACES = (sshsig.RECEIPT_NAMESPACE,)
 CONTROLLER_NAMESPACES = (
     sshsig.ORDER_NAMESPACE,
     sshsig.CUSTODY_NAMESPACE,
@@ -61,7 +61,7 @@ def create_token(
             )
         )
     return EnrolmentToken(
-        controller=controller.principal,
+        controller=controller.config.name,  # the agent makes the principal of it
         host="" if ssh is not None else controller.config.address,
         port=0 if ssh is not None else controller.config.port,
         host_key="" if ssh is not None else keys.load_key(controller.home.ssh_host_key).public_line,

@@ -120,7 +120,7 @@ class World:
         )
         return canonical.dumps(replace(order, **changes))
 
-    def receipt(self, order: bytes, **changes: Any) -> Receipt:
+    def receipt(self, order: bytes, /, **changes: Any) -> Receipt:
         """The receipt of a clean wipe by that order."""
         asked = canonical.loads(order, Order)
         results = [target_result(target) for target in asked.targets]
@@ -225,7 +225,7 @@ class World:
         )
 
 
-def a_pass(index: int, **changes: Any) -> PassResult:
+def a_pass(index: int, /, **changes: Any) -> PassResult:
     """Pass `index` of `PROFILE` over all of a medium of `SIZE` bytes."""
     keyed = index == 1
     result = PassResult(
@@ -257,6 +257,8 @@ def a_verification(**changes: Any) -> Verification:
         bytes_read=U64(SIZE),
         mismatched_bytes=U64(0),
         unreadable_bytes=U64(0),
+        unreadable=[],
+        reads_medium=True,
         mismatches=[],
         mismatch_count=U64(0),
         started_at=at(6),

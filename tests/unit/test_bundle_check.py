@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from support.evidence import PROFILE, World
 
-from expunge_agent.errors import VerificationError
+from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.receipt import parse_statement
+from expunge_agent.protocol.receipt import Reason, Refusal, parse_statement
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.certificate import freeze_certificate, parse_certificate
-from expunge_controller.records.custody import CustodyKind
+from expunge_controller.records.custody import CustodyKind, next_event
 from expunge_controller.records.findings import Status, Step, failures, raise_if_failed
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
+from support.evidence import PROFILE, START, World, nonce
 
 
 def check(files: dict[str, bytes], trusted: list[TrustedSigner] | None = None) -> list[Step]:
@@ -61,6 +61,11 @@ def test_keys_of_the_auditor(world: World, files: dict[str, bytes]) -> None:
     assert "not trusted" in failed(files, [])
 
 
+def test_certificate_must_say_what_it_lacks(world: World, files: dict[str, bytes]) -> None:
+    certificate = replace(parse_certificate(files["certificate.json"]), assurance=[])
+    assert "assurance" in failed(resigned(world, files, freeze_certificate(certificate)))
+
+
 def test_policy_at_hand_or_skipped(files: dict[str, bytes]) -> None:
     steps = verify_bundle(files, None, page=certificate_html, readme=readme, profiles={})
     skipped = [step.title for step in steps if step.status is Status.SKIPPED]
@@ -102,9 +107,9 @@ def test_files_that_do_not_belong(files: dict[str, bytes], name: str) -> None:
 
 
 def test_every_bit_of_every_file_counts(parts: BundleParts, files: dict[str, bytes]) -> None:
-    """One bit in 97 positions spread over each file (all positions of short ones)."""
+    """One bit in 41 positions spread over each file (all positions of short ones)."""
     for name, data in files.items():
-        step = max(1, len(data) // 97)
+        step = max(1, len(data) // 41)
         for position in range(0, len(data), step):
             changed = bytearray(data)
             changed[position] ^= 1 << position % 8
@@ -162,7 +167,7 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | 
 def test_no_repeated_fact_can_be_forged_by_the_controller(world: World, files: dict[str, bytes]) -> None:
     """Every leaf of the certificate but the register's own and the issuing itself is held to the receipt."""
     plain = canonical.parse(files["certificate.json"])
-    own_word = {"register", "number", "issued_at", "assurance", "format"}
+    own_word = {"register", "number", "issued_at", "assurance"}
     tried = 0
     for path in leaves(plain):
         if path[0] in own_word:
@@ -174,7 +179,7 @@ def test_no_repeated_fact_can_be_forged_by_the_controller(world: World, files: d
         inner[path[-1]] = _another(inner[path[-1]])
         try:
             parse_certificate(canonical.dumps(changed))
-        except Exception:  # it does not even fit the format  # noqa: BLE001, S112
+        except DocumentError:  # it does not even fit the format
             continue
         tried += 1
         assert "the certificate says what the receipt says" in failed(
@@ -209,9 +214,7 @@ def test_certificate_for_a_receipt_that_failed(world: World, files: dict[str, by
         receipt,
         outcome=Outcome.FAILED,
         level_achieved=Level.NONE,
-        targets=[
-            replace(receipt.targets[0], outcome=Outcome.FAILED, level_achieved=Level.NONE, failure="x")
-        ],
+        targets=[replace(receipt.targets[0], outcome=Outcome.FAILED, level_achieved=Level.NONE, failure="x")],
     )
     signed = world.signed_receipt(bad)
     certificate = parse_certificate(files["certificate.json"])
@@ -260,14 +263,34 @@ def test_certificate_cannot_be_left_out_of_a_success(parts: BundleParts) -> None
     assert "there is no certificate" in failed(bundle_files(parts._replace(certificate=None)))
 
 
+def test_order_refused_as_a_whole(world: World) -> None:
+    """Such a receipt names no medium; the order it answers does."""
+    order = world.order()
+    receipt = world.signed_receipt(
+        world.receipt(
+            order,
+            outcome=Outcome.REFUSED,
+            refusal=Refusal(reason=Reason.EXPIRED, detail="It expired."),
+            targets=[],
+            level_achieved=Level.NONE,
+        )
+    )
+    parts = BundleParts(
+        receipt=receipt,
+        custody=world.custody(receipt, order, (CustodyKind.REFUSED,)),
+        signers=world.signers,
+        order=world.by_controller(sshsig.ORDER_NAMESPACE, order),
+    )
+    assert failed(bundle_files(parts), world.signers) == ""
+    lying = world.custody(receipt, order, (CustodyKind.WIPED,))
+    assert "says wiped" in failed(bundle_files(parts._replace(custody=lying)))
+
+
 def test_order_cannot_be_left_out(parts: BundleParts) -> None:
     assert "it is missing" in failed(bundle_files(parts._replace(order=None)))
 
 
 def test_custody_of_another_medium(world: World, parts: BundleParts) -> None:
-    from expunge_controller.records.custody import next_event
-    from support.evidence import START, nonce
-
     body = next_event(
         None,
         medium="9" * 64,
@@ -310,5 +333,7 @@ def test_principal_that_a_shell_would_run(world: World, files: dict[str, bytes])
     evil = replace(world.controller_signer, principal="controller:$(reboot)")
     files["trust/allowed_signers"] = format_allowed_signers([world.agent_signer, evil]).encode()
     assert "neither an agent nor a controller" in failed(files)
-    text = readme({key: value for key, value in files.items() if key != "README.txt"}, [world.agent_signer, evil])
+    text = readme(
+        {key: value for key, value in files.items() if key != "README.txt"}, [world.agent_signer, evil]
+    )
     assert "-I 'controller:$(reboot)'" in text

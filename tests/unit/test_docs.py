@@ -107,18 +107,21 @@ def test_decisions_are_numbered_and_whole() -> None:
             assert part in text, f"{record.name} lacks {part!r}"
 
 
-def commands(page: Path) -> Iterator[tuple[str, str]]:
-    """(program, verb) of each command in the page's code."""
+def commands(page: Path) -> Iterator[tuple[str, str, set[str]]]:
+    """(program, verb, options after the verb) of each command in the page's code."""
     text = page.read_text()
-    code = "\n".join(re.findall(r"^```(?:sh|ini)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    code += "\n" + "\n".join(re.findall(r"`([^`\n]+)`", text))
-    for line in code.splitlines():
-        match = re.match(
-            r"(?:\S*/)?(expunge-agent|expunge) ((?:--[a-z]+[= ]\S+ )*)([a-z][a-z-]*)",
-            line.strip().removeprefix("sudo "),
+    code = "\n".join(re.findall(r"^```(?:sh|ini)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace(
+        "\\\n", " "
+    )
+    lines = code.splitlines() + re.findall(r"`([^`\n]+)`", text)
+    for line in lines:
+        words = line.partition(" # ")[0]
+        match = re.search(
+            r"(?:^|\s|/|\")(expunge-agent|expunge) ((?:--[a-z]+[= ]\S+ )*)([a-z]+)(?=$|[\s\"])(.*)",
+            words.strip(),
         )
         if match:
-            yield match[1], match[3]
+            yield match[1], match[3], set(re.findall(r"(?<!\S)--[a-z][a-z-]*", match[4]))
 
 
 def verbs(program: str) -> dict[str, click.Command]:
@@ -142,9 +145,12 @@ def verbs(program: str) -> dict[str, click.Command]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 @pytest.mark.parametrize("program", CLIS)
 def test_commands_in_the_documents_exist(program: str, page: Path) -> None:
-    named = {verb for name, verb in commands(page) if name == program}
-    if named:
-        assert named <= verbs(program).keys()
+    named = [(verb, options) for name, verb, options in commands(page) if name == program]
+    known = verbs(program) if named else {}
+    for verb, options in named:
+        assert verb in known, f"{program} {verb}"
+        has = {option for parameter in known[verb].params for option in parameter.opts} | {"--help"}
+        assert options <= has, f"{program} {verb} has no {options - has}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -27,7 +27,6 @@ EVERYWHERE = {
     "ProtectKernelModules": "yes",
     "ProtectKernelLogs": "yes",
     "ProtectControlGroups": "yes",
-    "ProtectClock": "yes",
     "ProtectHostname": "yes",
     "RestrictNamespaces": "yes",
     "RestrictRealtime": "yes",
@@ -77,6 +76,16 @@ def test_every_service_is_hardened(name: str) -> None:
     assert {key: values.get(key) for key in EVERYWHERE} == {key: [value] for key, value in EVERYWHERE.items()}
     assert "@system-service" in words(name, "SystemCallFilter")
     assert "ProtectHome" in values
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nobody_sets_the_clock(name: str) -> None:
+    """The wipe may ask the kernel whether the clock is synchronised (adjtimex), without CAP_SYS_TIME."""
+    if name == ROOT_UNIT:
+        assert "CAP_SYS_TIME" not in words(name, "CapabilityBoundingSet")
+        assert "adjtimex" in words(name, "SystemCallFilter")
+    else:
+        assert service(name)["ProtectClock"] == ["yes"]
 
 
 @pytest.mark.parametrize("name", [*NETWORK_SIDE, SPOOL])

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.medium import Found, Kind, Medium, MediumType, Usage
-from expunge_agent.devices import describe, usage
+from expunge_agent.devices import describe, mounts, usage
 from expunge_agent.devices.nodes import Node, all_disks, by_number
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.refused import TargetRefused
@@ -87,9 +87,9 @@ def file_identity(path: str, seen: os.stat_result) -> FileIdentity:
 
 def _file_medium(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Medium:
     who = file_identity(walked.path, seen)
-    kinds = {mount.fstype for mount in eyes.mounts.mounts if mount.number == who.device}
-    notes = [f"a file on {', '.join(sorted(kinds))}"] if kinds else []
-    if kinds & set(_COPY_ON_WRITE):
+    mount = mounts.mount_holding(eyes.mounts.mounts, walked.path, eyes.roots)
+    notes = [f"a file on {mount.fstype}"] if mount else []
+    if mount and mount.fstype in _COPY_ON_WRITE:
         notes.append("this file system may write elsewhere than where the old data lies")
     if seen.st_blocks * 512 < seen.st_size:
         notes.append("a sparse file: it has holes that hold no data")

@@ -21,6 +21,7 @@ _DEVICE_OPTIONS = ("logdev", "rtdev", "journal_path", "device")
 class Mount:
     """One line of mountinfo (proc_pid_mountinfo(5)). Paths may hold surrogates for bytes that are no UTF-8."""
 
+    mount_id: str
     number: str
     """``major:minor`` as st_dev has it; for btrfs and others an anonymous one (major 0)."""
     root: str
@@ -73,6 +74,7 @@ def parse_mountinfo(data: bytes, namespace: str = "") -> list[Mount]:
             continue
         found.append(
             Mount(
+                mount_id=left[0].decode("ascii", "replace"),
                 number=left[2].decode("ascii", "replace"),
                 root=unescape(left[3]),
                 point=unescape(left[4]),
@@ -129,7 +131,15 @@ def mounts_of_devices(mounts: Iterable[Mount], numbers: frozenset[str], roots: R
     for uuid, members in together.items():
         if members & numbers and not members & named:
             found.append(
-                Mount(number="", root="/", point=f"(btrfs {uuid})", fstype="btrfs", source="", options="")
+                Mount(
+                    mount_id="",
+                    number="",
+                    root="/",
+                    point=f"(btrfs {uuid})",
+                    fstype="btrfs",
+                    source="",
+                    options="",
+                )
             )
     return found
 
@@ -145,6 +155,26 @@ def mounts_of_file(mounts: Iterable[Mount], seen: os.stat_result, roots: Roots =
         if roots.live and any(_same_file(path, seen) for path in paths):
             found.append(mount)
     return found
+
+
+def mount_holding(mounts: Iterable[Mount], path: str, roots: Roots = LIVE) -> Mount | None:
+    """The mount through which `path` is reached; None when that cannot be told.
+
+    Asked of the kernel by mount id: a file on btrfs has another device number than its mount.
+    """
+    if not roots.live:
+        return None
+    try:
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        about = read_bytes(roots.proc / f"self/fdinfo/{fd}")
+    finally:
+        os.close(fd)
+    found = re.search(rb"^mnt_id:\s*(\d+)$", about, re.MULTILINE)
+    wanted = found[1].decode() if found else ""
+    return next((mount for mount in mounts if mount.mount_id == wanted and not mount.namespace), None)
 
 
 def swaps(roots: Roots = LIVE) -> list[str]:

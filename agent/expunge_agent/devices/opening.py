@@ -91,8 +91,8 @@ def open_target(
     that was looked at is the one opened. A block device is claimed exclusively (O_EXCL, open(2)):
     the kernel refuses it while it, a partition of it or the disk around it is mounted, swaps or is
     held, in whatever namespace. Then it is locked (flock(2)), so that no second order works on it,
-    and its identity is read from the descriptor and compared. With `write` false it is opened for
-    reading, under the same claims.
+    and its identity is read from the descriptor and compared; before it is given away for writing
+    the guard looks once more. With `write` false it is opened for reading, under the same claims.
     """
     walked = walk(path)
     if walked.symlinks:
@@ -104,6 +104,9 @@ def open_target(
             raise TargetRefused(_read_only(walked.path))
         seen = identity_of(fd, walked.path, roots)
         _compare(walked.path, ordered, seen, "once opened")
+        if write and (refusal := _guarded(walked.path, ordered, roots, system)):
+            # Nothing claims a file for us, and a loop device over a mounted disk is no claim either.
+            raise TargetRefused(refusal)
         block = stat.S_ISBLK(os.fstat(fd).st_mode)
         return Opened(
             fd=fd,

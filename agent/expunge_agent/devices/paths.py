@@ -52,9 +52,7 @@ def walk(path: str | os.PathLike[str]) -> Walked:
             seen=None,
         )
     links, kind, seen = _components(whole)
-    real = os.path.realpath(plain) if links else ""
-    if real and (not _is_utf8(real) or not os.path.lexists(real)):
-        real = ""
+    real = _real(whole) if links else ""
     return Walked(path=plain, kind=kind, symlinks=tuple(links), real_path=real, seen=seen)
 
 
@@ -75,6 +73,15 @@ def _components(whole: str) -> tuple[list[str], Kind, os.stat_result | None]:
         if kind is Kind.SYMLINK:
             links.append(current)
     return links, kind, seen
+
+
+def _real(path: str) -> str:
+    """Where the links lead, as the kernel follows them; empty when they lead nowhere."""
+    try:
+        real = os.path.realpath(path, strict=True)
+    except (OSError, ValueError):
+        return ""
+    return real if _is_utf8(real) else ""
 
 
 def _is_utf8(text: str) -> bool:

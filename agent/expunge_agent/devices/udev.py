@@ -22,7 +22,7 @@ def properties(node: Node) -> Told:
     """udev's names for `node`; nothing on a machine without udev's database or libudev."""
     if not node.roots.live or not (node.roots.run / "udev/data").is_dir() or not node.number:
         return Told()
-    import pyudev  # noqa: PLC0415 - loads libudev, which a rescue system may not have
+    import pyudev
 
     try:
         major, _, minor = node.number.partition(":")

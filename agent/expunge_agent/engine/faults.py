@@ -37,14 +37,16 @@ class Ledger:
         self._spent = 0
 
     def within(self, start: int, end: int) -> list[Problem]:
-        """The blocks listed that begin in [start, end)."""
+        """The blocks listed that have bytes in [start, end)."""
         with self._lock:
-            return [problem for problem in self.problems if start <= problem.start < end]
+            return [problem for problem in self.problems if problem.start < end and problem.end > start]
 
     def forget(self, start: int, end: int) -> None:
-        """Take the blocks that begin in [start, end) off the list: they are tried again."""
+        """Take the blocks that have bytes in [start, end) off the list: they are tried again."""
         with self._lock:
-            self.problems = [problem for problem in self.problems if not start <= problem.start < end]
+            self.problems = [
+                problem for problem in self.problems if problem.start >= end or problem.end <= start
+            ]
 
     def add(self, problem: Problem) -> None:
         """List `problem`."""

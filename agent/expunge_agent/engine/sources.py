@@ -7,6 +7,7 @@ stripe, sector and resume borders by construction, and any place can be verified
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,8 +17,8 @@ from expunge_agent.engine.buffers import KIB, MIB, PAGE, aligned, same, xor_into
 
 LONGEST_PATTERN = 64
 SPAN = 2 * MIB
-ZERO_SPAN = 256 * KIB  # small enough to stay in the second-level cache beside the chunk
-XTS_UNIT = 256 * KIB
+PIECE = 256 * KIB  # small enough to stay in the processor's cache
+XTS_UNIT = PIECE
 
 
 class Source(Protocol):
@@ -128,7 +129,8 @@ CIPHERS: dict[str, CipherInfo] = {
     "aes-256-xts": CipherInfo(
         64,
         "AES-256-XTS (IEEE 1619) over zeros in data units of 262144 bytes; the tweak of the byte at offset "
-        "o is o ÷ 262144 as 128 bits, least significant byte first. The target's end cuts the last unit.",
+        "o is o ÷ 262144 as 128 bits, least significant byte first. The target's end cuts the last "
+        "unit. (openssl enc has no XTS; any library has.)",
     ),
 }
 """The closed table of keyed streams."""
@@ -145,10 +147,8 @@ class KeyedStream:
             raise ValueError(f"{cipher} needs a key of {CIPHERS[cipher].key_bytes} bytes, not {len(key)}")
         self.cipher = cipher
         self._key = bytes(key)
-        self._zeros = _ZEROS
         self._context: CipherContext | None = None
         self._scratch: memoryview | None = None
-        self._apply = self._apply_xts if cipher == "aes-256-xts" else self._apply_counter
 
     def describe(self) -> str:
         """The cipher's name; the key is not in it."""
@@ -164,16 +164,37 @@ class KeyedStream:
 
     def fill(self, view: memoryview, offset: int) -> None:
         """Encrypt zeros into `view`."""
-        self._apply(view, offset, fresh=True)
+        if self.cipher == "aes-256-xts":
+            self._fill_units(view, offset)
+            return
+        at = 0
+        while at < len(view):
+            # Pieces end at multiples of PIECE, so none crosses 2^32 ChaCha20 blocks, which the library refuses.
+            part = view[at : at + PIECE - (offset + at) % PIECE]
+            context, skip = self._seek(offset + at)
+            if skip:
+                context.update(bytes(skip))
+            context.update_into(_ZEROS[: len(part)], part)
+            at += len(part)
 
     def matches(self, view: memoryview, offset: int) -> bool:
-        """XOR the stream onto `view` in place and look for anything but zeros."""
-        self._apply(view, offset, fresh=False)
-        zeros = self._zeros
-        return all(
-            same(view[at : at + ZERO_SPAN], zeros[: min(ZERO_SPAN, len(view) - at)])
-            for at in range(0, len(view), ZERO_SPAN)
-        )
+        """Make the stream piece by piece beside `view` and compare; XOR it on only if it differs."""
+        if all(same(piece, made) for piece, made in self._beside(view, offset)):
+            return True
+        for piece, made in self._beside(view, offset):
+            xor_into(piece, made)
+        return False
+
+    def _beside(self, view: memoryview, offset: int) -> Iterator[tuple[memoryview, memoryview]]:
+        """Pieces of `view` and the stream that belongs there, made in one small buffer that stays cached."""
+        scratch = self._scratch = self._scratch or aligned(PIECE)
+        at = 0
+        while at < len(view):
+            length = min(PIECE - (offset + at) % PIECE, len(view) - at)
+            made = scratch[:length]
+            self.fill(made, offset + at)
+            yield view[at : at + length], made
+            at += length
 
     def recognise(self, data: bytes, offset: int) -> int | None:
         """For AES-CTR: a block of the stream decrypts to its counter, which is its place.
@@ -187,18 +208,6 @@ class KeyedStream:
         decryptor = Cipher(algorithms.AES(self._key), modes.ECB()).decryptor()  # noqa: S305 - one raw block
         counter = int.from_bytes(decryptor.update(block), "big")
         return counter * 16 - skip if counter < 1 << 60 else None
-
-    def _apply_counter(self, view: memoryview, offset: int, *, fresh: bool) -> None:
-        """Put (`fresh`) or XOR the stream of a counter cipher onto `view`."""
-        context, skip = self._seek(offset)
-        if skip:
-            context.update(bytes(skip))
-        if not fresh:
-            context.update_into(view, view)
-            return
-        for at in range(0, len(view), ZERO_SPAN):
-            piece = view[at : at + ZERO_SPAN]
-            context.update_into(self._zeros[: len(piece)], piece)
 
     def _seek(self, offset: int) -> tuple[CipherContext, int]:
         """A context at the cipher block that holds `offset`, and the bytes of it to skip."""
@@ -218,28 +227,21 @@ class KeyedStream:
             self._context.reset_nonce(nonce)
         return self._context, skip
 
-    def _apply_xts(self, view: memoryview, offset: int, *, fresh: bool) -> None:
-        """Put (`fresh`) or XOR the stream of data units onto `view`; a part of a unit is cut from the whole."""
+    def _fill_units(self, view: memoryview, offset: int) -> None:
+        """Encrypt data units; a part of a unit is cut from the whole, as XTS cannot be entered midway."""
         at = 0
         while at < len(view):
             unit, skip = divmod(offset + at, XTS_UNIT)
-            piece = view[at : at + XTS_UNIT - skip]
+            part = view[at : at + XTS_UNIT - skip]
             context = Cipher(algorithms.AES(self._key), modes.XTS(unit.to_bytes(16, "little"))).encryptor()
-            if fresh and len(piece) == XTS_UNIT:
-                context.update_into(self._zeros, piece)
+            if len(part) == XTS_UNIT:
+                context.update_into(_ZEROS, part)
             else:
-                if self._scratch is None:
-                    self._scratch = aligned(XTS_UNIT)
-                context.update_into(self._zeros, self._scratch)
-                cut = self._scratch[skip : skip + len(piece)]
-                if fresh:
-                    piece[:] = cut
-                elif same(piece, cut):
-                    piece[:] = self._zeros[: len(piece)]
-                else:
-                    xor_into(piece, cut)
-            at += len(piece)
+                whole = bytearray(XTS_UNIT)
+                context.update_into(_ZEROS, whole)
+                part[:] = memoryview(whole)[skip : skip + len(part)]
+            at += len(part)
 
 
-_ZEROS = aligned(ZERO_SPAN)
+_ZEROS = aligned(PIECE)
 """Read only, shared by all streams."""

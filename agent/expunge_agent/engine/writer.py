@@ -138,17 +138,18 @@ class _Pass:
         self._meter = Meter(target.size, self._began, done=start)
         self._ledger = Ledger(target, limits, clock)
         # A start inside a block is taken back to its border: the same bytes are written there again.
-        self._base = start - start % target.block
+        self._base = start - start % target.block if start < target.size else start
         self._durable = start
         self._told = start
         self._finished = False
+        self._flush_error: OSError | None = None
         plan = pieces(rest(target.size, self._base), tuning.chunk)
         self._stripes = Stripes(plan, [self._worker() for _ in range(tuning.stripes)], stop)
 
     def run(self) -> None:
         """Write to the end, or until stopped or failed."""
         stripes = self._stripes
-        while True:
+        while not (stripes.exhausted or self._stop.is_set()):
             stripes.start()
             try:
                 self._follow()
@@ -157,19 +158,18 @@ class _Pass:
             if stripes.failure is not None:
                 self._rescue(stripes.failure)
                 raise stripes.failure
-            try:
-                self._secure()
-            except Stopped:
+            if not self._secure():
                 return
-            if stripes.exhausted or self._stop.is_set():
-                break
         self._finished = self._durable == self._target.size
         self._show()
 
     def report(self) -> WriteReport:
         """What is known now."""
         problems = merged(self._ledger.problems)
-        lost = sum(item.length for item in self._ledger.within(self._start, self._durable))
+        lost = sum(
+            min(item.end, self._durable) - max(item.start, self._start)
+            for item in self._ledger.within(self._start, self._durable)
+        )
         return WriteReport(
             start=self._start,
             bytes_written=max(0, self._durable - self._start - lost),
@@ -219,55 +219,48 @@ class _Pass:
         return max(self._start, self._stripes.low(self._base))
 
     def _follow(self) -> None:
-        """Watch the workers; flush and checkpoint now and then. Returns when none is at work."""
+        """Watch the workers; flush and checkpoint now and then. Returns when none is at work, or a flush failed."""
         most = UNFLUSHED_DIRECT if self._target.direct else UNFLUSHED_BUFFERED
         while not self._stripes.wait(TICK):
             # A watchdog for a target that moves no byte at all belongs here.
             self._show()
             due = self._clock() - self._flushed_at >= self._interval or self._low() - self._durable >= most
             if due and not self._try_flush():
-                return
+                return  # halted by the caller, and repaired there
 
     def _try_flush(self) -> bool:
-        """Flush while the workers go on. False after a failure, the workers halted and all repaired."""
+        """Flush what is finished so far; whether that worked. The workers may go on meanwhile."""
         low = self._low()  # what is finished before the flush begins is what the flush covers
+        self._flushed_at = self._clock()
         try:
-            self._flush()
+            self._target.flush()
         except OSError as error:
-            self._stripes.join()
-            if self._stripes.failure is None:
-                self._repair(error)
+            self._flush_error = error
             return False
         self._settle(low)
         return True
 
-    def _flush(self) -> None:
-        self._flushed_at = self._clock()
-        self._target.flush()
-
-    def _secure(self) -> None:
-        """Make everything written durable, workers at rest. Raises Stopped if that was cut short."""
-        low = self._low()
-        try:
-            self._flush()
-        except OSError as error:
-            self._repair(error)
-            low = self._durable
+    def _secure(self) -> bool:
+        """Make everything written durable, workers at rest. False if a stop cut that short."""
+        if self._flush_error is None:
+            self._try_flush()
+        if self._flush_error is not None:
+            try:
+                self._repair(self._flush_error)
+            except Stopped:
+                return False
+            self._flush_error = None
         self._target.check()
-        self._settle(low)
+        return True
 
     def _rescue(self, failure: BaseException) -> None:
-        """After a failure: keep what can still be made durable."""
-        if isinstance(failure, TargetGone) or not isinstance(failure, EngineError):
+        """After a failure: keep what can still be made durable, unless a flush failed before."""
+        if isinstance(failure, TargetGone) or not isinstance(failure, EngineError) or self._flush_error:
             return
-        low = self._low()
-        try:
-            self._flush()
-            if isinstance(failure, TargetShrank):
-                low = self._durable = min(low, self._target.current_size())
-        except OSError:
-            return
-        self._settle(low)
+        if isinstance(failure, TargetShrank):
+            self._durable = min(self._durable, self._target.current_size())
+        else:
+            self._try_flush()
 
     def _settle(self, durable: int) -> None:
         """Everything below `durable` is on the medium: tell of bad ranges there, then of the offset."""

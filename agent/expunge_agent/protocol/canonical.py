@@ -92,7 +92,7 @@ def parse(data: bytes, what: str = "document") -> Any:
         _ordered(value, 0)  # only for its depth check
     except (ValueError, RecursionError) as error:
         raise DocumentError(
-            f"the {what} is not valid JSON for this contract: {error}",
+            f"The {what} is not valid JSON for this contract: {error}.",
             "It was truncated or edited; get it again from where it was made.",
         ) from error
     return value
@@ -128,7 +128,7 @@ def convert(plain: Any, kind: type[T], what: str = "document") -> T:
         return msgspec.convert(plain, kind, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         raise DocumentError(
-            f"the {what} does not fit its format: {error}",
+            f"The {what} does not fit its format: {error}.",
             "It was edited, or comes from another version of expunge.",
         ) from error
 

@@ -18,7 +18,12 @@ from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.certificate import Certificate, freeze_certificate, parse_certificate
 from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.consistency import SUCCESS, medium_of
-from expunge_controller.records.custody import CustodyEvent, CustodyKind, check_chain
+from expunge_controller.records.custody import (
+    CustodyEvent,
+    CustodyKind,
+    check_chain,
+    parse_custody_event,
+)
 from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.receipt_checks import (
     check_evidence,
@@ -88,7 +93,6 @@ class _BundleCheck:
         self.profiles = profiles
         self.checks = Checklist()
         self.enclosed: list[TrustedSigner] = []
-        self.medium: str | None = None
 
     @property
     def signers(self) -> list[TrustedSigner]:
@@ -216,8 +220,8 @@ class _BundleCheck:
         signed, true = "the certificate is signed", "the certificate says what the receipt says"
         if layout.CERTIFICATE not in self.files:
             for title in (signed, true):
-                if statement is not None and statement.predicate.outcome in SUCCESS:
-                    self.checks.check(title, ["the receipt reports success, and there is no certificate"])
+                if statement is not None and self._is_sanitized(statement):
+                    self.checks.check(title, ["the medium was sanitized, and there is no certificate"])
                 else:
                     self.checks.skip(title, "no certificate was issued for this outcome")
             return None
@@ -239,6 +243,17 @@ class _BundleCheck:
         )
         self.checks.check(true, problems, certificate.number)
         return certificate
+
+    def _is_sanitized(self, statement: Statement) -> bool:
+        """Whether the receipt calls the medium of this custody sanitized (any of its media, where
+        custody cannot be read)."""
+        results = statement.predicate.targets
+        try:
+            first = parse_custody_event(self.files.get(layout.custody_name(1), b""))
+            results = [item for item in results if medium_of(item.target.identity)[1] == first.medium]
+        except DocumentError:
+            pass
+        return any(result.outcome in SUCCESS for result in results)
 
     def _page(self, certificate: Certificate | None) -> None:
         title = "the certificate's page is made from it"
@@ -284,7 +299,7 @@ class _BundleCheck:
         if not chain or statement is None:
             self.checks.skip(title, "the custody chain or the receipt cannot be read")
             return
-        self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], certificate))
+        self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], order, certificate))
 
     def _guide(self) -> None:
         title = "README.txt is the one for these files"
@@ -310,13 +325,20 @@ def _was_ordered(receipt: Receipt) -> bool:
 
 
 def _one_story(
-    chain: list[CustodyEvent], statement: Statement, body: bytes, certificate: Certificate | None
+    chain: list[CustodyEvent],
+    statement: Statement,
+    body: bytes,
+    order: Order | None,
+    certificate: Certificate | None,
 ) -> list[str]:
     """Where custody, receipt and certificate do not speak of one medium, order and receipt."""
     receipt, medium = statement.predicate, (chain[0].subject, chain[0].medium)
     digest = canonical.sha256_hex(body)
     problems = []
-    if medium not in [medium_of(result.target.identity) for result in receipt.targets]:
+    targets = [result.target for result in receipt.targets]
+    if not targets and order is not None:
+        targets = order.targets  # an order refused as a whole names its media, its receipt does not
+    if medium not in [medium_of(target.identity) for target in targets]:
         problems.append("custody is about a medium that the receipt does not name")
     if certificate is not None and (certificate.media.subject, certificate.media.digest) != medium:
         problems.append("the certificate is about another medium than custody")
@@ -327,6 +349,7 @@ def _one_story(
         problems.append("custody names this receipt beside another order")
     outcome = [result.outcome for result in receipt.targets if medium_of(result.target.identity) == medium]
     for event in telling:
-        if event.event is CustodyKind.WIPED and not set(outcome) <= set(SUCCESS):
-            problems.append(f"custody event {event.seq} says wiped, the receipt says {', '.join(outcome)}")
+        if event.event is CustodyKind.WIPED and not (outcome and set(outcome) <= set(SUCCESS)):
+            said = ", ".join(outcome) or str(receipt.outcome)
+            problems.append(f"custody event {event.seq} says wiped, the receipt says {said}")
     return problems

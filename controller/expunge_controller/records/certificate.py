@@ -100,6 +100,7 @@ class CertifiedVerification(Frozen, frozen=True):
     unreadable_bytes: U64
     duration_ms: U64
     io_mode: Text
+    reads_medium: bool
     rule: Text
 
 

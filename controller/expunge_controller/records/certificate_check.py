@@ -66,6 +66,7 @@ def _document_facts(
     yield "agent key", proof.agent_key, agent.key
     yield "boot id", proof.boot_id, _or_unknown(agent.boot_id)
     yield "kernel", proof.kernel, _or_unknown(agent.kernel)
+    yield "assurance", bool(certificate.assurance), True
     yield "attestation text", certificate.attestation_text, ATTESTATION
     for name in ("attestation", "validation", "concurrence"):
         # Awaiting validation: whoever filled these lines in did not do it on this document.
@@ -148,7 +149,7 @@ def _same_verification(one: CertifiedVerification, check: Verification, size: in
     bad = check.mismatched_bytes + check.unreadable_bytes + check.mismatch_count
     whole = check.complete and check.bytes_read >= check.bytes_expected
     coverage = check.bytes_read * 1_000_000 // size if size else 0
-    same = ("kind", "bytes_read", "mismatched_bytes", "unreadable_bytes", "duration_ms", "io_mode")
+    same = ("kind", "bytes_read", "mismatched_bytes", "unreadable_bytes", "duration_ms", "io_mode", "reads_medium")
     return (
         one.status == ("failed" if bad else "passed" if whole else "incomplete")
         and one.of_pass == check.of_pass + 1

@@ -190,6 +190,7 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
         unreadable_bytes=check.unreadable_bytes,
         duration_ms=check.duration_ms,
         io_mode=check.io_mode,
+        reads_medium=check.reads_medium,
         rule=_known(check.rule),
     )
 

@@ -15,7 +15,17 @@ import msgspec
 
 from expunge_agent.errors import DocumentError, RefusedError, VerificationError
 from expunge_agent.protocol import canonical
-from expunge_agent.protocol.base import Digest, Frozen, MaybeDigest, Name, Nonce, Text, Timestamp, moment, timestamp
+from expunge_agent.protocol.base import (
+    Digest,
+    Frozen,
+    MaybeDigest,
+    Name,
+    Nonce,
+    Text,
+    Timestamp,
+    moment,
+    timestamp,
+)
 
 FIRST_PREVIOUS = "0" * 64
 MAX_EVENTS = 999

@@ -25,7 +25,7 @@ the files.
 trust/allowed_signers came with the bundle: it proves nothing by itself. Compare the fingerprints
 with the ones you were given by another way, or put your own file in its place:
 
-    ssh-keygen -l -f trust/allowed_signers
+    cut -d ' ' -f 3- trust/allowed_signers | ssh-keygen -l -f -
 
 2. SIGNATURES
 
@@ -35,8 +35,9 @@ Unpack the bundle and run these in its folder. Each must answer: Good "..." sign
 {links}
 {number}. THE LAYOUT OF THE SIGNATURE FILES
 
-ssh-keygen overlooks white space in a .sig file, whatever follows its last line, and a lower version
-number; none of that changes what was signed. To rule even that out, no line may be printed by:
+ssh-keygen overlooks how the lines of a .sig file are broken, whatever follows its last line, and a
+lower version number; none of that changes what was signed. To rule even that out, no line may be
+printed by:
 
 {armor}
 

@@ -31,7 +31,7 @@ th, td { padding: 0.8mm 1.5mm; border-bottom: 0.2mm solid #d5dbe1; text-align: l
 .fields { table-layout: fixed; }
 .fields th { width: 34%; font-weight: 400; color: #37424d; }
 .fields td { font-weight: 500; white-space: pre-wrap; }
-.grid { font-size: 8pt; }
+.grid { font-size: 8pt; table-layout: fixed; }
 .grid thead { display: table-header-group; }
 .grid th { background: #f1f4f7; vertical-align: bottom; overflow-wrap: normal; }
 .grid th .zh { display: block; }
@@ -40,7 +40,8 @@ li { overflow-wrap: anywhere; break-inside: avoid; }
 .none { margin: 0; }
 .attest { margin: 0 0 3mm; }
 .signatures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6mm; break-inside: avoid; }
-.signatures h3 { min-height: 8mm; }
+.signatures h3 { min-height: 9mm; }
+section:last-of-type { break-inside: avoid; }
 .line { margin: 0 0 1mm; }
 .line span:first-child { display: block; font-size: 7.5pt; color: #37424d; }
 .fill { display: block; min-height: 6mm; border-bottom: 0.3mm solid #16202b; overflow-wrap: anywhere; }

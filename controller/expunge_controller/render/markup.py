@@ -30,8 +30,8 @@ def text(value: object) -> str:
 
 
 def number(value: int) -> str:
-    """``268435456`` → ``268 435 456``; the gap is a no-break space."""
-    return f"{value:,}".replace(",", "\u00a0")
+    """``268435456`` → ``268,435,456``."""
+    return f"{value:,}"
 
 
 def size(value: int) -> str:
@@ -47,19 +47,19 @@ def size(value: int) -> str:
 
 def seconds(milliseconds: int) -> str:
     """Milliseconds as seconds: ``1.234 s``."""
-    return f"{milliseconds // 1000}.{milliseconds % 1000:03}\u00a0s"
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03} s"
 
 
 def rate(bytes_per_second: int) -> str:
     """Bytes per second as MB/s (10^6), or that it was too short to say."""
     if not bytes_per_second:
         return "not measured"
-    return f"{bytes_per_second // 1_000_000}.{bytes_per_second // 100_000 % 10}\u00a0MB/s"
+    return f"{bytes_per_second // 1_000_000}.{bytes_per_second // 100_000 % 10} MB/s"
 
 
 def percent(parts_per_million: int) -> str:
     """Parts per million as a percentage, rounded down: ``99.99 %``."""
-    return f"{parts_per_million // 10_000}.{parts_per_million // 100 % 100:02}\u00a0%"
+    return f"{parts_per_million // 10_000}.{parts_per_million // 100 % 100:02} %"
 
 
 def fields(rows: Iterable[tuple[Label, object]]) -> str:
@@ -68,13 +68,14 @@ def fields(rows: Iterable[tuple[Label, object]]) -> str:
     return f'<table class="fields"><tbody>{body}</tbody></table>'
 
 
-def grid(head: Sequence[Label], rows: Iterable[Sequence[object]], empty: Label) -> str:
-    """A table with a head; `empty` is said where there are no rows."""
-    top = "".join(f"<th>{label.markup}</th>" for label in head)
+def grid(head: Sequence[tuple[int, Label]], rows: Iterable[Sequence[object]], empty: Label) -> str:
+    """A table whose columns have a width in percent and a caption; `empty` is said without rows."""
+    columns = "".join(f'<col style="width:{width}%">' for width, _ in head)
+    top = "".join(f"<th>{label.markup}</th>" for _, label in head)
     body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     if not body:
         body = f'<tr><td colspan="{len(head)}">{empty.markup}</td></tr>'
-    return f'<table class="grid"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="grid"><colgroup>{columns}</colgroup><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def bullets(items: Iterable[object], empty: Label) -> str:

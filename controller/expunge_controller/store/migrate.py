@@ -30,8 +30,8 @@ def upgrade(connection: sa.Connection) -> None:
             f"The database was made by a newer release (migration {version}; this one knows {HEAD}).",
             "Use that release, or restore a backup from before the upgrade.",
         )
-    from alembic import command  # noqa: PLC0415  (a quarter of a second that most starts do not need)
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

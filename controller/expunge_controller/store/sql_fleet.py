@@ -102,7 +102,8 @@ def _ssh(ssh: SshAddress | None) -> dict[str, Any]:
 
 def _flat(row: TokenRow | MachineRow) -> dict[str, Any]:
     values = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
-    return {**values, **_ssh(values.pop("ssh")), "reach": str(row.reach)}
+    ssh = _ssh(values.pop("ssh"))
+    return {**values, **ssh, "reach": str(row.reach)}
 
 
 def _nested(row: sa.Row[Any]) -> dict[str, Any]:

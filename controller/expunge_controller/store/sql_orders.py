@@ -12,6 +12,9 @@ import sqlalchemy as sa
 from expunge_controller.store.rows import OPEN, OrderRow, OrderStatus, RequestRow
 from expunge_controller.store.schema import events, orders, progress, requests
 
+MAX_EVENTS = 10_000
+"""Events kept of one order; a hostile agent shall not fill the disk with more."""
+
 
 class SqlOrders:
     """See `port.OrderTables`."""
@@ -86,6 +89,8 @@ class SqlOrders:
         ).one_or_none():
             return False
         last = self._connection.execute(sa.select(sa.func.max(events.c.n)).where(of_order)).scalar_one()
+        if (last or 0) >= MAX_EVENTS:
+            return False
         self._connection.execute(
             sa.insert(events).values(order_digest=digest, n=(last or 0) + 1, event=event)
         )

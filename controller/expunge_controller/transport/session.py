@@ -123,6 +123,7 @@ class Session:
             raise
         finally:
             self._stopping.set()
+            self._proof.set()  # whoever waits for a sign of life need not wait on
             self._stream.close()
 
     def _greet(self) -> None:
@@ -187,6 +188,7 @@ class Session:
         self._log = self._log.bind(machine=machine.name)
         self._log.info("connected")
         try:
+            self._heard()
             while not self._stopping.is_set():
                 message = self._link.receive(TICK_SECONDS)
                 if message is not None:
@@ -264,9 +266,7 @@ class Session:
             with self._controller.store.write() as unit:
                 unit.orders.answer(self._asked.request_id, "failed", sentence.encode())
         elif self._asked is not None:
-            dispatch.reject(
-                self._controller, self._known().machine_id, self._asked, sentence, utc_now()
-            )
+            dispatch.reject(self._controller, self._known().machine_id, self._asked, sentence, utc_now())
         else:
             raise TransportError(sentence, "See the agent's log.")
         self._asked = None

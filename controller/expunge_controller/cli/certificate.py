@@ -1,0 +1,88 @@
+"""expunge certificate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from expunge_controller.cli.app import App, plain, size
+
+if TYPE_CHECKING:
+    from expunge_controller.store.rows import CertificateRow
+
+
+@click.command(name="certificate")
+@click.argument("order")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the files into this folder.",
+)
+@click.option("--html", "form", flag_value="html", help="Print the page.")
+@click.option("--json", "form", flag_value="json", help="Print the signed document.")
+@click.pass_obj
+def command(app: App, order: str, output: Path | None, form: str | None) -> None:
+    """Show the certificates of ORDER (its id, or a certificate's number), or write them as files."""
+    from expunge_agent.errors import NotFoundError
+    from expunge_controller import dispatch
+
+    with app.controller() as controller, controller.store.read() as unit:
+        single = unit.evidence.certificate(order)
+        if single is not None:
+            rows = [single]
+        else:
+            found = dispatch.find_order(unit, order)
+            rows = unit.evidence.certificates_of_order(found.digest)
+            if not rows:
+                outcome = found.outcome or found.status
+                raise NotFoundError(
+                    f"The order {found.order_id} has no certificate; it is {outcome}.",
+                    "Only a sanitized medium gets one; the receipt tells what happened.",
+                )
+    for row in rows:
+        if output is not None:
+            _write(row, output)
+        elif form == "json":
+            click.echo(row.body.decode())
+        elif form == "html":
+            click.echo(_page(row))
+        else:
+            _summary(row)
+
+
+def _page(row: CertificateRow) -> str:
+    from expunge_controller.records.certificate import parse_certificate
+    from expunge_controller.render.certificate_html import certificate_html
+
+    return certificate_html(parse_certificate(row.body))
+
+
+def _write(row: CertificateRow, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, data in ((".json", row.body), (".json.sig", row.signature), (".html", _page(row).encode())):
+        path = folder / f"{row.number}{suffix}"
+        path.write_bytes(data)
+        path.chmod(0o644)
+        click.echo(str(path))
+
+
+def _summary(row: CertificateRow) -> None:
+    from expunge_controller.records.certificate import parse_certificate
+
+    certificate = parse_certificate(row.body)
+    done = certificate.sanitization
+    lines = {
+        "certificate": f"{certificate.number}, {certificate.status}",
+        "medium": f"{certificate.media.subject}, {size(int(certificate.media.size))}",
+        "outcome": f"{done.outcome}, level {done.level_achieved} (requested {done.level_requested})",
+        "technique": f"{done.technique}, {len(done.passes)} passes",
+        "verification": done.verification_status,
+        "finished": done.finished_at,
+        "issued": f"{certificate.issued_at} by {certificate.issuer}",
+        "receipt": certificate.evidence.receipt,
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:<14}{plain(value)}")

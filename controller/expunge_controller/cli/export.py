@@ -1,0 +1,36 @@
+"""expunge export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from expunge_controller.cli.app import App, json_option, print_json
+
+
+@click.command(name="export")
+@click.argument("order")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The bundle to write; an older file is replaced only when the new one is whole.",
+)
+@click.option(
+    "--target", type=click.IntRange(1, 256), default=1, show_default=True, help="Which target of the order."
+)
+@json_option
+@click.pass_obj
+def command(app: App, order: str, output: Path, target: int, as_json: bool) -> None:
+    """Write the bundle about one medium of ORDER: everything an auditor needs, checkable with stock tools."""
+    from expunge_controller.bundle import write_bundle
+    from expunge_controller.bundling import collect
+
+    with app.controller() as controller:
+        files = write_bundle(output, collect(controller, order, target - 1))
+    if as_json:
+        print_json({"bundle": str(output), "files": sorted(files)})
+    else:
+        click.echo(f"{output}: {len(files)} files. Check it: expunge verify {output}")

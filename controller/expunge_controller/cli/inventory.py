@@ -1,0 +1,47 @@
+"""expunge inventory"""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from expunge_controller.cli.app import App, json_option, plain, print_json, print_table, size
+
+NAMES = ("serial", "wwn", "instance", "inode")
+
+
+@click.command(name="inventory")
+@click.argument("machine")
+@click.argument("paths", nargs=-1)
+@json_option
+@click.pass_obj
+def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> None:
+    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped."""
+    from expunge_agent.protocol import canonical
+    from expunge_controller import fleet
+    from expunge_controller.cli.reach import ask_inventory
+
+    with app.controller() as controller:
+        with controller.store.read() as unit:
+            row = fleet.machine_named(unit, machine)
+        answer = ask_inventory(controller, row, list(paths))
+    if as_json:
+        print_json(msgspec.to_builtins(answer, enc_hook=canonical.encode_hook))
+        return
+    print_table(
+        ["path", "type", "size", "model", "serial number or inode", "would be refused because"],
+        [
+            [
+                item.path,
+                item.type,
+                size(int(item.identity.size)),
+                getattr(item.identity, "model", ""),
+                next((value for field in NAMES if (value := str(getattr(item.identity, field, "")))), ""),
+                "; ".join(item.blocked),
+            ]
+            for item in answer.items
+        ],
+        "The machine sees no media.",
+    )
+    for problem in answer.problems:
+        click.echo(f"note: {plain(problem)}", err=True)

@@ -1,0 +1,69 @@
+"""From what a person types to identities: a registered medium, or what the machine says of a path or serial."""
+
+from __future__ import annotations
+
+from expunge_agent.errors import NotFoundError, RefusedError
+from expunge_agent.protocol import wire
+from expunge_agent.protocol.identity import Target
+from expunge_controller.cli.reach import ask_inventory
+from expunge_controller.context import Controller
+from expunge_controller.ledger import find_medium, identity_of
+from expunge_controller.store.rows import MachineRow
+
+
+def resolve(
+    controller: Controller, machine: MachineRow, texts: tuple[str, ...]
+) -> tuple[list[Target], list[str]]:
+    """The targets that `texts` name on `machine`, and what the agent says against wiping them.
+
+    A text is a path, a serial number or WWN that the machine reports, or the digest, property
+    number or label of a registered medium. Raises NotFoundError, RefusedError, TransportError.
+    """
+    targets: dict[str, Target] = {}
+    for text in texts:
+        registered = _registered(controller, machine, text)
+        if registered is not None:
+            targets[text] = registered
+    warnings: list[str] = []
+    if len(targets) < len(set(texts)):
+        unknown = [text for text in texts if text not in targets]
+        answer = ask_inventory(controller, machine, [text for text in unknown if text.startswith("/")])
+        for text in unknown:
+            item = _item(answer, text)
+            targets[text] = target_of(item)
+            warnings += [f"{item.path}: {why}" for why in item.blocked]
+    return [targets[text] for text in texts], warnings
+
+
+def target_of(item: wire.InventoryItem) -> Target:
+    """An inventory item as a target."""
+    return Target(identity=item.identity, hint=item.path)
+
+
+def _registered(controller: Controller, machine: MachineRow, text: str) -> Target | None:
+    if text.startswith("/"):
+        return None  # what lies at a path now is for the machine to say
+    with controller.store.read() as unit:
+        try:
+            medium = find_medium(unit, text)
+        except NotFoundError:
+            return None
+    if medium.machine_id != machine.machine_id:
+        return None
+    return Target(identity=identity_of(medium), hint=medium.hint)
+
+
+def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
+    found = [item for item in answer.items if text in _names(item)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError(f"{len(found)} media answer to {text!r}.", "Name it by its path.")
+    said = [problem for problem in answer.problems if problem.startswith(f"{text}:")]
+    if said:
+        raise RefusedError(f"The agent says: {said[0]}", "Name a block device or a regular image file.")
+    raise NotFoundError(f"The machine has no medium {text!r}.", "See `expunge inventory MACHINE`.")
+
+
+def _names(item: wire.InventoryItem) -> tuple[str, ...]:
+    return (item.path, *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")))

@@ -1,0 +1,152 @@
+"""expunge wipe"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from expunge_controller.cli.app import App, Duration, json_option, plain, print_json, size
+
+if TYPE_CHECKING:
+    from expunge_agent.protocol.order import Order
+    from expunge_controller.store.rows import MachineRow
+    from expunge_profiles.schema import Profile
+
+
+@click.command(name="wipe")
+@click.argument("machine")
+@click.argument("targets", nargs=-1, metavar="TARGET…")
+@click.option("--profile", "-p", "profile_id", required=True, help="The policy; see `expunge profiles list`.")
+@click.option(
+    "--level",
+    type=click.Choice(["clear", "purge"]),
+    help="What is needed. Default: what the profile aims at.",
+)
+@click.option("--allow-downgrade", is_flag=True, help="Accept less than that (it is reported as less).")
+@click.option(
+    "--case", "case_number", default="", help="Case number, kept in order, receipt and certificate."
+)
+@click.option("--reason", default="", help="Why, kept in the order and the certificate.")
+@click.option("--requested-by", default="", help="Who asks for it. Default: this user.")
+@click.option(
+    "--expires-in", type=Duration(), default="24h", show_default=True, help="How long the order is good."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--follow/--no-follow", default=True, show_default=True, help="Show how it goes, to its end.")
+@click.option("--dry-run", is_flag=True, help="Print the order that would be signed; keep and send nothing.")
+@json_option
+@click.pass_obj
+def command(
+    app: App,
+    machine: str,
+    targets: tuple[str, ...],
+    profile_id: str,
+    level: str | None,
+    allow_downgrade: bool,
+    case_number: str,
+    reason: str,
+    requested_by: str,
+    expires_in: timedelta,
+    yes: bool,
+    follow: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
+
+    A TARGET is a path or serial number on the machine, or a registered medium (digest, property
+    number, label). With --json the progress comes as JSON Lines.
+    """
+    import getpass
+
+    from expunge_agent.errors import UsageError
+    from expunge_agent.protocol.base import Level
+    from expunge_controller import dispatch, fleet, policies
+    from expunge_controller.cli.follow import follow as follow_order
+    from expunge_controller.cli.targets import resolve
+    from expunge_controller.context import utc_now
+
+    if not targets:
+        raise UsageError(
+            "No target was named.", "Give a path or serial number; see `expunge inventory MACHINE`."
+        )
+    asks = not (yes or dry_run)
+    if asks and (as_json or not sys.stdin.isatty()):
+        raise UsageError(
+            "Nobody can be asked here whether this is meant.", "Add --yes, or call it in a terminal."
+        )
+    with app.controller() as controller:
+        profile = policies.profile_called(app.home, profile_id)
+        with controller.store.read() as unit:
+            row = fleet.machine_named(unit, machine)
+        found, warnings = resolve(controller, row, targets)
+        order = dispatch.draft_order(
+            controller,
+            row,
+            found,
+            profile,
+            level=Level(level) if level else None,
+            requested_by=requested_by or getpass.getuser(),
+            case_number=case_number,
+            reason=reason,
+            expires_in=expires_in,
+            allow_downgrade=allow_downgrade,
+            now=utc_now(),
+        )
+        if dry_run:
+            _print_order(order, row, profile, warnings, as_json)
+            return 0
+        if asks:
+            _confirm(order, row, profile, warnings)
+        else:
+            _warn(warnings)
+        kept = dispatch.create_order(controller, order, utc_now())
+        if follow:
+            return follow_order(controller, kept, row, as_json=as_json)
+    if as_json:
+        print_json({"order_id": kept.order_id, "digest": kept.digest, "machine": row.name})
+    else:
+        click.echo(f"Order {kept.order_id} is kept. Follow it: expunge jobs {kept.order_id} --follow")
+    return 0
+
+
+def _print_order(order: Order, row: MachineRow, profile: Profile, warnings: list[str], as_json: bool) -> None:
+    from expunge_agent.protocol import canonical
+
+    if as_json:
+        print_json({"order": canonical.parse(canonical.dumps(order)), "warnings": warnings})
+        return
+    _describe(order, row, profile)
+    click.echo("Order, unsigned, not kept:")
+    print_json(canonical.parse(canonical.dumps(order)))
+    _warn(warnings)
+
+
+def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
+    click.echo(f"On {row.name}, all data will be destroyed on:")
+    for target in order.targets:
+        identity = target.identity
+        serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
+        name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
+        click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
+    click.echo(f"Profile {profile.id} version {profile.version}: {profile.summary()}; level {order.level}.")
+
+
+def _confirm(order: Order, row: MachineRow, profile: Profile, warnings: list[str]) -> None:
+    from expunge_agent.errors import RefusedError
+
+    _describe(order, row, profile)
+    _warn(warnings)
+    if (
+        click.prompt(f"It cannot be undone. Type the machine's name ({row.name}) to go on", default="")
+        != row.name
+    ):
+        raise RefusedError("Not confirmed; nothing was ordered.", "Type the name exactly, or add --yes.")
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        click.echo(f"note: as it stands the agent would refuse: {plain(warning)}", err=True)

@@ -1,0 +1,59 @@
+"""Following an order: what changed since the last look. A view only; losing it loses nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from expunge_agent.errors import NotFoundError
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.event import Event
+from expunge_controller.context import Controller
+from expunge_controller.store.rows import OPEN, OrderRow
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Update:
+    """The order as it stands, the events that are new, and the newest progress if it is new."""
+
+    order: OrderRow
+    events: tuple[Event, ...]
+    progress: Event | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.order.status not in OPEN
+
+
+def watch(controller: Controller, digest: str, *, beat: float = 1.0) -> Iterator[Update]:
+    """Updates of an order until it ends, the last one included; at least one every `beat` seconds.
+
+    Raises NotFoundError for an order that is not there.
+    """
+    seen, rev, shown = 0, -1, b""
+    told = 0.0
+    while True:
+        with controller.store.read() as unit:
+            order = unit.orders.get(digest)
+            fresh = unit.orders.events(digest, seen)
+            newest = unit.orders.progress(digest) or b""
+        if order is None:
+            raise NotFoundError(f"There is no order {digest[:12]}.", "See `expunge jobs`.")
+        moved = order.rev != rev or bool(fresh) or newest != shown
+        if moved or time.monotonic() - told >= beat:
+            told = time.monotonic()
+            update = Update(
+                order,
+                tuple(canonical.loads(body, Event, "event") for _, body in fresh),
+                canonical.loads(newest, Event, "event") if newest != shown else None,
+            )
+            yield update
+            if update.ended:
+                return
+        seen = fresh[-1][0] if fresh else seen
+        rev, shown = order.rev, newest
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,178 @@
+"""The one process of a controller that moves orders on: expires, dials, retries.
+
+Machines that call in are served by the endpoint; the runner dials the others whenever there is
+an order, a question or an unfinished enrolment for them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from expunge_agent.errors import BusyError, ExpungeError
+from expunge_agent.protocol.base import timestamp
+from expunge_controller import dispatch, files, fleet
+from expunge_controller.context import Controller, utc_now
+from expunge_controller.settings import Home
+from expunge_controller.store.rows import MachineRow, Reach, TokenRow
+from expunge_controller.transport.registry import Registry
+from expunge_controller.transport.session import REQUEST_AGE, Peer, Session
+
+SWEEP_SECONDS = 0.5
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+ENROLMENT_PAUSE = 15.0
+"""Seconds between two looks at whether a machine's owner has typed the token yet."""
+MAX_DIALS = 32
+FORGET_REQUESTS = timedelta(hours=1)
+
+
+@dataclass
+class _Attempt:
+    """How dialling one machine goes."""
+
+    thread: threading.Thread | None = None
+    not_before: float = 0.0
+    pause: float = FIRST_PAUSE
+    problem: ExpungeError | None = None
+
+
+@contextmanager
+def only_runner(home: Home) -> Iterator[None]:
+    """Be the controller's only runner. Raises BusyError when there is one."""
+    with files.locked(
+        home.runner_lock,
+        "Another process runs this controller already.",
+        "Use that one, or stop it first.",
+    ):
+        yield
+
+
+def is_running(home: Home) -> bool:
+    """Whether some process is the controller's runner now."""
+    try:
+        with only_runner(home):
+            return False
+    except BusyError:
+        return True
+
+
+class Runner:
+    """Sweeps until it is stopped. Hold `only_runner` around it."""
+
+    def __init__(self, controller: Controller, registry: Registry, log: Any, *, only: str = "") -> None:
+        """`only` limits it to the machine, or the pending enrolment, of that name."""
+        self._controller = controller
+        self._registry = registry
+        self._log = log
+        self._only = only
+        self._attempts: dict[str, _Attempt] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End it and its connections, waiting up to `seconds`."""
+        self._stopping.set()
+        self._registry.stop_all()
+        deadline = time.monotonic() + seconds
+        for thread in [self._thread, *(attempt.thread for attempt in self._attempts.values())]:
+            if thread is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def problem(self, name: str) -> ExpungeError | None:
+        """Why the last attempt to reach the machine called `name` failed; None after a success."""
+        attempt = self._attempts.get(name)
+        return attempt.problem if attempt is not None else None
+
+    def sweep(self) -> None:
+        """Look once at everything, and start what is due."""
+        now = utc_now()
+        for order_id in dispatch.expire_unsent(self._controller, now):
+            self._log.warning("order expired before its machine was reached", order=order_id)
+        since = timestamp(now - REQUEST_AGE)
+        with self._controller.store.read() as unit:
+            busy = {order.machine_id for order in unit.orders.all_open()}
+            busy |= {request.machine_id for request in unit.orders.waiting_requests(None, since)}
+            due: list[MachineRow | TokenRow] = [
+                machine
+                for machine in unit.fleet.machines()
+                if machine.reach is Reach.SSH and machine.machine_id in busy
+            ]
+            due += fleet.pending_ssh(unit, now)
+        for target in due:
+            if self._only in ("", target.name):
+                self._dial_if_due(target)
+
+    def _run(self) -> None:
+        with self._controller.store.write() as unit:
+            unit.orders.forget_requests(timestamp(utc_now() - FORGET_REQUESTS))
+        while not self._stopping.is_set():
+            try:
+                self.sweep()
+            except ExpungeError as error:
+                self._log.error("sweep failed", code=error.code, problem=error.message)
+            except Exception:  # noqa: BLE001  (the runner goes on)
+                self._log.exception("a defect ended this sweep")
+            self._stopping.wait(SWEEP_SECONDS)
+
+    def _dial_if_due(self, target: MachineRow | TokenRow) -> None:
+        attempt = self._attempts.setdefault(target.name, _Attempt())
+        running = sum(1 for other in self._attempts.values() if other.thread and other.thread.is_alive())
+        if attempt.thread is not None and attempt.thread.is_alive():
+            return
+        if time.monotonic() < attempt.not_before or running >= MAX_DIALS:
+            return
+        attempt.thread = threading.Thread(
+            target=self._visit, args=(target, attempt), name=f"dial {target.name}", daemon=True
+        )
+        attempt.thread.start()
+
+    def _visit(self, target: MachineRow | TokenRow, attempt: _Attempt) -> None:
+        """One connection to a machine, from dialling to bye; keeps why it failed."""
+        try:
+            self._talk(target)
+            attempt.problem, attempt.pause, attempt.not_before = None, FIRST_PAUSE, 0.0
+            return
+        except ExpungeError as error:
+            attempt.problem = error
+            self._log.warning("dialling failed", machine=target.name, code=error.code, problem=error.message)
+        except Exception:  # noqa: BLE001  (other machines go on)
+            self._log.exception("a defect ended this connection", machine=target.name)
+        pause = ENROLMENT_PAUSE if isinstance(target, TokenRow) else attempt.pause
+        attempt.not_before = time.monotonic() + pause
+        attempt.pause = min(attempt.pause * 2, LONGEST_PAUSE)
+
+    def _talk(self, target: MachineRow | TokenRow) -> None:
+        from expunge_controller.transport.ssh_out import dial
+
+        if target.ssh is None:
+            return
+        dialled = dial(self._controller, target.ssh)
+        machine = target if isinstance(target, MachineRow) else None
+        if isinstance(target, TokenRow) and target.ssh.host_key != dialled.host_key:
+            # Pinned by fingerprint until now: keep the whole key.
+            with self._controller.store.write() as unit:
+                unit.fleet.pin_token(target.secret_digest, replace(target.ssh, host_key=dialled.host_key))
+        Session(
+            self._controller,
+            dialled,
+            Peer(
+                address=f"{target.ssh.host}:{target.ssh.port or 22}",
+                proven_key=None,
+                machine=machine,
+                token=target if isinstance(target, TokenRow) else None,
+            ),
+            self._registry,
+            self._log,
+            until_idle=lambda: True,
+        ).run()

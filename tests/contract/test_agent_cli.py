@@ -1,0 +1,190 @@
+"""The command expunge-agent as a user types it: every mistake ends in a sentence and a documented exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from expunge_agent.protocol.receipt import parse_statement
+
+RECORD = b"RECORD 4711 "
+
+
+class Agent:
+    """Runs the real program against a state folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.folder = folder
+
+    def __call__(
+        self, *args: str, code: int | None = 0, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "expunge_agent", "--state", str(self.state), *args],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            **options,  # type: ignore[call-overload]
+        )
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    return Agent(tmp_path)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(RECORD * 100_000)
+    return path
+
+
+def test_wipe_alone_and_check_the_seal(agent: Agent, image: Path, tmp_path: Path) -> None:
+    done = agent("wipe", "disk.img", "--profile", "random-verified", "--yes", "--json")
+    assert json.loads(done.stdout)["predicate"]["outcome"] == "sanitized"
+    assert RECORD not in image.read_bytes()
+    agent("report", "1", "--out", "out")
+    receipt = parse_statement((tmp_path / "out" / "receipt.json").read_bytes()).predicate
+    assert receipt.order.issuer == f"agent:{receipt.agent.machine_id}"
+    agent("verify", "disk.img", "--receipt", "out/receipt.json")
+    with image.open("r+b") as handle:
+        handle.seek(70_000)
+        handle.write(b"new data")
+    told = agent("verify", "disk.img", "--receipt", "out/receipt.json", code=7)
+    assert "at 70000" in told.stdout
+
+
+def test_a_dry_run_touches_nothing(agent: Agent, image: Path) -> None:
+    before = image.read_bytes()
+    plan = json.loads(agent("wipe", "disk.img", "--profile", "random-verified", "--dry-run", "--json").stdout)
+    assert plan["plans"][0]["passes"] == ["00", "keyed stream"]
+    assert image.read_bytes() == before
+    assert not agent.state.exists()
+
+
+def test_without_a_yes_nothing_happens(agent: Agent, image: Path) -> None:
+    before = image.read_bytes()
+    assert "--yes" in agent("wipe", "disk.img", "--profile", "zero", code=2).stderr
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "says"),
+    [
+        (lambda path: None, 3, "nothing at"),
+        (lambda path: path.mkdir(), 3, "directory"),
+        (lambda path: path.touch(), 3, "0 bytes"),
+        (lambda path: path.symlink_to("/etc/hostname"), 3, "symbolic link"),
+        (os.mkfifo, 3, "FIFO"),
+    ],
+    ids=["missing", "directory", "empty", "link", "fifo"],
+)
+def test_what_is_no_target(agent: Agent, tmp_path: Path, make: object, code: int, says: str) -> None:
+    make(tmp_path / "target")  # type: ignore[operator]
+    assert says in agent("wipe", "target", "--profile", "zero", "--yes", code=code).stderr
+
+
+def test_hard_links_and_system_files(agent: Agent, image: Path, tmp_path: Path) -> None:
+    os.link(image, tmp_path / "second")
+    assert "2 names" in agent("wipe", "disk.img", "--profile", "zero", "--yes", "--dry-run", code=3).stderr
+
+
+def test_profiles(agent: Agent, image: Path) -> None:
+    assert "random-verified" in agent("profiles").stdout
+    assert len(json.loads(agent("profiles", "zero", "--json").stdout)["digest"]) == 64
+    assert "zero" in agent("wipe", "disk.img", "--profile", "zeroo", "--yes", code=10).stderr
+    agent("report", code=11)
+    folder = agent.state / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "own.toml").write_text('id = "own"\nversion = "x"\n')
+    told = agent("profiles", code=10).stderr
+    assert "own.toml" in told
+    assert "version" in told
+
+
+def test_unknown_option_and_verb(agent: Agent) -> None:
+    agent("wipe", "--no-such-option", code=2)
+    agent("no-such-verb", code=2)
+    agent("wipe", code=2)
+
+
+def test_a_receipt_that_was_changed_is_no_basis(agent: Agent, image: Path, tmp_path: Path) -> None:
+    agent("wipe", "disk.img", "--profile", "random-verified", "--yes")
+    agent("report", "1", "--out", "out")
+    path = tmp_path / "out" / "receipt.json"
+    path.write_bytes(path.read_bytes().replace(b'"sanitized"', b'"sanitised"'))
+    agent("verify", "disk.img", "--receipt", "out/receipt.json", code=9)
+    agent("verify", "disk.img", "--receipt", "out/missing.json", code=11)
+
+
+def test_run_of_an_order_that_was_never_handed_in(agent: Agent, image: Path) -> None:
+    agent("run", "--pending", code=11)
+    agent("wipe", "disk.img", "--profile", "zero", "--yes", code=5)
+    agent("run", "--pending")
+    agent("run", "ab" * 32, code=18)
+    agent("run", "../../etc", code=18)
+    agent("run", code=2)
+
+
+def test_sigterm_ends_with_a_receipt_that_says_interrupted(agent: Agent, tmp_path: Path) -> None:
+    image = tmp_path / "big.img"
+    image.write_bytes(b"")
+    os.truncate(image, 6 << 30)  # sparse: longer than a moment, and never finished
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "expunge_agent",
+            "--state",
+            str(agent.state),
+            "wipe",
+            "big.img",
+            "--profile",
+            "gutmann",
+            "--yes",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not any(agent.state.glob("orders/*/events.jsonl")):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+        image.unlink()
+    assert process.returncode == 6, err
+    assert "interrupted" in out
+    (row,) = json.loads(agent("report", "--json").stdout)["receipts"]
+    assert row["outcome"] == "interrupted"
+
+
+def test_help_is_there_for_every_verb(agent: Agent) -> None:
+    verbs = [
+        line.split()[0]
+        for line in agent("--help").stdout.split("Commands:")[1].splitlines()
+        if line.startswith("  ")
+    ]
+    verbs = [verb for verb in verbs if verb.islower() and verb.isalpha()]
+    assert {"inventory", "wipe", "verify", "serve", "run", "report"} <= set(verbs)
+    for verb in ("inventory", "wipe", "verify", "serve", "run", "report", "enrol", "profiles"):
+        assert "Usage:" in agent(verb, "--help").stdout

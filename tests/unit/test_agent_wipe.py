@@ -1,0 +1,333 @@
+"""Whole orders on real files: what is left behind, what the receipt says, and what a crash costs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
+from expunge_agent.engine.sources import KeyedStream
+from expunge_agent.engine.target import Target
+from expunge_agent.errors import BusyError, NoSpaceError, StateError
+from expunge_agent.journal import Journal
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.receipt import Receipt
+from expunge_agent.state import State
+from expunge_agent.wipe import run_order
+from support.agents import Bench, surroundings
+
+SIZE = 3 * 1024 * 1024 + 777
+RECORD = b"RECORD 4711 "
+
+
+class Crash(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench.make(tmp_path / "state")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes((RECORD * (SIZE // len(RECORD) + 1))[:SIZE])
+    return path
+
+
+def left_behind(receipt: Receipt) -> bytes:
+    """What the sealed keyed stream of the last pass must have left, from the receipt alone."""
+    stream = receipt.targets[0].passes[-1].stream
+    assert stream is not None
+    data = bytearray(SIZE)
+    KeyedStream(stream.cipher, bytes.fromhex(stream.key)).fill(memoryview(data), 0)
+    return bytes(data)
+
+
+def test_the_receipt_describes_what_is_on_the_medium(bench: Bench, image: Path) -> None:
+    receipt = bench.run(bench.order(image))
+    assert image.read_bytes() == left_behind(receipt)
+    (result,) = receipt.targets
+    assert receipt.outcome is result.outcome is Outcome.SANITIZED
+    assert result.level_achieved is Level.CLEAR
+    assert result.identity_before == result.identity_opened == result.identity_after == result.target.identity
+    assert [int(one.bytes_written) for one in result.passes] == [SIZE, SIZE]
+    (check,) = result.verifications
+    assert (check.kind, check.of_pass, check.bytes_read, check.mismatched_bytes) == ("full", 1, SIZE, 0)
+    assert receipt.limitations
+    assert result.not_covered
+
+
+def test_a_profile_without_verification_claims_no_level(bench: Bench, image: Path) -> None:
+    receipt = bench.run(bench.order(image, policy="zero"))
+    assert receipt.outcome is Outcome.EXCEPTIONS
+    assert receipt.level_achieved is Level.NONE
+    assert "read back" in receipt.targets[0].exceptions[0]
+    assert image.read_bytes() == bytes(SIZE)
+
+
+def test_counters_and_chain(bench: Bench, tmp_path: Path) -> None:
+    receipts = []
+    for name in "abc":
+        path = tmp_path / name
+        path.write_bytes(b"data")
+        receipts.append(bench.run(bench.order(path)))
+    assert [int(receipt.counter) for receipt in receipts] == [1, 2, 3]
+    assert len({receipt.previous for receipt in receipts}) == 3
+
+
+def crash_at(step: int) -> Callable[[Journal], None]:
+    """Make the journal crash the process just before or after its `step`-th record is durable."""
+    count = 0
+    original = Journal.append
+
+    def append(self: Journal, kind: str, at: str, data: dict[str, object]) -> object:
+        nonlocal count
+        count += 1
+        if count == step:
+            raise Crash
+        record = original(self, kind, at, data)
+        if count == -step:
+            raise Crash
+        return record
+
+    def install(_: object = None) -> None:
+        Journal.append = append  # type: ignore[method-assign,assignment]
+
+    install.restore = lambda: setattr(Journal, "append", original)  # type: ignore[attr-defined]
+    return install
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_any_record_loses_nothing(tmp_path: Path, after: bool) -> None:
+    """Crash at record 1, 2, 3, … until a run gets through; each time the restart must finish the order."""
+    for step in range(1, 200):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        bench = Bench.make(folder / "state")
+        image = folder / "disk.img"
+        image.write_bytes((RECORD * (SIZE // len(RECORD) + 1))[:SIZE])
+        digest = bench.hand_in(*bench.sign(bench.order(image)))
+        patch = crash_at(-step if after else step)
+        patch(None)  # type: ignore[arg-type]
+        crashed = False
+        try:
+            run_order(bench.state, digest, surroundings())
+        except Crash:
+            crashed = True
+        finally:
+            patch.restore()  # type: ignore[attr-defined]
+        sealed = run_order(bench.state, digest, surroundings())
+        assert sealed is not None
+        receipt = bench.checked(sealed)
+        assert receipt.outcome is Outcome.SANITIZED, (step, receipt)
+        assert image.read_bytes() == left_behind(receipt), step
+        assert [int(one.bytes_written) for one in receipt.targets[0].passes] == [SIZE, SIZE]
+        assert bench.state.unfinished() == []
+        image.unlink()
+        if not crashed:
+            assert step > 8, "the crash was hardly ever injected"
+            return
+    pytest.fail("no run got through")
+
+
+def test_an_interruption_is_in_the_receipt_with_the_offset_it_went_on_from(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    pause = threading.Event()
+    stop = threading.Event()
+    written = 0
+    original = Target.write
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        nonlocal written
+        original(self, view, offset)
+        written += len(view)
+        if written > SIZE // 2:
+            pause.set()
+            stop.set()
+
+    Target.write = write  # type: ignore[method-assign]
+    try:
+        assert run_order(bench.state, digest, surroundings(stop=stop, pause=pause)) is None
+    finally:
+        Target.write = original  # type: ignore[method-assign]
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.SANITIZED
+    assert [one.decision for one in receipt.interruptions] == ["resumed"]
+    (resumed_at,) = receipt.targets[0].passes[0].resumed_at
+    assert 0 < resumed_at < SIZE
+    assert int(receipt.targets[0].passes[0].bytes_written) == SIZE
+    assert image.read_bytes() == left_behind(receipt)
+
+
+def test_a_stop_is_sealed_as_interrupted_and_claims_only_what_was_done(bench: Bench, image: Path) -> None:
+    stop = threading.Event()
+    original = Target.write
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        original(self, view, offset)
+        stop.set()
+
+    Target.write = write  # type: ignore[method-assign]
+    try:
+        receipt = bench.run(bench.order(image), stop=stop)
+    finally:
+        Target.write = original  # type: ignore[method-assign]
+    assert receipt.outcome is Outcome.INTERRUPTED
+    assert receipt.level_achieved is Level.NONE
+    (only,) = receipt.targets[0].passes
+    assert not only.complete
+    done = int(only.bytes_written)
+    assert 0 < done < SIZE
+    assert image.read_bytes()[:done] == bytes(done)
+
+
+def test_an_order_that_breaks_off_again_and_again_is_given_up(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    original = Target.write
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        raise Crash
+
+    Target.write = write  # type: ignore[method-assign]
+    try:
+        for _ in range(MAX_FRUITLESS_RESUMES + 3):
+            try:
+                sealed = run_order(bench.state, digest, surroundings())
+            except Crash:
+                continue
+            assert sealed is not None
+            receipt = bench.checked(sealed)
+            assert receipt.outcome is Outcome.INTERRUPTED
+            assert receipt.interruptions[-1].decision == "given-up"
+            return
+    finally:
+        Target.write = original  # type: ignore[method-assign]
+    pytest.fail("it went on for ever")
+
+
+def test_a_damaged_journal_ends_as_unknown(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    patch = crash_at(8)
+    patch(None)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    finally:
+        patch.restore()  # type: ignore[attr-defined]
+    path = bench.state.order_folder(digest) / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"n":2', b'"n":3', 1))
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.UNKNOWN
+    assert receipt.level_achieved is Level.NONE
+    assert "damaged" in receipt.targets[0].failure
+
+
+def test_a_target_that_shrinks_during_the_pass_fails(bench: Bench, image: Path) -> None:
+    original = Target.write
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        original(self, view, offset)
+        os.truncate(image, SIZE // 2)
+
+    Target.write = write  # type: ignore[method-assign]
+    try:
+        receipt = bench.run(bench.order(image))
+    finally:
+        Target.write = original  # type: ignore[method-assign]
+    assert receipt.outcome is Outcome.FAILED
+    assert receipt.level_achieved is Level.NONE
+    assert "smaller" in receipt.targets[0].failure
+
+
+def test_a_target_replaced_during_the_run_fails(bench: Bench, image: Path) -> None:
+    original = Target.write
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        original(self, view, offset)
+        image.unlink(missing_ok=True)
+        image.write_bytes(b"another file")
+
+    Target.write = write  # type: ignore[method-assign]
+    try:
+        receipt = bench.run(bench.order(image))
+    finally:
+        Target.write = original  # type: ignore[method-assign]
+    assert receipt.outcome is Outcome.FAILED, receipt.targets[0].failure
+    assert image.read_bytes() == b"another file"
+
+
+def test_a_target_exchanged_while_the_agent_was_down_is_left_alone(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    patch = crash_at(8)
+    patch(None)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    finally:
+        patch.restore()  # type: ignore[attr-defined]
+    image.rename(image.with_name("old.img"))
+    image.write_bytes(b"new life " * 1000)
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.INTERRUPTED
+    assert receipt.targets[0].refusal is not None
+    assert image.read_bytes() == b"new life " * 1000
+
+
+def test_a_full_disk_stops_before_anything_that_is_not_journalled(
+    bench: Bench, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real thing, on a small tmpfs, is a device test; here the write of one record fails."""
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    before = image.read_bytes()
+    real, calls = os.fdatasync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += os.readlink(f"/proc/self/fd/{descriptor}").endswith("journal.jsonl")
+        if calls == 5:  # accepted, planned, opening, opened went through; pass-started does not
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(NoSpaceError):
+        run_order(bench.state, digest, surroundings())
+    assert image.read_bytes() == before
+    monkeypatch.undo()
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    assert bench.checked(sealed).outcome is Outcome.SANITIZED
+
+
+def test_two_runs_of_one_order_do_not_meet(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    with bench.state.order_lock(digest), pytest.raises(BusyError):
+        run_order(bench.state, digest, surroundings())
+
+
+def test_a_copied_state_folder_is_noticed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("expunge_agent.devices.host.machine_id", lambda: "ab" * 32)
+    with pytest.raises(StateError, match="another machine"):
+        State.open(bench.state.root)
+
+
+def test_a_spooled_order_that_is_not_its_digest_is_not_taken(bench: Bench, image: Path) -> None:
+    body, signature = bench.sign(bench.order(image))
+    digest = bench.hand_in(body, signature)
+    (bench.state.root / "spool" / digest / "order.json").write_bytes(body + b" ")
+    with pytest.raises(StateError, match="altered"):
+        run_order(bench.state, digest, surroundings())

@@ -1,0 +1,205 @@
+"""The store: what is written is whole and stays; evidence cannot be changed, not even by SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from expunge_agent.errors import StateError
+from expunge_controller.context import Controller
+from expunge_controller.store import migrate
+from expunge_controller.store.rows import OrderStatus
+from expunge_controller.store.schema import APPEND_ONLY, metadata
+from expunge_controller.store.sqlite import open_store
+from support.controllers import FakeAgent, enrolled, make_controller, ordered
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    made = make_controller(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+def raw(controller: Controller) -> sqlite3.Connection:
+    connection = sqlite3.connect(controller.home.database)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA recursive_triggers = ON")
+    return connection
+
+
+def test_the_migrations_make_the_tables_of_the_schema(controller: Controller) -> None:
+    engine = sa.create_engine(f"sqlite:///{controller.home.database}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_the_known_head_is_the_newest_script() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+def test_every_connection_is_durable_and_checks_references(controller: Controller) -> None:
+    with controller.store.read() as unit:
+        connection = unit.fleet._connection  # type: ignore[attr-defined]
+        values = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "recursive_triggers", "busy_timeout")
+        }
+    assert values == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "recursive_triggers": 1,
+        "busy_timeout": 15_000,
+    }
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+@pytest.mark.parametrize("statement", ["UPDATE {} SET body = x'00'", "DELETE FROM {}"])
+def test_evidence_cannot_be_changed_by_sql(controller: Controller, table: str, statement: str) -> None:
+    agent = FakeAgent()
+    machine = enrolled(controller, agent)
+    order = ordered(controller, machine)
+    from expunge_controller.intake import store_receipt
+    from support.controllers import now
+
+    good = agent.receipt(order.body)
+    store_receipt(controller, machine.machine_id, *good, now=now())
+    store_receipt(controller, machine.machine_id, good.body[:-1], good.signature, now=now())
+    with raw(controller) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > 0
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement.format(table))
+    connection.close()
+
+
+def test_evidence_cannot_be_replaced_either(controller: Controller) -> None:
+    enrolled(controller, FakeAgent())
+    ordered(controller, enrolled(controller, FakeAgent(machine_id="1" * 32), "beta"))
+    with controller.store.read() as unit:
+        connection = unit.fleet._connection  # type: ignore[attr-defined]
+        row = connection.execute(sa.text("SELECT * FROM custody LIMIT 1")).mappings().one()
+    with (
+        pytest.raises(sa.exc.IntegrityError, match="append-only"),
+        controller.store.write() as unit,
+    ):
+        unit.fleet._connection.execute(  # type: ignore[attr-defined]
+            sa.text(
+                "INSERT OR REPLACE INTO custody VALUES (:medium, :seq, :event, :order_digest, x'00', x'00')"
+            ),
+            dict(row),
+        )
+
+
+@pytest.mark.parametrize("trigger", ["receipts_no_update", "custody_no_delete"])
+def test_a_lost_trigger_is_noticed_at_the_next_start(controller: Controller, trigger: str) -> None:
+    with raw(controller) as connection:
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.close()
+    with pytest.raises(StateError, match=f"keeps {trigger.split('_')[0]} append-only"):
+        open_store(controller.home.database)
+
+
+def test_a_trigger_that_does_nothing_is_noticed_too(controller: Controller) -> None:
+    with raw(controller) as connection:
+        connection.execute("DROP TRIGGER aside_no_delete")
+        connection.execute("CREATE TRIGGER aside_no_delete BEFORE DELETE ON aside BEGIN SELECT 1; END")
+    connection.close()
+    with pytest.raises(StateError, match="keeps aside append-only"):
+        open_store(controller.home.database)
+
+
+def test_a_newer_database_is_left_alone(controller: Controller) -> None:
+    with raw(controller) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StateError, match="newer release"):
+        open_store(controller.home.database)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database, but long enough to be looked at" * 100])
+def test_a_damaged_database_is_an_error_in_words(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "controller.db"
+    with pytest.raises(StateError, match="missing"):
+        open_store(path)
+    path.write_bytes(damage)
+    if damage:
+        with pytest.raises(StateError, match="cannot be used"):
+            open_store(path)
+    else:
+        open_store(path).close()  # an empty file is an empty database: a crash of init left it
+
+
+def test_a_failed_unit_leaves_nothing(controller: Controller) -> None:
+    machine = enrolled(controller, FakeAgent())
+    with pytest.raises(ZeroDivisionError), controller.store.write() as unit:
+        unit.fleet.set_note(machine.machine_id, "half")
+        raise ZeroDivisionError
+    with controller.store.read() as unit:
+        found = unit.fleet.machine(machine.machine_id)
+    assert found is not None
+    assert found.note == ""
+
+
+def test_an_order_changes_only_from_the_revision_that_was_read(controller: Controller) -> None:
+    order = ordered(controller, enrolled(controller, FakeAgent()))
+    with controller.store.write() as unit:
+        assert unit.orders.change(order, OrderStatus.SENT, "2026-01-01T00:00:00Z")
+    with controller.store.write() as unit:
+        assert not unit.orders.change(order, OrderStatus.ATTENTION, "2026-01-01T00:00:01Z")
+        now_there = unit.orders.get(order.digest)
+    assert now_there is not None
+    assert (now_there.status, now_there.rev) == (OrderStatus.SENT, 1)
+
+
+def test_writers_from_several_threads_wait_for_each_other(controller: Controller) -> None:
+    order = ordered(controller, enrolled(controller, FakeAgent()))
+    lost: list[int] = []
+
+    def write(start: int) -> None:
+        for number in range(start, start + 20):
+            with controller.store.write() as unit:
+                if not unit.orders.add_event(order.digest, str(number).encode()):
+                    lost.append(number)
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in (0, 100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with controller.store.read() as unit:
+        numbers = [number for number, _ in unit.orders.events(order.digest, 0)]
+    assert numbers == list(range(1, 81))
+    assert lost == []
+
+
+def test_the_same_event_is_kept_once(controller: Controller) -> None:
+    order = ordered(controller, enrolled(controller, FakeAgent()))
+    with controller.store.write() as unit:
+        assert unit.orders.add_event(order.digest, b"one")
+        assert not unit.orders.add_event(order.digest, b"one")
+        assert unit.orders.add_event(order.digest, b"two")
+    with controller.store.read() as unit:
+        assert unit.orders.events(order.digest, 1) == [(2, b"two")]
+
+
+def test_counters_of_64_bits_keep_their_order(controller: Controller) -> None:
+    machine = enrolled(controller, FakeAgent())
+    with controller.store.write() as unit:
+        unit.fleet.set_chain(machine.machine_id, 2**64 - 1, "0" * 64)
+    with controller.store.read() as unit:
+        found = unit.fleet.machine(machine.machine_id)
+    assert found is not None
+    assert found.counter == 2**64 - 1
