@@ -65,7 +65,7 @@ def store_receipt(
         machine = unit.fleet.machine(machine_id)
         if machine is None:
             raise EnrolmentError("The machine is not enrolled here.", "Enrol it first.")
-        if unit.evidence.is_aside(digest, signature):
+        if unit.evidence.is_aside(machine_id, digest, signature):
             return Stored(digest, ("kept aside before",), repeated=True)
         receipt = _peek(body)
         arrival = _Arrival(

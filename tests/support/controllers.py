@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,8 +52,20 @@ def quiet_log() -> Any:
 def make_controller(folder: Path, port: int = 4722, **config: Any) -> Controller:
     """A fresh controller in `folder`; close its store."""
     home = Home(folder)
+    folder.mkdir(parents=True)
+    home.database.write_bytes(_empty_database())  # as a crash of init would leave it; it goes on from there
+    home.database.chmod(0o600)
     init(home, Config(name="test", address="127.0.0.1", port=port, **config))
     return Controller(home, load_config(home), open_store(home.database), load_key(home.order_key))
+
+
+@cache
+def _empty_database() -> bytes:
+    """A database with all its tables, made once: the migrations take their time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "controller.db"
+        open_store(path, create=True).close()
+        return path.read_bytes()
 
 
 def eventually(probe: Callable[[], T], seconds: float = 10.0) -> T:
@@ -216,7 +230,10 @@ class Wire:
 
     def close(self) -> None:
         """Hang up."""
-        self.channel.close()
+        with suppress(OSError, EOFError):
+            self.channel.shutdown(2)  # wakes whoever reads
+        with suppress(OSError, EOFError):
+            self.channel.close()
         if self.under is not None:
             self.under.close()
 
@@ -259,7 +276,7 @@ def in_thread(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseExce
     def run() -> None:
         try:
             work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -148,6 +148,16 @@ def test_one_bad_sector_is_pinned_and_everything_else_is_written(target: Failing
     assert content(target) == expected({200})
 
 
+def test_a_bad_sector_that_holds_the_start_counts_only_from_there(target: FailingTarget) -> None:
+    target.writes[200] = (errno.EIO, FOREVER)
+    told: list[Problem] = []
+    start = 200 * BLOCK + 100
+    report = write_pass(target, STREAM, start=start, tuning=SMALL, record=told.append)
+    assert [(one.start, one.length) for one in report.problems] == [(200 * BLOCK, BLOCK)]
+    assert told == report.problems
+    assert report.bytes_written == SIZE - 201 * BLOCK
+
+
 def test_a_sector_that_works_at_the_second_retry_is_no_problem(target: FailingTarget) -> None:
     fails_until_alone = 1 + 7 + 1  # its chunk of 128 blocks, the seven halves down to it, one retry
     target.writes[200] = (errno.EIO, fails_until_alone)

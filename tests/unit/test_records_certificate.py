@@ -278,6 +278,8 @@ def test_every_field_of_the_certificate_is_on_the_page() -> None:
     for path, value in walk(plain):
         if path[-1] in ("format", "subject") or not isinstance(value, str) or value.isdigit():
             continue
+        if value == NOT_RECORDED and path[1:] and path[-1] == "rule":
+            continue  # a full read-back goes by no sampling rule
         if value == NOT_RECORDED and path[1] == "performed_by":
             continue  # a person's unknown parts are left out, one who is not recorded at all is not
         assert value in shown or path[0] in ("attestation", "validation", "concurrence"), path

@@ -108,7 +108,7 @@ def test_a_lost_trigger_is_noticed_at_the_next_start(controller: Controller, tri
     with raw(controller) as connection:
         connection.execute(f"DROP TRIGGER {trigger}")
     connection.close()
-    with pytest.raises(StateError, match=f"keeps {trigger.split('_')[0]} append-only"):
+    with pytest.raises(StateError, match=f"keeps {trigger.split('_', maxsplit=1)[0]} append-only"):
         open_store(controller.home.database)
 
 

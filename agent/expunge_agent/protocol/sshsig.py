@@ -76,7 +76,7 @@ class PrivateKeySigner:
 
 
 def sign(signer: Signer, namespace: str, message: bytes) -> bytes:
-    """An armored detached signature of `message`, ASCII bytes with a final newline."""
+    """An armored detached signature of `message`, ASCII bytes (see `_armor`)."""
     hashed = hashlib.sha512(message).digest()
     blob = signer.signature_blob(_signed_data(namespace.encode(), b"sha512", hashed))
     body = struct.pack(">I", VERSION) + b"".join(
@@ -171,23 +171,31 @@ def _signed_data(namespace: bytes, hash_name: bytes, hashed: bytes) -> bytes:
 
 
 def _armor(data: bytes) -> bytes:
+    """Our layout: the base64 text on one line, no newline at the end.
+
+    ssh-keygen overlooks changes of line breaks and of what follows the last line; where there are
+    none, no byte of the layout can change without its noticing.
+    """
+    return f"{BEGIN}\n{base64.b64encode(data).decode()}\n{END}".encode()
+
+
+def _armor_of_openssh(data: bytes) -> bytes:
+    """The layout that ``ssh-keygen -Y sign`` writes: lines of 70 characters, a newline at the end."""
     text = base64.b64encode(data).decode()
     lines = [text[at : at + 70] for at in range(0, len(text), 70)]
     return "\n".join([BEGIN, *lines, END, ""]).encode()
 
 
 def _dearmor(armored: bytes) -> bytes:
-    """The blob inside, refusing every armor that `_armor` would not write for it."""
+    """The blob inside, refusing every layout but the two above."""
     if len(armored) > MAX_SIGNATURE:
         raise _bad("it is far too long")
     try:
-        lines = armored.decode("ascii").split("\n")
-        if lines[0] != BEGIN or lines[-2:] != [END, ""]:
-            raise _bad("its frame is damaged")
-        data = base64.b64decode("".join(lines[1:-2]), validate=True)
-    except (ValueError, IndexError) as error:
+        lines = armored.decode("ascii").removesuffix("\n").split("\n")
+        data = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError as error:
         raise _bad("its text is damaged") from error
-    if _armor(data) != armored:
+    if armored not in (_armor(data), _armor_of_openssh(data)):
         raise _bad("its text was altered")
     return data
 

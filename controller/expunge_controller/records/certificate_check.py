@@ -149,7 +149,15 @@ def _same_verification(one: CertifiedVerification, check: Verification, size: in
     bad = check.mismatched_bytes + check.unreadable_bytes + check.mismatch_count
     whole = check.complete and check.bytes_read >= check.bytes_expected
     coverage = check.bytes_read * 1_000_000 // size if size else 0
-    same = ("kind", "bytes_read", "mismatched_bytes", "unreadable_bytes", "duration_ms", "io_mode", "reads_medium")
+    same = (
+        "kind",
+        "bytes_read",
+        "mismatched_bytes",
+        "unreadable_bytes",
+        "duration_ms",
+        "io_mode",
+        "reads_medium",
+    )
     return (
         one.status == ("failed" if bad else "passed" if whole else "incomplete")
         and one.of_pass == check.of_pass + 1

@@ -35,9 +35,9 @@ Unpack the bundle and run these in its folder. Each must answer: Good "..." sign
 {links}
 {number}. THE LAYOUT OF THE SIGNATURE FILES
 
-ssh-keygen overlooks how the lines of a .sig file are broken, whatever follows its last line, and a
-lower version number; none of that changes what was signed. To rule even that out, no line may be
-printed by:
+ssh-keygen overlooks white space put into a .sig file, whatever follows its last line, and a lower
+version number; none of that changes what was signed. To rule even that out, no line may be printed
+by:
 
 {armor}
 
@@ -60,9 +60,8 @@ _WHAT = {
 
 _ARMOR = """\
     for s in *.sig custody/*.sig; do
-      { echo "-----BEGIN SSH SIGNATURE-----"
-        sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 70
-        echo "-----END SSH SIGNATURE-----"; } | cmp - "$s"
+      printf -- '-----BEGIN SSH SIGNATURE-----\\n%s\\n-----END SSH SIGNATURE-----' \\
+        "$(sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 0)" | cmp - "$s"
       sed -n 2p "$s" | grep -q '^U1NIU0lHAAAAAQAA' || echo "$s: not version 1"
     done"""
 

@@ -165,15 +165,15 @@ def _passes(certificate: Certificate) -> str:
         grid(
             [
                 (4, Label("No.", "序")),
-                (12, Label("Pattern", "模式")),
-                (17, Label("Started, finished", "起止时间")),
-                (13, Label("Bytes written", "写入字节")),
-                (10, Label("Duration", "用时")),
+                (11, Label("Pattern", "模式")),
+                (21, Label("Started, finished", "起止时间")),
+                (12, Label("Bytes written", "写入字节")),
+                (9, Label("Duration", "用时")),
                 (10, Label("Throughput", "速率")),
                 (10, Label("Complete, flushed", "完成、落盘")),
                 (7, Label("I/O", "方式")),
                 (8, Label("Resumed", "续写")),
-                (9, Label("Errors", "错误")),
+                (8, Label("Errors", "错误")),
             ],
             [
                 (

@@ -75,9 +75,11 @@ class SqlEvidence:
         values = {**dataclasses.asdict(receipt), "reasons": json.dumps(receipt.reasons)}
         self._connection.execute(sa.insert(aside).values(values))
 
-    def is_aside(self, digest: str, signature: bytes) -> bool:
-        """Whether this very document is kept aside already."""
-        query = sa.select(aside.c.n).where(aside.c.digest == digest, aside.c.signature == signature)
+    def is_aside(self, machine_id: str, digest: str, signature: bytes) -> bool:
+        """Whether this very document is kept aside already, as delivered by this machine."""
+        query = sa.select(aside.c.n).where(
+            aside.c.machine_id == machine_id, aside.c.digest == digest, aside.c.signature == signature
+        )
         return self._connection.execute(query.limit(1)).one_or_none() is not None
 
     def aside(self, limit: int) -> list[AsideRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import paramiko
@@ -96,7 +97,8 @@ class ChannelStream:
 
     def close(self) -> None:
         """Close the channel, give the peer a moment to read what was said last, then hang up."""
-        self._channel.close()
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the connection may be gone
+            self._channel.close()
         deadline = time.monotonic() + FAREWELL_SECONDS
         while self._transport.is_active() and time.monotonic() < deadline:
             time.sleep(0.02)

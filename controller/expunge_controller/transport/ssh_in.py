@@ -190,11 +190,8 @@ class Endpoint:
         door = Door(self._controller, peer, log)
         transport.banner_timeout = transport.handshake_timeout = HANDSHAKE_SECONDS
         transport.add_server_key(self._host_key)
-        deadline = time.monotonic() + HANDSHAKE_SECONDS
         transport.start_server(server=door)
-        channel = transport.accept(max(0.1, deadline - time.monotonic()))
-        if channel is None or not door.open.wait(max(0.1, deadline - time.monotonic())):
-            raise TransportError("It did not ask for the protocol in time.", "")
+        channel = self._opened(transport, door)
         stranger = door.machine is None
         if stranger and not self._enrolling.acquire(blocking=False):
             raise TransportError("Too many strangers want to enrol at once.", "")
@@ -210,6 +207,16 @@ class Endpoint:
         finally:
             if stranger:
                 self._enrolling.release()
+
+    def _opened(self, transport: Any, door: Door) -> Any:
+        """The channel on which the subsystem was asked for. Raises TransportError when there is none in time."""
+        deadline = time.monotonic() + HANDSHAKE_SECONDS
+        channel = None
+        while time.monotonic() < deadline and transport.is_active() and not self._stopping.is_set():
+            channel = channel or transport.accept(0.2)
+            if channel is not None and door.open.wait(0.2):
+                return channel
+        raise TransportError("It did not ask for the protocol in time.", "")
 
     def _is_crowded(self) -> bool:
         """Whether idle machines should hang up and call again later."""

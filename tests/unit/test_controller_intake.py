@@ -1,0 +1,333 @@
+"""Receipts: an accepted one changes everything at once; a bad one is kept aside and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from expunge_agent.errors import EnrolmentError
+from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.order import parse_order
+from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_controller import bundling, dispatch
+from expunge_controller.bundle import SignedBytes, bundle_files
+from expunge_controller.context import Controller
+from expunge_controller.intake import Stored, store_receipt
+from expunge_controller.records.bundle_check import verify_bundle
+from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.custody import check_chain
+from expunge_controller.records.findings import failures
+from expunge_controller.render.bundle_readme import readme
+from expunge_controller.render.certificate_html import certificate_html
+from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
+from expunge_profiles.load import builtin
+from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.evidence import a_verification, target_result
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    made = make_controller(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
+    return enrolled(controller, agent)
+
+
+def store(controller: Controller, machine: MachineRow, receipt: SignedBytes, hint: str = "") -> Stored:
+    return store_receipt(
+        controller, machine.machine_id, receipt.body, receipt.signature, order_hint=hint, now=now()
+    )
+
+
+def custody(controller: Controller, number: int = 1) -> list[str]:
+    with controller.store.read() as unit:
+        rows = unit.evidence.custody(medium_of(disk(number))[1])
+    check_chain([row.body for row in rows])
+    return [row.event for row in rows]
+
+
+def order_now(controller: Controller, order: OrderRow) -> OrderRow:
+    with controller.store.read() as unit:
+        found = unit.orders.get(order.digest)
+    assert found is not None
+    return found
+
+
+def counts(controller: Controller) -> tuple[int, int, int]:
+    """Receipts, receipts kept aside, certificates."""
+    with controller.store.read() as unit:
+        run = unit.fleet._connection.execute  # type: ignore[attr-defined]
+        tables = ("receipts", "aside", "certificates")
+        first, second, third = (run(sa.text(f"SELECT count(*) FROM {name}")).scalar_one() for name in tables)
+    return first, second, third
+
+
+def test_a_good_receipt_ends_the_order_with_custody_and_certificate(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    receipt = agent.receipt(order.body)
+    stored = store(controller, machine, receipt)
+    assert stored == Stored(canonical.sha256_hex(receipt.body), ())
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome, ended.note) == (OrderStatus.FINISHED, "sanitized", "")
+    assert custody(controller) == ["registered", "requested", "wipe-started", "wiped", "verified"]
+    assert counts(controller) == (1, 0, 1)
+    with controller.store.read() as unit:
+        (certificate,) = unit.evidence.certificates_of_order(order.digest)
+    assert certificate.number == f"CERT-{now():%Y}-000001"
+    line = sshsig.verify(certificate.signature, sshsig.CERTIFICATE_NAMESPACE, certificate.body)
+    assert line == controller.signer.public_line
+
+
+def test_what_is_collected_is_a_bundle_that_checks_out(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, disk(1), disk(2))
+    store(controller, machine, agent.receipt(order.body))
+    profiles = {profile.digest: profile for profile in builtin().values()}
+    for target in (0, 1):
+        files = bundle_files(bundling.collect(controller, order.order_id, target))
+        steps = verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)
+        assert failures(steps) == []
+
+
+def test_the_same_receipt_again_changes_nothing(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    receipt = agent.receipt(order.body)
+    first = store(controller, machine, receipt)
+    before = (order_now(controller, order), custody(controller), counts(controller))
+    again = store(controller, machine, receipt)
+    assert (again.digest, again.reasons, again.repeated) == (first.digest, (), True)
+    assert (order_now(controller, order), custody(controller), counts(controller)) == before
+
+
+def test_a_receipt_with_one_bit_flipped_is_kept_aside_and_shown(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    good = agent.receipt(order.body)
+    for at in (0, len(good.body) // 3, len(good.body) - 1):
+        body = bytearray(good.body)
+        body[at] ^= 1
+        stored = store(controller, machine, SignedBytes(bytes(body), good.signature), order.digest)
+        assert stored.digest == canonical.sha256_hex(bytes(body))
+        assert stored.reasons
+    assert counts(controller) == (0, 3, 0)
+    assert order_now(controller, order).status is OrderStatus.ATTENTION
+    assert custody(controller) == ["registered", "requested"]
+    again = store(controller, machine, SignedBytes(bytes(body), good.signature), order.digest)
+    assert again.repeated
+    assert counts(controller) == (0, 3, 0)
+    store(controller, machine, good)  # the true one still counts
+    assert order_now(controller, order).status is OrderStatus.FINISHED
+
+
+def test_a_gap_is_stored_with_a_note(controller: Controller, agent: FakeAgent, machine: MachineRow) -> None:
+    order = ordered(controller, machine)
+    stored = store(controller, machine, agent.receipt(order.body, counter=U64(3), previous="a" * 64))
+    assert stored.gap
+    assert "missing before this one" in order_now(controller, order).note
+    assert order_now(controller, order).outcome == "sanitized"
+
+
+def test_the_chain_goes_on_over_receipts_kept_aside(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    first, second = ordered(controller, machine), ordered(controller, machine, disk(2))
+    boast = agent.receipt(first.body, level_achieved=Level.PURGE)
+    kept = store(controller, machine, boast)
+    assert kept.reasons
+    following = agent.receipt(second.body, counter=U64(2), previous=kept.digest)
+    assert store(controller, machine, following) == Stored(canonical.sha256_hex(following.body), ())
+
+
+def test_two_receipts_with_one_counter_show_a_copied_key(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    first, second = ordered(controller, machine), ordered(controller, machine, disk(2))
+    store(controller, machine, agent.receipt(first.body))
+    stored = store(controller, machine, agent.receipt(second.body))
+    assert "two agents sign with one key" in " ".join(stored.reasons)
+    assert order_now(controller, second).status is OrderStatus.ATTENTION
+
+
+def test_a_receipt_delivered_by_another_machine_is_kept_aside(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    courier = enrolled(controller, FakeAgent(machine_id="2" * 32), "beta")
+    order = ordered(controller, machine)
+    receipt = agent.receipt(order.body)
+    stored = store(controller, courier, receipt)
+    assert stored.reasons
+    assert order_now(controller, order).status is OrderStatus.CREATED  # no business of the courier's
+    store(controller, machine, receipt)
+    assert order_now(controller, order).outcome == "sanitized"
+
+
+def test_a_refusal_of_the_whole_order_is_recorded_for_every_medium(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, disk(1), disk(2))
+    refusal = Refusal(reason=Reason.EXPIRED, detail="The order expired.")
+    changes: dict[str, Any] = {
+        "outcome": Outcome.REFUSED,
+        "refusal": refusal,
+        "targets": [],
+        "level_achieved": Level.NONE,
+    }
+    assert store(controller, machine, agent.receipt(order.body, **changes)).reasons == ()
+    assert order_now(controller, order).outcome == "refused"
+    for number in (1, 2):
+        assert custody(controller, number) == ["registered", "requested", "refused"]
+    assert counts(controller) == (1, 0, 0)
+
+
+def test_every_target_gets_its_own_ending(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, disk(1), disk(2))
+    targets = parse_order(order.body).targets
+    failed = target_result(
+        targets[1],
+        outcome=Outcome.FAILED,
+        level_achieved=Level.NONE,
+        verifications=[],
+        failure="The drive vanished.",
+    )
+    receipt = agent.receipt(
+        order.body,
+        targets=[target_result(targets[0]), failed],
+        outcome=Outcome.FAILED,
+        level_achieved=Level.NONE,
+    )
+    assert store(controller, machine, receipt).reasons == ()
+    assert custody(controller, 1)[-2:] == ["wiped", "verified"]
+    assert custody(controller, 2)[-2:] == ["wipe-started", "wipe-failed"]
+    assert counts(controller) == (1, 0, 1)
+
+
+def test_an_unclean_verification_is_not_called_verified(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    (target,) = parse_order(order.body).targets
+    result = target_result(
+        target,
+        outcome=Outcome.EXCEPTIONS,
+        verifications=[a_verification(reads_medium=False)],
+        exceptions=["The read-back may have come from a cache."],
+        level_achieved=Level.NONE,
+    )
+    receipt = agent.receipt(
+        order.body, targets=[result], outcome=Outcome.EXCEPTIONS, level_achieved=Level.NONE
+    )
+    assert store(controller, machine, receipt).reasons == ()
+    assert custody(controller)[-1] == "wiped"
+
+
+def test_a_wipe_that_nobody_ordered_here_is_kept_with_its_medium(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    other = agent.world.order(issuer="controller:elsewhere")
+    stored = store(controller, machine, agent.receipt(other))
+    assert stored.reasons == ()
+    with controller.store.read() as unit:
+        (medium,) = unit.evidence.media()
+        events = [row.event for row in unit.evidence.custody(medium.digest)]
+    assert events == ["registered", "wipe-started", "wiped", "verified"]
+
+
+def test_a_machine_that_is_not_enrolled_delivers_nothing(controller: Controller, agent: FakeAgent) -> None:
+    with pytest.raises(EnrolmentError):
+        store_receipt(controller, "9" * 32, b"{}", b"", now=now())
+
+
+def test_a_receipt_for_an_order_that_was_called_expired_still_counts(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    dispatch.reject(controller, machine.machine_id, order.digest, "the agent's disk is full", now())
+    store(controller, machine, agent.receipt(order.body))
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome) == (OrderStatus.FINISHED, "sanitized")
+
+
+def test_an_error_in_the_middle_leaves_no_trace(
+    controller: Controller, agent: FakeAgent, machine: MachineRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that follows from a receipt is one transaction: stop it at its last step."""
+    order = ordered(controller, machine)
+    receipt = agent.receipt(order.body)
+    before = (order_now(controller, order), custody(controller), counts(controller))
+
+    def full(*_: object, **__: object) -> bool:
+        raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    from expunge_agent.errors import NoSpaceError
+    from expunge_controller.store.sql_orders import SqlOrders
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlOrders, "change", full)
+        with pytest.raises(NoSpaceError):
+            store(controller, machine, receipt)
+    assert (order_now(controller, order), custody(controller), counts(controller)) == before
+    assert store(controller, machine, receipt) == Stored(canonical.sha256_hex(receipt.body), ())
+
+
+def test_a_custody_that_ended_does_not_keep_the_receipt_out(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    from expunge_controller.ledger import append_custody
+    from expunge_controller.records.custody import CustodyKind
+
+    order = ordered(controller, machine)
+    with controller.store.write() as unit:
+        medium = unit.evidence.medium(medium_of(disk())[1])
+        assert medium is not None
+        append_custody(unit, controller, medium, CustodyKind.DESTROYED, actor="shredding firm", now=now())
+    assert store(controller, machine, agent.receipt(order.body)).reasons == ()
+    ended = order_now(controller, order)
+    assert ended.outcome == "sanitized"
+    assert "verified may not come" in ended.note
+    assert custody(controller)[-1] == "wiped"
+
+
+def test_certificates_are_numbered_without_a_gap(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    previous = "0" * 64
+    for number in range(1, 4):
+        order = ordered(controller, machine, disk(number))
+        receipt = agent.receipt(order.body, counter=U64(number), previous=previous)
+        previous = store(controller, machine, receipt).digest
+    with controller.store.read() as unit:
+        prefix = f"CERT-{now():%Y}-"
+        assert unit.evidence.last_certificate_number(prefix) == f"{prefix}000003"
+
+
+def test_a_weaker_level_does_not_pass_for_the_ordered_one(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, level=Level.PURGE, allow_downgrade=True)
+    (target,) = parse_order(order.body).targets
+    receipt = agent.receipt(order.body, targets=[replace(target_result(target), level_achieved=Level.PURGE)])
+    assert store(controller, machine, receipt).reasons
