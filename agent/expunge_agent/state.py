@@ -150,7 +150,9 @@ class State:
             body = read_limited(spooled / "order.json", MAX_ORDER)
             if canonical.sha256_hex(body) != digest:
                 self._clear_spool(spooled)  # it is no order of that name, and would be tried for ever
-                raise StateError(f"The spooled order {digest[:16]}… was altered; it was removed.", "Send it again.")
+                raise StateError(
+                    f"The spooled order {digest[:16]}… was altered; it was removed.", "Send it again."
+                )
             signature = read_limited(spooled / "order.json.sig", 65536)
             with explained(folder):
                 folder.mkdir(mode=0o750, exist_ok=True)

@@ -83,4 +83,3 @@ def test_blows_at_random_moments(tmp_path: Path) -> None:
         assert kept == {one.digest for one in sealed}
         assert running.json("receipts", "--aside") == []
         print(f"{blows} blows over {orders} orders")
-

@@ -27,7 +27,9 @@ def command(obj: dict[str, object], token: str, replace: bool) -> int:
     name = enrol(Path(str(obj["state"])), read, timestamp(datetime.now(UTC)), replace)
     if name:
         click.echo(f"Enrolled as {name} with controller {read.controller} at {read.host}:{read.port}.")
-        click.echo("Next: enable expunge-agent-dial.service, or without systemd: expunge-agent serve --dial --run-orders")
+        click.echo(
+            "Next: enable expunge-agent-dial.service, or without systemd: expunge-agent serve --dial --run-orders"
+        )
     else:
         click.echo(f"Controller {read.controller} is pinned. It completes the enrolment at its first call.")
     return 0
