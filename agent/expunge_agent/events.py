@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -27,6 +28,9 @@ class EventLog:
         self._order = order
         self._now = now
         self._watch = watch
+        self._lock = threading.Lock()
+        self.latest: dict[int, Event] = {}
+        """The newest event of each target, for whoever asks how it goes."""
 
     def emit(
         self,
@@ -55,7 +59,9 @@ class EventLog:
             rate=U64(rate),
             eta=eta,
         )
-        with suppress(OSError), self._path.open("ab", buffering=0) as handle:
-            handle.write(canonical.dumps(event) + b"\n")
-        if self._watch is not None:
-            self._watch(event)
+        with self._lock:
+            self.latest[target] = event
+            with suppress(OSError), self._path.open("ab", buffering=0) as handle:
+                handle.write(canonical.dumps(event) + b"\n")
+            if self._watch is not None:
+                self._watch(event)

@@ -1,12 +1,13 @@
-"""The journal of an order together with the progress it tells, kept in step."""
+"""The journal of an order together with the progress it tells, kept in step; targets share it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from expunge_agent.core.progress import RunProgress, apply, fold
+from expunge_agent.core.progress import RunProgress, TargetProgress, apply, fold
 from expunge_agent.journal import Journal
 from expunge_agent.protocol.base import timestamp
 
@@ -17,10 +18,17 @@ class Ledger:
     def __init__(self, journal: Journal, now: Callable[[], datetime]) -> None:
         self._journal = journal
         self._now = now
+        self._lock = threading.Lock()
         self.progress: RunProgress = fold(journal.records)
         self.last_boot = journal.records[-1].boot if journal.records else ""
         """The boot id of the newest record found when the ledger was opened."""
 
     def record(self, kind: str, **data: Any) -> None:
         """Journal, durable on return, then take it into `progress`."""
-        apply(self.progress, self._journal.append(kind, timestamp(self._now()), data))
+        with self._lock:
+            apply(self.progress, self._journal.append(kind, timestamp(self._now()), data))
+
+    def target(self, index: int) -> TargetProgress:
+        """The progress of one target; it grows as records of that target are taken in."""
+        with self._lock:
+            return self.progress.target(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from expunge_agent.protocol import canonical, sshsig
@@ -17,18 +18,21 @@ from expunge_profiles.schema import Profile
 VALID_FOR = timedelta(hours=24)
 
 
-def local_order(
-    state: State,
-    targets: Sequence[Target],
-    profile: Profile,
-    level: Level,
-    allow_downgrade: bool,
-    requested_by: str,
-    case_number: str,
-    reason: str,
-    now: datetime,
-) -> Order:
+@dataclass(frozen=True)
+class Wish:
+    """What the person at the machine wants, and what the receipt is to say of it."""
+
+    profile: Profile
+    level: Level
+    allow_downgrade: bool
+    requested_by: str
+    case_number: str
+    reason: str
+
+
+def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
     """An order by this agent to itself; the receipt names the agent as its issuer, so it shows."""
+    profile = wish.profile
     return Order(
         format="expunge/order/v1",
         order_id=f"local-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
@@ -37,11 +41,11 @@ def local_order(
         issued_at=timestamp(now),
         not_before=timestamp(now),
         expires=timestamp(now + VALID_FOR),
-        requested_by=requested_by,
-        case_number=case_number,
-        reason=reason,
-        level=level,
-        allow_downgrade=allow_downgrade,
+        requested_by=wish.requested_by,
+        case_number=wish.case_number,
+        reason=wish.reason,
+        level=wish.level,
+        allow_downgrade=wish.allow_downgrade,
         profile=ProfileRef(id=profile.id, version=profile.version, digest=profile.digest),
         targets=list(targets),
         approvals=[],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from expunge_agent.core.guard import DEFAULT_SYSTEM, SystemPaths
+from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.tuning import Tuning
 from expunge_profiles.schema import Profile
 
@@ -29,3 +30,6 @@ class Surroundings:
     tuning: Tuning = field(default_factory=Tuning.default)
     checkpoint_seconds: float = 5.0
     system: SystemPaths = DEFAULT_SYSTEM
+    parallel: int = 32
+    per_lane: int = 0
+    pace: Pace = field(default_factory=Pace)

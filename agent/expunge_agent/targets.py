@@ -46,7 +46,7 @@ class TargetRun:
         self._index = index
         self._target = order.targets[index]
         self._ledger = ledger
-        self._so_far = ledger.progress.target(index)
+        self._so_far = ledger.target(index)
         self._events = events
         self._around = around
         self._found = ""
@@ -85,7 +85,7 @@ class TargetRun:
             self._order.level,
             self._order.allow_downgrade,
             choose_byte=lambda: secrets.randbelow(256),
-            choose_key=lambda: secrets.token_bytes(CIPHERS[self._around.tuning.cipher].key_bytes),
+            choose_key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
             cipher=self._around.tuning.cipher,
         )
         if isinstance(plan, Refusal):
@@ -126,9 +126,10 @@ class TargetRun:
             recorder=self,
             recheck=self._recheck,
             now=self._around.now,
-            tuning=self._around.tuning,
+            tuning=self._around.tuning.shared_by(len(self._order.targets)),
             checkpoint_seconds=self._around.checkpoint_seconds,
             stop=self._around.stop,
+            pace=self._around.pace,
         )
 
     def _recheck(self) -> None:

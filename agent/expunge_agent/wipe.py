@@ -11,6 +11,7 @@ import secrets
 from expunge_agent.core import admission
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, RunProgress
 from expunge_agent.devices import host
+from expunge_agent.devices.lanes import lane
 from expunge_agent.events import EventLog
 from expunge_agent.journal import DamagedJournalError, Journal
 from expunge_agent.ledger import Ledger
@@ -20,6 +21,7 @@ from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
+from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.signing import load_key
 from expunge_agent.state import State
@@ -106,13 +108,14 @@ class _Run:
         profile = admission.find_profile(order, self._around.profiles)
         if isinstance(profile, Refusal):
             return self._seal(order, None, profile, [])
-        results = []
-        for index in range(len(order.targets)):
-            result = self._target(order, profile, index)
-            if result is None:
-                return None
-            results.append(result)
-        return self._seal(order, profile, None, results)
+        jobs = [
+            Job(lane(target.hint), lambda index=index: self._target(order, profile, index))  # type: ignore[misc]
+            for index, target in enumerate(order.targets)
+        ]
+        results = run_jobs(jobs, self._around.parallel, self._around.per_lane)
+        if self._around.pause.is_set():
+            return None
+        return self._seal(order, profile, None, [result for result in results if result is not None])
 
     def give_up(self, verdict: Outcome, why: str) -> Sealed:
         """Seal what can still be said of an order that will not be continued."""
@@ -121,7 +124,7 @@ class _Run:
             return self._seal(None, None, order, [])
         results = []
         for index, target in enumerate(order.targets):
-            so_far = self._ledger.progress.target(index)
+            so_far = self._ledger.target(index)
             results.append(so_far.result or untouched(target, so_far, verdict, why))
         profile = admission.find_profile(order, self._around.profiles)
         return self._seal(order, None if isinstance(profile, Refusal) else profile, None, results)
@@ -151,10 +154,15 @@ class _Run:
 
     def _target(self, order: Order, profile: Profile, index: int) -> TargetResult | None:
         """One target's result, None when paused; trouble with one never hides the others."""
-        known = self._ledger.progress.target(index).result
-        if known is not None:
-            return known
-        result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()
+        so_far = self._ledger.target(index)
+        if so_far.result is not None or self._around.pause.is_set():
+            return so_far.result
+        if self._around.stop.is_set():
+            result: TargetResult | None = untouched(
+                order.targets[index], so_far, Outcome.INTERRUPTED, "The run was stopped before its turn came."
+            )
+        else:
+            result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()
         if result is not None:
             self._ledger.record("target-finished", target=index, result=result)
             self._events.emit(EventKind.TARGET_FINISHED, target=index, title=result.outcome.value)

@@ -8,17 +8,23 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
+from expunge_agent.engine.confidence import drawn
+from expunge_agent.engine.ranges import samples
 from expunge_agent.engine.sources import KeyedStream
 from expunge_agent.engine.target import Target
 from expunge_agent.errors import BusyError, NoSpaceError, StateError
 from expunge_agent.journal import Journal
 from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import Receipt
 from expunge_agent.state import State
 from expunge_agent.wipe import run_order
+from expunge_profiles.load import builtin
+from expunge_profiles.schema import Verification
 from support.agents import Bench, surroundings
 
 SIZE = 3 * 1024 * 1024 + 777
@@ -331,3 +337,27 @@ def test_a_spooled_order_that_is_not_its_digest_is_not_taken(bench: Bench, image
     (bench.state.root / "spool" / digest / "order.json").write_bytes(body + b" ")
     with pytest.raises(StateError, match="altered"):
         run_order(bench.state, digest, surroundings())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Verification(kind="sampled", after="last", rule="nist-800-88r1"),
+        Verification(kind="sampled", after="last", confidence_ppm=990_000, max_unsanitized_ppm=10_000),
+    ],
+    ids=["nist", "confidence"],
+)
+def test_a_sampled_verification_names_its_places(bench: Bench, tmp_path: Path, rule: Verification) -> None:
+    """The seed and the rule in the receipt lead to the very bytes that were read."""
+    size = 40_000 * 512 * 2 + 100
+    image = tmp_path / "large.img"
+    image.write_bytes((RECORD * (size // len(RECORD) + 1))[:size])
+    policy = msgspec.structs.replace(builtin()["random-verified"], verification=rule)
+    wanted = ProfileRef(id=policy.id, version=policy.version, digest=policy.digest)
+    receipt = bench.run(bench.order(image, profile=wanted), profiles={policy.id: policy})
+    assert receipt.outcome is Outcome.SANITIZED
+    (check,) = receipt.targets[0].verifications
+    assert check.kind == "sampled"
+    seed = bytes.fromhex(check.seed)
+    again = list(samples(size, 512, seed)) if rule.rule else list(drawn(size, 512, seed, 10_000, 990_000))
+    assert 0 < sum(place.length for place in again) == check.bytes_read < size

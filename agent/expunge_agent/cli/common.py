@@ -1,20 +1,16 @@
-"""What several verbs share: outcomes as exit codes, profiles, signals, printing."""
+"""What several verbs share: outcomes as exit codes, profiles, printing."""
 
 from __future__ import annotations
 
 import json
-import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent import errors
-from expunge_agent.core.guard import DEFAULT_SYSTEM
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.surroundings import Surroundings
 from expunge_profiles.load import builtin, load_folder
 from expunge_profiles.schema import Profile, ProfileError
 
@@ -37,31 +33,6 @@ def known_profiles(state: Path) -> dict[str, Profile]:
         raise errors.ProfileProblemError(
             f"A profile in {own} is wrong: {error}", "Correct the file."
         ) from error
-
-
-def surroundings(state: Path, checkpoint_seconds: float) -> Surroundings:
-    """What a run needs, its stop switches wired to the signals of this process.
-
-    SIGTERM and SIGINT end the run with a receipt that says interrupted; SIGHUP ends it without
-    one, so that it goes on at the next start (the systemd unit uses it for a shutdown).
-    """
-    around = Surroundings(
-        profiles=known_profiles(state),
-        checkpoint_seconds=checkpoint_seconds,
-        system=replace(DEFAULT_SYSTEM, own=(str(state),)),
-    )
-
-    def stop(_number: int, _frame: object) -> None:
-        around.stop.set()
-
-    def pause(_number: int, _frame: object) -> None:
-        around.pause.set()
-        around.stop.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, pause)
-    return around
 
 
 def print_json(value: Any) -> None:

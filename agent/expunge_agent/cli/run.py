@@ -8,8 +8,10 @@ import click
 import structlog
 
 from expunge_agent import logs
-from expunge_agent.cli.common import EXIT_CODES, surroundings
+from expunge_agent.cli.common import EXIT_CODES
+from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.errors import BusyError, ExpungeError, InterruptedWipeError, UsageError
+from expunge_agent.events import EventLog
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_agent.state import State
 from expunge_agent.wipe import run_order
@@ -18,15 +20,9 @@ from expunge_agent.wipe import run_order
 @click.command(name="run")
 @click.argument("order", required=False, default="")
 @click.option("--pending", is_flag=True, help="Every order that has no receipt yet, one after the other.")
-@click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(0.01, 3600),
-    default=5.0,
-    show_default=True,
-    help="How much work a crash may cost at the most.",
-)
+@run_options
 @click.pass_obj
-def command(obj: dict[str, object], order: str, pending: bool, checkpoint_seconds: float) -> int:
+def command(obj: dict[str, object], /, order: str, pending: bool, **how: object) -> int:
     """Carry out ORDER (the digest of an order that was handed in), or go on with it after a crash.
 
     The same order twice wipes once: an order that has its receipt is left alone.
@@ -37,12 +33,14 @@ def command(obj: dict[str, object], order: str, pending: bool, checkpoint_second
     state = State.open(root)
     if pending == bool(order):
         raise UsageError("Name one order, or use --pending.", "See: expunge-agent report --pending")
-    around = surroundings(root, checkpoint_seconds)
+    around = surroundings(root, how)
     exit_code = 0
     for digest in state.unfinished() if pending else [order]:
         log.info("order begins", order=digest)
         try:
-            sealed = run_order(state, digest, around)
+            events = EventLog(state.order_folder(digest) / "events.jsonl", digest, around.now)
+            heed_signals(around, events)
+            sealed = run_order(state, digest, around, events)
         except BusyError:
             if not pending:
                 raise

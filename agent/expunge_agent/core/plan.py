@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from expunge_agent.core.medium import Medium
 from expunge_agent.protocol.base import Frozen, Level
@@ -24,6 +25,30 @@ class PassPlan(Frozen, frozen=True):
     key: str = ""
 
 
+class VerificationPlan(Frozen, frozen=True):
+    """How much is read back: ``none``, ``full``, ``sampled`` by the NIST rule, or ``confidence``.
+
+    With ``confidence``: no more than ``max_unsanitized_ppm`` of the target may be otherwise, with a
+    confidence of ``confidence_ppm`` (parts per million).
+    """
+
+    kind: Literal["none", "full", "sampled", "confidence"]
+    max_unsanitized_ppm: int = 0
+    confidence_ppm: int = 0
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, as receipts give it; empty for a full verification."""
+        if self.kind == "sampled":
+            return "NIST SP 800-88 r1 section 4.7.3, see expunge_agent.engine.ranges.samples"
+        if self.kind == "confidence":
+            return (
+                f"no more than {self.max_unsanitized_ppm} ppm unsanitized with {self.confidence_ppm} ppm "
+                "confidence, see expunge_agent.engine.confidence.drawn"
+            )
+        return ""
+
+
 class TargetPlan(Frozen, frozen=True):
     """What will be done to one target, in this order. ``verify_after``: indexes of passes read back."""
 
@@ -31,7 +56,7 @@ class TargetPlan(Frozen, frozen=True):
     technique: str
     passes: list[PassPlan]
     verify_after: list[int]
-    verification: str
+    verification: VerificationPlan
     seal: bool
 
 
@@ -42,7 +67,7 @@ def plan_target(
     level: Level,
     allow_downgrade: bool,
     choose_byte: Callable[[], int],
-    choose_key: Callable[[], bytes],
+    choose_key: Callable[[str], bytes],
     cipher: str,
 ) -> TargetPlan | Refusal:
     """The steps for one target, or why there are none that the order would accept."""
@@ -61,7 +86,7 @@ def plan_target(
     passes = [
         PassPlan(fixed=step.pattern.hex())
         if isinstance(step, Fixed)
-        else PassPlan(cipher=cipher, key=choose_key().hex())
+        else PassPlan(cipher=cipher, key=choose_key(cipher).hex())
         for step in expand(profile, choose_byte)
     ]
     return TargetPlan(
@@ -69,7 +94,7 @@ def plan_target(
         technique=OVERWRITE,
         passes=passes,
         verify_after=_verify_after(profile, len(passes)),
-        verification=profile.verification.kind,
+        verification=_verification(profile),
         seal=profile.seal,
     )
 
@@ -84,6 +109,15 @@ def describe_pass(step: PassPlan) -> str:
 def is_file(target: Target) -> bool:
     """Whether the target is a regular file."""
     return isinstance(target.identity, FileIdentity)
+
+
+def _verification(profile: Profile) -> VerificationPlan:
+    rule = profile.verification
+    if rule.confidence_ppm is None or rule.max_unsanitized_ppm is None:
+        return VerificationPlan(kind=rule.kind)
+    return VerificationPlan(
+        kind="confidence", max_unsanitized_ppm=rule.max_unsanitized_ppm, confidence_ppm=rule.confidence_ppm
+    )
 
 
 def _verify_after(profile: Profile, count: int) -> list[int]:

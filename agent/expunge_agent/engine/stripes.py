@@ -16,7 +16,14 @@ class Stopped(Exception):  # noqa: N818
 class Stripes:
     """Threads, one per worker, over ascending pieces. Start, wait, join; may be started again for the rest."""
 
-    def __init__(self, plan: Iterator[tuple[int, int]], workers: list[Work], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        plan: Iterator[tuple[int, int]],
+        workers: list[Work],
+        stop: threading.Event,
+        before: Callable[[Callable[[], bool]], None] | None = None,
+    ) -> None:
+        """`before` is called by each worker ahead of each piece, with a function that says whether to stop."""
         self.failure: BaseException | None = None
         """What a worker raised first; its piece and all not yet taken are undone."""
         self.exhausted = False
@@ -26,6 +33,7 @@ class Stripes:
         self._plan = plan
         self._workers = workers
         self._stop = stop
+        self._before = before
         self._halt = False
         self._lock = threading.Lock()
         self._active: dict[int, int] = {}
@@ -77,7 +85,7 @@ class Stripes:
 
     def _run(self, index: int, work: Work) -> None:
         try:
-            while (piece := self._take(index)) is not None:
+            while (piece := self._next(index)) is not None:
                 work(*piece)
         except Stopped:
             self._leave(index)
@@ -91,6 +99,13 @@ class Stripes:
                 self._running -= 1
                 if self._running == 0:
                     self._idle.set()
+
+    def _next(self, index: int) -> tuple[int, int] | None:
+        if self._before is not None:
+            with self._lock:
+                self._active.pop(index, None)  # waiting is no work under way
+            self._before(lambda: self._halt or self.stopping)
+        return self._take(index)
 
     def _take(self, index: int) -> tuple[int, int] | None:
         with self._lock:

@@ -12,6 +12,11 @@ from expunge_agent.engine.sources import CIPHERS, KeyedStream
 MIN_CHUNK = 64 * KIB
 MAX_CHUNK = 4 * MIB
 MAX_STRIPES = 16
+SEAL_CIPHER = "aes-256-ctr"
+"""The cipher whose stream an auditor can make with openssl alone."""
+AES_IN_HARDWARE = 1_000_000_000
+"""Bytes per second that no processor reaches without instructions for AES."""
+PROBE_MS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,32 @@ class Tuning:
         if self.cipher not in CIPHERS:
             raise ValueError(f"unknown cipher {self.cipher!r}; known: {', '.join(CIPHERS)}")
 
+    def shared_by(self, targets: int) -> Tuning:
+        """The tuning for each of several targets worked on at once: fewer calls under way each."""
+        return self if targets == 1 else replace(self, stripes=min(self.stripes, 2))
+
     @classmethod
     def default(cls) -> Tuning:
         """What measured best in general, without measuring here."""
         return cls(stripes=4 if (os.cpu_count() or 1) > 1 else 2)
 
 
-def probe(tuning: Tuning | None = None, *, milliseconds: int = 20) -> Tuning:
-    """`tuning` with the cipher that is fastest on this processor, `milliseconds` measured for each."""
-    base = tuning or Tuning.default()
-    return replace(base, cipher=max(CIPHERS, key=lambda name: cipher_rate(name, base.chunk, milliseconds)))
+def choose(cipher: str | None = None, chunk: int | None = None, stripes: int | None = None) -> Tuning:
+    """The tuning for this machine; what is given is taken, the cipher else measured (some 20 ms).
+
+    AES in counter mode where the processor has instructions for AES, the faster one of it and
+    ChaCha20 elsewhere. Raises ValueError for values outside the limits of `Tuning`.
+    """
+    base = Tuning.default()
+    tuning = replace(base, chunk=chunk or base.chunk, stripes=stripes or base.stripes)
+    return replace(tuning, cipher=cipher or _quickest(tuning.chunk))
+
+
+def _quickest(chunk: int) -> str:
+    rate = cipher_rate(SEAL_CIPHER, chunk, PROBE_MS)
+    if rate >= AES_IN_HARDWARE or cipher_rate("chacha20", chunk, PROBE_MS) <= rate:
+        return SEAL_CIPHER
+    return "chacha20"
 
 
 def cipher_rate(cipher: str, chunk: int, milliseconds: int) -> int:

@@ -11,6 +11,7 @@ from expunge_agent.engine.buffers import aligned
 from expunge_agent.engine.differences import Findings, examine
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.meter import Meter, Progress
+from expunge_agent.engine.pace import FREE, Pace
 from expunge_agent.engine.problems import EngineError, Limits, Problem, fatal, is_medium_error, merged
 from expunge_agent.engine.ranges import Range, pieces, whole
 from expunge_agent.engine.sources import Source
@@ -66,6 +67,7 @@ def verify(
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     limits: Limits | None = None,
+    pace: Pace | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> VerifyReport:
     """Compare `target` with `source` in `ranges` (ascending, apart, aligned to the block; None: whole).
@@ -84,6 +86,7 @@ def verify(
         tuning=tuning or Tuning.default(),
         stop=stop or threading.Event(),
         limits=limits or Limits(),
+        pace=pace or FREE,
         clock=clock,
     )
     try:
@@ -116,6 +119,7 @@ class _Verification:
         tuning: Tuning,
         stop: threading.Event,
         limits: Limits,
+        pace: Pace,
         clock: Callable[[], int],
     ) -> None:
         self._target = target
@@ -131,7 +135,12 @@ class _Verification:
         self._ledger = Ledger(target, limits, clock)
         self._meter = Meter(self._expected, self._began)
         workers = [self._worker() for _ in range(tuning.stripes)]
-        self._stripes = Stripes(pieces(plan, tuning.chunk), workers, self._stop)
+        self._stripes = Stripes(
+            pieces(plan, tuning.chunk),
+            workers,
+            self._stop,
+            lambda stopping: pace.wait(tuning.chunk, stopping),
+        )
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         """Read to the end, or until stopped or failed."""

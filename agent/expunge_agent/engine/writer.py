@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from expunge_agent.engine.buffers import MIB, aligned
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.meter import SECOND, Meter, Progress
+from expunge_agent.engine.pace import FREE, Pace
 from expunge_agent.engine.problems import (
     EngineError,
     Limits,
@@ -70,6 +71,7 @@ def write_pass(
     checkpoint_interval: float = 5.0,
     record: Callable[[Problem], None] | None = None,
     limits: Limits | None = None,
+    pace: Pace | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> WriteReport:
     """Write `source` over `target` from `start` (a durable offset of an earlier run) to its end.
@@ -96,6 +98,7 @@ def write_pass(
         interval=int(checkpoint_interval * SECOND),
         record=record,
         limits=limits or Limits(),
+        pace=pace or FREE,
         clock=clock,
     )
     try:
@@ -122,6 +125,7 @@ class _Pass:
         interval: int,
         record: Callable[[Problem], None] | None,
         limits: Limits,
+        pace: Pace,
         clock: Callable[[], int],
     ) -> None:
         self._target = target
@@ -144,7 +148,12 @@ class _Pass:
         self._finished = False
         self._flush_error: OSError | None = None
         plan = pieces(rest(target.size, self._base), tuning.chunk)
-        self._stripes = Stripes(plan, [self._worker() for _ in range(tuning.stripes)], stop)
+        self._stripes = Stripes(
+            plan,
+            [self._worker() for _ in range(tuning.stripes)],
+            stop,
+            lambda stopping: pace.wait(tuning.chunk, stopping),
+        )
 
     def run(self) -> None:
         """Write to the end, or until stopped or failed."""

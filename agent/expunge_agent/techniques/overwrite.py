@@ -7,17 +7,21 @@ after it is taken, and goes on from the progress it is given.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from expunge_agent.core.plan import PassPlan, TargetPlan, describe_pass
+from expunge_agent.core.plan import PassPlan, TargetPlan, VerificationPlan, describe_pass
 from expunge_agent.core.progress import Checkpoint, PassProgress, TargetProgress
+from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.meter import Progress
+from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.problems import Problem
+from expunge_agent.engine.ranges import Range, samples
 from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
@@ -75,6 +79,7 @@ class Work:
     tuning: Tuning
     checkpoint_seconds: float
     stop: threading.Event
+    pace: Pace
 
 
 def overwrite(work: Work) -> None:
@@ -154,6 +159,7 @@ def _take_pass(work: Work, index: int, step: int) -> None:
         checkpoint_interval=work.checkpoint_seconds,
         record=bad.append,
         stop=work.stop,
+        pace=work.pace,
     )
     if report.complete:
         taken = work.so_far.passes[index]
@@ -164,6 +170,8 @@ def _take_pass(work: Work, index: int, step: int) -> None:
 
 
 def _take_verification(work: Work, index: int, step: int) -> None:
+    plan = work.plan.verification
+    seed = secrets.token_bytes(16)  # drawn only now: no drive can have known the places
     work.recheck()
     work.recorder.verify_started(index)
     started_at = timestamp(work.now())
@@ -171,15 +179,17 @@ def _take_verification(work: Work, index: int, step: int) -> None:
     report = verify(
         work.target,
         source_of(work.plan.passes[index]),
+        _places(plan, work.target, seed),
         tuning=work.tuning,
         progress=lambda progress: work.recorder.progress(step, title, progress),
         stop=work.stop,
+        pace=work.pace,
     )
     if not report.complete:
         return
     work.recorder.verify_finished(
         Verification(
-            kind="full",
+            kind="full" if plan.kind == "full" else "sampled",
             of_pass=index,
             bytes_expected=U64(report.bytes_expected),
             bytes_read=U64(report.bytes_read),
@@ -194,8 +204,19 @@ def _take_verification(work: Work, index: int, step: int) -> None:
             io_mode=report.io_mode,
             reads_medium=report.reads_medium,
             complete=report.complete,
+            seed="" if plan.kind == "full" else seed.hex(),
+            rule=plan.rule,
         )
     )
+
+
+def _places(plan: VerificationPlan, target: Target, seed: bytes) -> Iterable[Range] | None:
+    """What to read back; None is all."""
+    if plan.kind == "sampled":
+        return samples(target.size, target.block, seed)
+    if plan.kind == "confidence":
+        return drawn(target.size, target.block, seed, plan.max_unsanitized_ppm, plan.confidence_ppm)
+    return None
 
 
 def _add(before: Checkpoint, durable: int, bad: list[Problem], elapsed_ns: int) -> Checkpoint:
