@@ -13,10 +13,12 @@ from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
 from expunge_agent.core.progress import Checkpoint, TargetProgress
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.devices.temperature import celsius
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import EngineError, GiveUp, NoSpaceOnTarget, TargetGone, TargetShrank
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.target import Target as OpenTarget
+from expunge_agent.engine.tuning import Tuning
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome
@@ -25,7 +27,7 @@ from expunge_agent.protocol.identity import Identity, Target, differences
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import PassResult, Reason, Refusal, TargetResult, Verification
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques.overwrite import Work, overwrite, pass_result
+from expunge_agent.techniques.overwrite import SpotCheckFailed, Work, overwrite, pass_result
 from expunge_profiles.schema import Profile
 
 
@@ -49,6 +51,7 @@ class TargetRun:
         self._so_far = ledger.target(index)
         self._events = events
         self._around = around
+        self._tuning = around.tuning.shared_by(len(order.targets))
         self._found = ""
         self._opened: Opened | None = None
         self._shown = ""
@@ -104,7 +107,7 @@ class TargetRun:
             self._opened = opened
             self._write("opened", identity=opened.identity)
             target = take_over(opened)
-            trouble, io_mode = "", target.io_mode
+            trouble = ""
             try:
                 overwrite(self._as_work(target, so_far.plan))
             except EngineError as error:
@@ -116,7 +119,7 @@ class TargetRun:
             if self._around.pause.is_set():
                 return None
             after, changed = self._identity_after(opened)
-            return self._judge(after, trouble or changed, io_mode)
+            return self._judge(after, trouble or changed)
 
     def _as_work(self, target: OpenTarget, plan: TargetPlan) -> Work:
         return Work(
@@ -126,10 +129,11 @@ class TargetRun:
             recorder=self,
             recheck=self._recheck,
             now=self._around.now,
-            tuning=self._around.tuning.shared_by(len(self._order.targets)),
+            tuning=self._tuning,
             checkpoint_seconds=self._around.checkpoint_seconds,
             stop=self._around.stop,
             pace=self._around.pace,
+            celsius=lambda: celsius(self._found),
         )
 
     def _recheck(self) -> None:
@@ -153,13 +157,13 @@ class TargetRun:
         changed = differences(self._target.identity, after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
 
-    def _judge(self, after: Identity | None, trouble: str, io_mode: str) -> TargetResult:
+    def _judge(self, after: Identity | None, trouble: str) -> TargetResult:
         so_far = self._so_far
         plan = so_far.plan
         if plan is None:
             raise AssertionError("worked without a plan")
         passes = [
-            taken.result or pass_result(plan, index, taken, "", False, io_mode)
+            taken.result or pass_result(plan, index, taken, self._tuning)
             for index, taken in sorted(so_far.passes.items())
         ]
         checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
@@ -179,9 +183,9 @@ class TargetRun:
         """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
         so_far = self._so_far
         if not so_far.passes:
-            result = untouched(self._target, so_far, Outcome.REFUSED, "")
+            result = untouched(self._target, so_far, Outcome.REFUSED, "", self._tuning)
         else:
-            result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail)
+            result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._tuning)
         return msgspec.structs.replace(result, refusal=refusal)
 
     def _write(self, kind: str, **data: object) -> None:
@@ -254,14 +258,17 @@ _ENDS = {
     TargetGone: "The target disappeared",
     TargetShrank: "The target became smaller",
     NoSpaceOnTarget: "What stores the target is full",
+    SpotCheckFailed: "The medium does not hold what it was given",
     GiveUp: "The medium fails too often and was given up",
 }
 
 
-def untouched(target: Target, so_far: TargetProgress, outcome: Outcome, why: str) -> TargetResult:
+def untouched(
+    target: Target, so_far: TargetProgress, outcome: Outcome, why: str, tuning: Tuning
+) -> TargetResult:
     """The result of a target whose run ended without a verdict on evidence: nothing is earned."""
     passes = [
-        taken.result or pass_result(so_far.plan, index, taken, "", False, "not known")
+        taken.result or pass_result(so_far.plan, index, taken, tuning)
         for index, taken in sorted(so_far.passes.items())
         if so_far.plan is not None
     ]

@@ -125,7 +125,7 @@ class _Run:
         results = []
         for index, target in enumerate(order.targets):
             so_far = self._ledger.target(index)
-            results.append(so_far.result or untouched(target, so_far, verdict, why))
+            results.append(so_far.result or untouched(target, so_far, verdict, why, self._around.tuning))
         profile = admission.find_profile(order, self._around.profiles)
         return self._seal(order, None if isinstance(profile, Refusal) else profile, None, results)
 
@@ -159,7 +159,11 @@ class _Run:
             return so_far.result
         if self._around.stop.is_set():
             result: TargetResult | None = untouched(
-                order.targets[index], so_far, Outcome.INTERRUPTED, "The run was stopped before its turn came."
+                order.targets[index],
+                so_far,
+                Outcome.INTERRUPTED,
+                "The run was stopped before its turn came.",
+                self._around.tuning,
             )
         else:
             result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,17 +40,34 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, message: str, remedy: str) -> Iterator[None]:
-    """Hold `path` alone. Raises BusyError with `message` when another process has it.
+def locked(path: Path, message: str, remedy: str, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold `path` alone. Raises BusyError with `message` when another process has it for `patience` seconds.
 
     The file stays: removing it would let two processes hold two files of one name.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(message, remedy) from error
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise BusyError(message, remedy) from error
+                time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)  # gives up the lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds `path` by `locked`. Several may ask at once."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -118,6 +118,21 @@ def enrol(
     return machine
 
 
+def readdress(controller: Controller, name: str, ssh: SshAddress) -> bool:
+    """Give the enrolled machine `name` another address and pinned host key; False when there is none.
+
+    Raises EnrolmentError for a machine that calls in.
+    """
+    with controller.store.write() as unit:
+        machine = unit.fleet.machine_named(name)
+        if machine is None:
+            return False
+        if machine.reach is not Reach.SSH:
+            raise EnrolmentError(f"{name} is enrolled already, and calls in.", "Choose another name.")
+        unit.fleet.set_address(machine.machine_id, ssh)
+    return True
+
+
 def machine_named(unit: Unit, name: str) -> MachineRow:
     """The machine called `name` (its id will do as well). Raises NotFoundError."""
     machine = unit.fleet.machine_named(name) or unit.fleet.machine(name)

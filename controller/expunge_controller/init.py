@@ -10,7 +10,7 @@ from expunge_controller import files, keys
 from expunge_controller.settings import Config, Home, save_config
 from expunge_controller.store.sqlite import open_store
 
-OURS = ("config.toml", "controller.db", "keys", "init.lock", "runner.lock")
+OURS = ("config.toml", "controller.db", "keys", "init.lock", "runner.lock", "serve.lock")
 
 
 def init(home: Home, config: Config) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from expunge_agent.errors import NotFoundError
 from expunge_agent.protocol import canonical
-from expunge_agent.protocol.event import Event
+from expunge_agent.protocol.event import Event, EventKind
 from expunge_controller.context import Controller
 from expunge_controller.store.rows import OPEN, OrderRow
 
@@ -17,11 +17,10 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Update:
-    """The order as it stands, the events that are new, and the newest progress if it is new."""
+    """The order as it stands, and the events that are new, the newest progress last."""
 
     order: OrderRow
     events: tuple[Event, ...]
-    progress: Event | None
 
     @property
     def ended(self) -> bool:
@@ -36,6 +35,7 @@ def watch(controller: Controller, digest: str, *, beat: float = 1.0) -> Iterator
     """
     seen, rev, shown = 0, -1, b""
     told = 0.0
+    ended: set[int] = set()
     while True:
         with controller.store.read() as unit:
             order = unit.orders.get(digest)
@@ -46,11 +46,14 @@ def watch(controller: Controller, digest: str, *, beat: float = 1.0) -> Iterator
         moved = order.rev != rev or bool(fresh) or newest != shown
         if moved or time.monotonic() - told >= beat:
             told = time.monotonic()
-            update = Update(
-                order,
-                tuple(canonical.loads(body, Event, "event") for _, body in fresh),
-                canonical.loads(newest, Event, "event") if newest != shown else None,
-            )
+            events = [canonical.loads(body, Event, "event") for _, body in fresh]
+            ended |= {event.target for event in events if event.kind is EventKind.TARGET_FINISHED}
+            if newest != shown:
+                tick = canonical.loads(newest, Event, "event")
+                # A step that began since, or a target that ended, has overtaken it.
+                if tick.target not in ended and all(event.step <= tick.step for event in events):
+                    events.append(tick)
+            update = Update(order, tuple(events))
             yield update
             if update.ended:
                 return

@@ -43,34 +43,36 @@ class _Attempt:
 
 
 @contextmanager
-def only_runner(home: Home) -> Iterator[None]:
-    """Be the controller's only runner. Raises BusyError when there is one."""
+def only_server(home: Home) -> Iterator[None]:
+    """Be the controller's only ``serve``. Raises BusyError when there is one."""
     with files.locked(
-        home.runner_lock,
-        "Another process runs this controller already.",
+        home.serve_lock,
+        "Another `expunge serve` runs this controller already.",
         "Use that one, or stop it first.",
+        patience=1.0,  # `is_serving` holds it for an instant
     ):
         yield
 
 
-def is_running(home: Home) -> bool:
-    """Whether some process is the controller's runner now."""
-    try:
-        with only_runner(home):
-            return False
-    except BusyError:
-        return True
+def is_serving(home: Home) -> bool:
+    """Whether ``expunge serve`` runs."""
+    return files.is_held(home.serve_lock)
 
 
 class Runner:
-    """Sweeps until it is stopped. Hold `only_runner` around it."""
+    """Sweeps until it is stopped, once no other process of this controller does.
 
-    def __init__(self, controller: Controller, registry: Registry, log: Any, *, only: str = "") -> None:
-        """`only` limits it to the machine, or the pending enrolment, of that name."""
+    A verb that follows an order brings its own runner with `gives_way`, which leaves the work to
+    ``expunge serve`` as soon as that runs.
+    """
+
+    def __init__(
+        self, controller: Controller, registry: Registry, log: Any, *, gives_way: bool = False
+    ) -> None:
         self._controller = controller
         self._registry = registry
         self._log = log
-        self._only = only
+        self._gives_way = gives_way
         self._attempts: dict[str, _Attempt] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -110,13 +112,27 @@ class Runner:
             ]
             due += fleet.pending_ssh(unit, now)
         for target in due:
-            if self._only in ("", target.name):
-                self._dial_if_due(target)
+            self._dial_if_due(target)
 
     def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if not self._is_relieved():
+                    with files.locked(self._controller.home.runner_lock, "", ""):
+                        self._sweep_on()
+            except BusyError:
+                pass  # another one is at work; it may leave
+            except (ExpungeError, OSError) as error:
+                self._log.error("the runner cannot work", problem=str(error))
+            self._stopping.wait(SWEEP_SECONDS)
+
+    def _is_relieved(self) -> bool:
+        return self._gives_way and is_serving(self._controller.home)
+
+    def _sweep_on(self) -> None:
         with self._controller.store.write() as unit:
             unit.orders.forget_requests(timestamp(utc_now() - FORGET_REQUESTS))
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._is_relieved():
             try:
                 self.sweep()
             except ExpungeError as error:
@@ -124,6 +140,7 @@ class Runner:
             except Exception:  # noqa: BLE001  (the runner goes on)
                 self._log.exception("a defect ended this sweep")
             self._stopping.wait(SWEEP_SECONDS)
+        self._registry.stop_all()
 
     def _dial_if_due(self, target: MachineRow | TokenRow) -> None:
         attempt = self._attempts.setdefault(target.name, _Attempt())

@@ -93,6 +93,11 @@ class Home:
         return self.path / "runner.lock"
 
     @property
+    def serve_lock(self) -> Path:
+        """Held by ``expunge serve``."""
+        return self.path / "serve.lock"
+
+    @property
     def init_lock(self) -> Path:
         """Held while the folder is being made."""
         return self.path / "init.lock"
@@ -126,7 +131,7 @@ def load_config(home: Home) -> Config:
 
 def save_config(home: Home, config: Config) -> None:
     """Write ``config.toml`` as a whole or not at all, 0600."""
-    lines = ["# expunge controller; see docs/controller.md", ""]
+    lines = ["# expunge controller; see docs/operator-guide.md", ""]
     for field, value in msgspec.to_builtins(config).items():
         lines.append(f"{field} = {json.dumps(value)}")
     files.write_private(home.config, ("\n".join(lines) + "\n").encode())

@@ -26,7 +26,7 @@ from expunge_controller.cli.targets import target_of
 from expunge_controller.context import Controller
 from expunge_controller.dispatch import create_order, draft_order
 from expunge_controller.keys import load_key
-from expunge_controller.runner import Runner, only_runner
+from expunge_controller.runner import Runner
 from expunge_controller.store.rows import MachineRow, OrderStatus, Reach, SshAddress
 from expunge_controller.transport.registry import Registry
 from expunge_controller.transport.ssh_out import Dialled, dial
@@ -168,11 +168,10 @@ def enrol_agent(controller: Controller, server: Sshd, state: Path, name: str = "
 
 @pytest.fixture
 def runner(controller: Controller) -> Iterator[Runner]:
-    with only_runner(controller.home):
-        made = Runner(controller, Registry(), quiet_log())
-        made.start()
-        yield made
-        made.stop()
+    made = Runner(controller, Registry(), quiet_log())
+    made.start()
+    yield made
+    made.stop()
 
 
 def machine_called(controller: Controller, name: str = "alpha") -> MachineRow | None:
@@ -342,43 +341,42 @@ def test_a_cut_connection_is_dialled_again_until_the_receipt_is_here(
     server = start(forced(controller, agent_command(state)))
     enrol_agent(controller, server, state)
     registry = Registry()
-    with only_runner(controller.home):
-        runner = Runner(controller, registry, quiet_log())
-        runner.start()
-        try:
-            machine = eventually(lambda: machine_called(controller), 30)
-            answer = ask_inventory(controller, machine, [str(image)])
-            (item,) = (item for item in answer.items if item.path == str(image))
-            order = draft_order(
-                controller,
-                machine,
-                [target_of(item)],
-                builtin()["random-verified"],
-                level=None,
-                requested_by="records officer",
-                case_number="",
-                reason="",
-                expires_in=HOUR,
-                allow_downgrade=False,
-                now=now(),
-            )
-            kept = create_order(controller, order, now())
+    runner = Runner(controller, registry, quiet_log())
+    runner.start()
+    try:
+        machine = eventually(lambda: machine_called(controller), 30)
+        answer = ask_inventory(controller, machine, [str(image)])
+        (item,) = (item for item in answer.items if item.path == str(image))
+        order = draft_order(
+            controller,
+            machine,
+            [target_of(item)],
+            builtin()["random-verified"],
+            level=None,
+            requested_by="records officer",
+            case_number="",
+            reason="",
+            expires_in=HOUR,
+            allow_downgrade=False,
+            now=now(),
+        )
+        kept = create_order(controller, order, now())
 
-            def status() -> OrderStatus:
-                with controller.store.read() as unit:
-                    found = unit.orders.get(kept.digest)
-                assert found is not None
-                return found.status
+        def status() -> OrderStatus:
+            with controller.store.read() as unit:
+                found = unit.orders.get(kept.digest)
+            assert found is not None
+            return found.status
 
-            cuts = 0
-            while status() is not OrderStatus.FINISHED:
-                assert status() is not OrderStatus.ATTENTION
-                if cuts < 3 and status() is not OrderStatus.CREATED:
-                    cuts += 1
-                    registry.stop_all()
-                time.sleep(0.3)
-        finally:
-            runner.stop()
+        cuts = 0
+        while status() is not OrderStatus.FINISHED:
+            assert status() is not OrderStatus.ATTENTION
+            if cuts < 3 and status() is not OrderStatus.CREATED:
+                cuts += 1
+                registry.stop_all()
+            time.sleep(0.3)
+    finally:
+        runner.stop()
     assert cuts
     with controller.store.read() as unit:
         assert len(unit.evidence.receipts(10)) == 1

@@ -21,6 +21,7 @@ from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
     NO_RECEIPT_BEFORE,
     AgentInfo,
+    Conduct,
     MediumFacts,
     OrderRef,
     PassResult,
@@ -244,6 +245,7 @@ def a_pass(index: int, /, **changes: Any) -> PassResult:
         errors=[],
         error_count=U64(0),
         error_bytes=U64(0),
+        conduct=Conduct(chunk=1 << 20, stripes=4),
     )
     return replace(result, **changes)
 

@@ -18,7 +18,7 @@ from expunge_agent.errors import (
 from expunge_controller import files, keys
 from expunge_controller.context import opened
 from expunge_controller.init import init
-from expunge_controller.runner import is_running, only_runner
+from expunge_controller.runner import is_serving, only_server
 from expunge_controller.settings import Config, Home, checked_name, default_home, load_config
 
 CONFIG = Config(name="test", address="ctl.example", port=4722)
@@ -136,14 +136,14 @@ def test_a_key_that_is_missing_damaged_or_readable_by_others_stops_everything(
         keys.load_key(home.order_key)
 
 
-def test_only_one_runner(home: Home) -> None:
+def test_only_one_server(home: Home) -> None:
     init(home, CONFIG)
-    assert not is_running(home)
-    with only_runner(home):
-        assert is_running(home)
-        with pytest.raises(BusyError), only_runner(home):
+    assert not is_serving(home)
+    with only_server(home):
+        assert is_serving(home)
+        with pytest.raises(BusyError), only_server(home):
             pass
-    assert not is_running(home)
+    assert not is_serving(home)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a\n", "a" * 65, "ä", "a/b", "*"])

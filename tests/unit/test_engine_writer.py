@@ -17,7 +17,7 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import TargetShrank
 from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
 from expunge_agent.engine.target import Target
-from expunge_agent.engine.tuning import Tuning, probe
+from expunge_agent.engine.tuning import SEAL_CIPHER, Tuning, choose
 from expunge_agent.engine.writer import write_pass
 
 KEY = bytes(range(32))
@@ -276,4 +276,7 @@ def test_tuning_refuses_what_cannot_work() -> None:
     for wrong in ({"chunk": 100_000}, {"chunk": 8 << 20}, {"stripes": 0}, {"cipher": "rot13"}):
         with pytest.raises(ValueError, match=r"chunk|stripes|cipher"):
             Tuning(**wrong)  # type: ignore[arg-type]
-    assert probe(Tuning(stripes=2), milliseconds=1).stripes == 2
+    assert choose(stripes=2).stripes == 2
+    assert choose(chunk=512 * 1024).chunk == 512 * 1024
+    assert choose(cipher="aes-256-xts").cipher == "aes-256-xts"
+    assert choose().cipher in (SEAL_CIPHER, "chacha20")

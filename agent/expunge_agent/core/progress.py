@@ -43,6 +43,8 @@ class Checkpoint(Frozen, frozen=True):
     errors: list[RangeProblem] = []
     error_count: U64 = U64(0)
     error_bytes: U64 = U64(0)
+    spot_checked: U64 = U64(0)
+    celsius_max: int | None = None
 
 
 @dataclass

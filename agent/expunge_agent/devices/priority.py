@@ -24,4 +24,5 @@ def set_io_priority(name: str) -> bool:
     os.nice(10)
     if number is None:
         return False
-    return ctypes.CDLL(None, use_errno=True).syscall(number, _WHO_PROCESS, 0, CLASSES[name]) == 0
+    result: int = ctypes.CDLL(None, use_errno=True).syscall(number, _WHO_PROCESS, 0, CLASSES[name])
+    return result == 0

@@ -1,52 +1,155 @@
-"""What a difference looks like: exact counts, ranges, and a guess at what is there instead."""
+"""Comparing what was read: exact counts and ranges, and a sampled guess at what is there instead."""
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
+from expunge_agent.engine.buffers import KIB, aligned, same
+from expunge_agent.engine.likeness import SECTOR, SHORT, Look, constant, look, stuck_bits
 from expunge_agent.engine.problems import Problem, merged
-from expunge_agent.engine.sources import Source
+from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 
 GAP = 63
 """Equal bytes that do not end a range: one foreign byte in 256 is right by chance."""
 
+_WIDE = 4095  # the same where a piece holds too many ranges
+_MOST_RUNS = 64
+_CELL = 64 * KIB  # of a long range, each so many bytes are looked at for themselves
+_JUDGED = 8  # ranges of a piece that are looked at closely; those between are taken for the same
+_NEARLY = 9, 10  # share of the bytes that a lie must explain before it is named
+
 _RUN = re.compile(rb"[^\0]++(?:\0{1,%d}+[^\0]++)*+" % GAP)
-_SHORT = 16
-_SAMPLE = 4096
-
-
-def examine(difference: memoryview, offset: int, source: Source) -> tuple[int, list[Problem]]:
-    """The number of differing bytes, and where they are, from found XOR expected at `offset`."""
-    xor = bytes(difference)
-    expected = bytearray(len(xor))
-    source.fill(memoryview(expected), offset)
-    found = (int.from_bytes(xor, "little") ^ int.from_bytes(expected, "little")).to_bytes(len(xor), "little")
-    problems = [
-        Problem(
-            offset + run.start(),
-            run.end() - run.start(),
-            looks_like(found[run.start() : run.end()], offset + run.start(), source),
-        )
-        for run in _RUN.finditer(xor)
-    ]
-    return len(xor) - xor.count(0), problems
+_WIDE_RUN = re.compile(rb"[^\0]++(?:\0{1,%d}+[^\0]++)*+" % _WIDE)
 
 
 def looks_like(found: bytes, offset: int, source: Source) -> str:
     """What `found` at `offset`, where `source` was expected, seems to be."""
-    if len(found) >= _SHORT:
-        if found.count(found[0]) == len(found):
-            return {0: "zeros", 0xFF: "0xFF"}.get(found[0], f"byte 0x{found[0]:02x} throughout")
-        place = source.recognise(found[: 4 * _SHORT], offset)
-        if place is not None:
-            return f"shifted stream: belongs {place - offset:+d} bytes away"
-    if len(found) < _SAMPLE // 4:
-        return "other data"
-    sample = found[:_SAMPLE]
-    return "structured data" if len(zlib.compress(sample, 1)) < len(sample) * 15 // 16 else "noise"
+    return look(found, offset, source).what
+
+
+@dataclass(slots=True)
+class Examined:
+    """One piece that differs: the number of differing bytes, the ranges that hold them.
+
+    `gap` as in `Findings`; `shifts`: bytes of the ranges that are the stream of so many bytes further on.
+    """
+
+    total: int
+    problems: list[Problem] = field(default_factory=list)
+    gap: int = 0
+    shifts: Counter[int] = field(default_factory=Counter)
+
+    def add(self, start: int, length: int, what: Look) -> None:
+        """One more range, ascending; joined to the last if it touches it and looks the same."""
+        if what.shift:
+            self.shifts[what.shift] += length
+        last = self.problems[-1] if self.problems else None
+        if last is not None and last.end == start and last.what == what.what:
+            self.problems[-1] = Problem(last.start, last.length + length, what.what)
+        else:
+            self.problems.append(Problem(start, length, what.what))
+
+
+class Comparison:
+    """Compares with a source, for one worker: its own clones, one small buffer that stays cached."""
+
+    def __init__(self, source: Source, findings: Findings, earlier: Sequence[Source] = ()) -> None:
+        """`earlier`: what passes before wrote, newest first, to recognise old data by."""
+        self._source = source.for_worker()
+        self._earlier = [one.for_worker() for one in earlier]
+        self._findings = findings
+        self._made = aligned(PIECE)
+        self._xor = bytearray(PIECE)
+
+    def check(self, view: memoryview, offset: int) -> None:
+        """Compare `view` (writable), read at `offset`, and add what differs to the findings."""
+        at = 0
+        while at < len(view):
+            length = min(PIECE - (offset + at) % PIECE, len(view) - at)
+            found, expected = view[at : at + length], self._expected(offset + at, length)
+            if not same(found, expected):
+                self._findings.take(self._examine(found, expected, offset + at))
+            at += length
+
+    def _expected(self, offset: int, length: int) -> memoryview:
+        ready = self._source.ready(offset, length)
+        if ready is not None:
+            return ready
+        made = self._made[:length]
+        self._source.fill(made, offset)
+        return made
+
+    def _examine(self, found: memoryview, expected: memoryview, offset: int) -> Examined:
+        xor = self._difference(found, expected, offset)
+        result = Examined(len(xor) - xor.count(0))
+        rule = "" if constant(found) else stuck_bits(found, xor, result.total, offset)
+        runs = [run.span() for run in islice(_RUN.finditer(xor), _MOST_RUNS + 1)]
+        if len(runs) > _MOST_RUNS:
+            runs, result.gap = [run.span() for run in _WIDE_RUN.finditer(xor)], _WIDE
+        if rule:
+            for start, end in runs:
+                result.add(offset + start, end - start, Look(rule))
+        else:
+            self._judge(found, offset, runs, result)
+        return result
+
+    def _judge(self, found: memoryview, offset: int, runs: list[tuple[int, int]], result: Examined) -> None:
+        """Name what is in `runs`: plain bytes always, of the others a few, whose names the next ones share."""
+        every = -(-len(runs) // _JUDGED)
+        latest: Look | None = None
+        for number, (start, end) in enumerate(runs):
+            sectors = _whole_sectors(offset + start, offset + end)
+            for first, last in _cells(start, end):
+                cell = found[first:last]
+                plain = len(cell) >= SHORT and constant(cell)
+                if plain or latest is None or number % every == 0:
+                    seen = look(
+                        bytes(cell), offset + first, self._source, sectors=sectors, earlier=self._earlier
+                    )
+                    latest = latest if plain else seen
+                    result.add(offset + first, last - first, seen)
+                else:
+                    result.add(offset + first, last - first, latest)
+
+    def _difference(self, found: memoryview, expected: memoryview, offset: int) -> bytes:
+        """Found XOR expected, by the quickest way there is for these bytes."""
+        if constant(found):
+            return _against(bytes(expected), found[0])
+        if constant(expected):
+            return _against(bytes(found), expected[0])
+        if isinstance(self._source, KeyedStream) and self._source.cipher != "aes-256-xts":
+            return self._decrypted(self._source, found, offset)
+        mixed = int.from_bytes(found, "little") ^ int.from_bytes(expected, "little")
+        return mixed.to_bytes(len(found), "little")
+
+    def _decrypted(self, source: KeyedStream, found: memoryview, offset: int) -> bytes:
+        """XOR with a stream cipher's key stream is decryption, which runs without Python's lock."""
+        context, skip = source._seek(offset)
+        if skip:
+            context.update(bytes(skip))
+        out = memoryview(self._xor)[: len(found)]
+        context.update_into(found, out)
+        return bytes(out)
+
+
+def _against(data: bytes, value: int) -> bytes:
+    """`data`, each byte XOR `value`."""
+    return data.translate(bytes(value ^ byte for byte in range(256))) if value else data
+
+
+def _cells(start: int, end: int) -> Iterable[tuple[int, int]]:
+    return ((first, min(first + _CELL, end)) for first in range(start, end, _CELL))
+
+
+def _whole_sectors(start: int, end: int) -> bool:
+    """Whether a range fills whole sectors, but for bytes at its ends that may be right by chance."""
+    return -start % SECTOR in (0, *range(SECTOR - 2, SECTOR)) and end % SECTOR in (0, SECTOR - 1, SECTOR - 2)
 
 
 class Findings:
@@ -63,13 +166,30 @@ class Findings:
         """Sound bytes between differences that may lie inside a listed range beyond `GAP`; 0: none."""
         self._most = most
         self._problems: list[Problem] = []
+        self._kinds: Counter[str] = Counter()
+        self._shifts: Counter[int] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, total: int, problems: Iterable[Problem]) -> None:
-        """`total` more differing bytes, in `problems`."""
+    def take(self, examined: Examined) -> None:
+        """Add a piece that differs."""
+        self.add(examined.total, examined.problems, gap=examined.gap, shifts=examined.shifts)
+
+    def add(
+        self,
+        total: int,
+        problems: Iterable[Problem],
+        *,
+        gap: int = 0,
+        shifts: Mapping[int, int] | None = None,
+    ) -> None:
+        """`total` more differing bytes, in `problems`; `gap` and `shifts` as in `Examined`."""
         with self._lock:
             self.total += total
-            self._problems.extend(problems)
+            self.gap = max(self.gap, gap)
+            for problem in problems:
+                self._problems.append(problem)
+                self._kinds[_kind(problem.what)] += problem.length
+            self._shifts.update(shifts or {})
             if len(self._problems) > 4 * self._most:
                 self._shrink()
 
@@ -78,6 +198,49 @@ class Findings:
         with self._lock:
             self._shrink()
             return list(self._problems)
+
+    def named(self, size: int, read: int) -> tuple[list[Problem], list[str]]:
+        """The ranges, and in words what is wrong with a target of `size` bytes of which `read` were read.
+
+        The words name a lie where one explains nine tenths of what differs ("wrapped capacity of …"),
+        then every kind of difference with the bytes of its ranges, the most first.
+        """
+        problems = self.ranges()
+        words = []
+        if capacity := self._wrapped(size, read):
+            note = f"wrapped capacity of {capacity} bytes"
+            words.append(note)
+            problems = [
+                Problem(one.start, one.length, f"{one.what}; {note}") if _kind(one.what) == _SHIFTED else one
+                for one in problems
+            ]
+        elif end := self._nothing_after(problems, size, read):
+            words.append(f"nothing is kept from byte {end} on")
+        kinds = self._kinds.most_common(8)
+        return problems, words + [f"{kind} ({length} bytes)" for kind, length in kinds]
+
+    def _wrapped(self, size: int, read: int) -> int:
+        """The real capacity of a medium that wraps its addresses, 0 if it does not look like one.
+
+        Byte o then holds what was written last to o + k × capacity: every place that is not in the last
+        round is shifted by a multiple of the capacity, and everything else is right.
+        """
+        if not self._shifts or min(self._shifts) <= 0:
+            return 0
+        capacity = math.gcd(*self._shifts)
+        shifted, part, of = self._shifts.total(), *_NEARLY
+        explains = shifted * of >= sum(self._kinds.values()) * part
+        everywhere = shifted * of * size >= (size - capacity) * read * part
+        return capacity if capacity < size and explains and everywhere else 0
+
+    def _nothing_after(self, problems: list[Problem], size: int, read: int) -> int:
+        """From where on everything to the end is wrong, with nothing wrong before; 0 if it is not so."""
+        if not problems or problems[-1].end != size:
+            return 0
+        start = problems[0].start
+        part, of = _NEARLY
+        wrong = sum(one.length for one in problems)
+        return start if wrong * of * size >= (size - start) * read * part else 0
 
     def __len__(self) -> int:
         return len(self._problems)
@@ -89,3 +252,11 @@ class Findings:
         while len(self._problems) > self._most:
             self.gap = max(4096, self.gap * 2)
             self._problems = merged(self._problems, self.gap, mix=True)
+
+
+_SHIFTED = "shifted stream"
+
+
+def _kind(what: str) -> str:
+    """`what` without the numbers of the one place."""
+    return what.partition(":")[0] if what.startswith((_SHIFTED, "stuck bits:")) else what

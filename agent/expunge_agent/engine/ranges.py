@@ -91,3 +91,22 @@ def _number(seed: bytes, section: int, index: int) -> int:
     """A 256-bit number nobody could have foreseen without the seed."""
     message = f"expunge sample v1 {section} {index}".encode()
     return int.from_bytes(hmac.digest(seed, message, hashlib.sha256), "big")
+
+
+def spots(
+    start: int, end: int, block: int, seed: bytes, *, count: int = 4, length: int = 64 * 1024
+) -> list[Range]:
+    """At most `count` pseudorandom places of `length` bytes in [start, end), ascending, without overlap.
+
+    `start` is taken up and `end` down to a multiple of `block`; where there is no room for all, the
+    whole range is one place, or none.
+    """
+    first, last = -(-start // block) * block, end - end % block
+    if last - first <= count * length:
+        return [Range(first, last - first)] if last > first else []
+    share = (last - first) // count // block * block
+    room = (share - length) // block + 1
+    return [
+        Range(first + index * share + _number(seed, -1, index) % room * block, length)
+        for index in range(count)
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from expunge_agent.engine.buffers import aligned
-from expunge_agent.engine.differences import Findings, examine
+from expunge_agent.engine.differences import Comparison, Findings
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.meter import Meter, Progress
 from expunge_agent.engine.pace import FREE, Pace
@@ -195,7 +195,7 @@ class _Verification:
 
     def _worker(self) -> Work:
         """One stripe: its own clone of the source, its own buffer."""
-        target, source = self._target, self._source.for_worker()
+        target, comparison = self._target, Comparison(self._source, self._findings)
         buffer: list[memoryview] = []
 
         def compare(start: int, end: int) -> None:
@@ -203,8 +203,7 @@ class _Verification:
                 buffer.append(aligned(self._tuning.chunk))
             view = buffer[0][: end - start]
             target.read_into(view, start)
-            if not source.matches(view, start):
-                self._findings.add(*examine(view, start, source))
+            comparison.check(view, start)
             with self._lock:
                 self._read += end - start
 

@@ -18,7 +18,7 @@ class EnrolmentToken(Frozen, frozen=True):
 
     ``host`` is empty for a machine that the controller will dial.
     ``host_key`` is the controller's SSH host key, ``order_key`` the key that signs its orders
-    (public key lines), ``controller`` its principal.
+    (public key lines), ``controller`` its name (the principal is ``controller:`` and this name).
     """
 
     controller: Name

@@ -119,6 +119,19 @@ class Stream(Frozen, frozen=True):
     key: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64}|[0-9a-f]{128})?\Z")] = ""
 
 
+class Conduct(Frozen, frozen=True):
+    """How a pass was run: bytes a call, calls under way, the slowest and fastest second (bytes per second,
+    of the last run; 0: none was a second long), bytes read back at random places while it ran, and the
+    highest temperature seen (degrees Celsius; null where the medium does not tell)."""
+
+    chunk: int
+    stripes: int
+    slowest: U64 = U64(0)
+    fastest: U64 = U64(0)
+    spot_checked: U64 = U64(0)
+    celsius_max: int | None = None
+
+
 class PassResult(Frozen, frozen=True):
     """One overwrite pass as it ran.
 
@@ -142,6 +155,7 @@ class PassResult(Frozen, frozen=True):
     errors: list[RangeProblem]
     error_count: U64
     error_bytes: U64
+    conduct: Conduct
     fixed: str = ""
 
 

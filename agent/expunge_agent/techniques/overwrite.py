@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -20,18 +20,19 @@ from expunge_agent.core.progress import Checkpoint, PassProgress, TargetProgress
 from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.pace import Pace
-from expunge_agent.engine.problems import Problem
-from expunge_agent.engine.ranges import Range, samples
+from expunge_agent.engine.problems import EngineError, Problem
+from expunge_agent.engine.ranges import Range, samples, spots
 from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.verifier import verify
-from expunge_agent.engine.writer import write_pass
+from expunge_agent.engine.writer import WriteReport, write_pass
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt import (
     MAX_LISTED_RANGES,
     ByteRange,
+    Conduct,
     PassResult,
     RangeProblem,
     Stream,
@@ -39,6 +40,10 @@ from expunge_agent.protocol.receipt import (
 )
 
 MILLISECOND = 1_000_000  # nanoseconds
+
+
+class SpotCheckFailed(EngineError):  # noqa: N818 - named like the engine's other ends
+    """What was written and flushed a moment ago is not there."""
 
 
 class Recorder(Protocol):
@@ -80,6 +85,7 @@ class Work:
     checkpoint_seconds: float
     stop: threading.Event
     pace: Pace
+    celsius: Callable[[], int | None] = lambda: None
 
 
 def overwrite(work: Work) -> None:
@@ -110,10 +116,17 @@ def source_of(step: PassPlan) -> Source:
 
 
 def pass_result(
-    plan: TargetPlan, index: int, taken: PassProgress, finished_at: str, complete: bool, io_mode: str
+    plan: TargetPlan,
+    index: int,
+    taken: PassProgress,
+    tuning: Tuning,
+    *,
+    finished_at: str = "",
+    report: WriteReport | None = None,
 ) -> PassResult:
-    """A pass as the receipt shows it, from its last checkpoint."""
+    """A pass as the receipt shows it, from its last checkpoint; complete only with a complete `report`."""
     step, last = plan.passes[index], taken.checkpoint
+    complete = report is not None and report.complete
     return PassResult(
         index=index,
         pattern=describe_pass(step),
@@ -125,11 +138,19 @@ def pass_result(
         duration_ms=last.elapsed_ms,
         complete=complete,
         flushed=complete,
-        io_mode=io_mode,
+        io_mode=report.io_mode if report else "not known",
         resumed_at=list(taken.resumed_at),
         errors=list(last.errors),
         error_count=last.error_count,
         error_bytes=last.error_bytes,
+        conduct=Conduct(
+            chunk=tuning.chunk,
+            stripes=tuning.stripes,
+            slowest=U64(report.slowest if report else 0),
+            fastest=U64(report.fastest if report else 0),
+            spot_checked=last.spot_checked,
+            celsius_max=last.celsius_max,
+        ),
     )
 
 
@@ -141,32 +162,90 @@ def _take_pass(work: Work, index: int, step: int) -> None:
         work.recorder.pass_started(index)
     else:
         work.recorder.pass_resumed(index, start)
-    before = work.so_far.passes[index].checkpoint
-    title = f"pass {index + 1} of {len(work.plan.passes)}: {describe_pass(work.plan.passes[index])}"
-    began = time.monotonic_ns()
-    bad: list[Problem] = []
-
-    def advance(durable: int) -> None:
-        work.recorder.checkpoint(index, _add(before, durable, bad, time.monotonic_ns() - began))
-
+    watch = _PassWatch(work, index, step)
     report = write_pass(
         work.target,
         source_of(work.plan.passes[index]),
         start=start,
         tuning=work.tuning,
-        progress=lambda progress: work.recorder.progress(step, title, progress),
-        checkpoint=advance,
+        progress=watch.progress,
+        checkpoint=watch.checkpoint,
         checkpoint_interval=work.checkpoint_seconds,
-        record=bad.append,
+        record=watch.bad.append,
         stop=work.stop,
         pace=work.pace,
     )
     if report.complete:
-        taken = work.so_far.passes[index]
         finished_at = timestamp(work.now())
+        taken = work.so_far.passes[index]
         work.recorder.pass_finished(
-            index, pass_result(work.plan, index, taken, finished_at, True, report.io_mode)
+            index, pass_result(work.plan, index, taken, work.tuning, finished_at=finished_at, report=report)
         )
+
+
+class _PassWatch:
+    """What happens beside a pass: progress shown, temperature read, samples read back, checkpoints kept."""
+
+    def __init__(self, work: Work, index: int, step: int) -> None:
+        self.bad: list[Problem] = []
+        self._work = work
+        self._index = index
+        self._step = step
+        passes = work.plan.passes
+        self._title = f"pass {index + 1} of {len(passes)}: {describe_pass(passes[index])}"
+        self._before = work.so_far.passes[index].checkpoint
+        self._durable = int(self._before.durable)
+        self._spot_checked = 0
+        self._celsius: int | None = self._before.celsius_max
+        self._began = time.monotonic_ns()
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the pass is."""
+        self._work.recorder.progress(self._step, self._title, progress)
+
+    def checkpoint(self, durable: int) -> None:
+        """Read back a little of what has just become durable, then keep the checkpoint."""
+        self._spot_check(durable)
+        warm = self._work.celsius()
+        if warm is not None:
+            self._celsius = warm if self._celsius is None else max(self._celsius, warm)
+        self._work.recorder.checkpoint(self._index, self._as_checkpoint(durable))
+        self._durable = durable
+
+    def _as_checkpoint(self, durable: int) -> Checkpoint:
+        """The checkpoint of an earlier run and what this run added below `durable`."""
+        before = self._before
+        error_bytes = before.error_bytes + sum(problem.length for problem in self.bad)
+        elapsed = (time.monotonic_ns() - self._began) // MILLISECOND
+        return Checkpoint(
+            durable=U64(durable),
+            elapsed_ms=U64(before.elapsed_ms + elapsed),
+            written=U64(durable - error_bytes),
+            errors=(before.errors + _listed(self.bad))[:MAX_LISTED_RANGES],
+            error_count=U64(before.error_count + len(self.bad)),
+            error_bytes=U64(error_bytes),
+            spot_checked=U64(before.spot_checked + self._spot_checked),
+            celsius_max=self._celsius,
+        )
+
+    def _spot_check(self, durable: int) -> None:
+        """A drive that drops writes is found out now, not after hours (only where reads pass the cache)."""
+        target, last = self._work.target, self._work.plan.passes[self._index]
+        if not target.direct:
+            return
+        places = [
+            place
+            for place in spots(self._durable, durable, target.block, secrets.token_bytes(16))
+            if not any(one.start < place.end and place.start < one.end for one in self.bad)
+        ]
+        report = verify(target, source_of(last), places, tuning=replace(self._work.tuning, stripes=1))
+        self._spot_checked += report.bytes_read
+        if report.mismatched_bytes:
+            first = report.mismatches[0]
+            raise SpotCheckFailed(
+                f"a spot check during pass {self._index + 1} read {report.mismatched_bytes} wrong bytes "
+                f"at byte {first.start} ({first.what}), though the medium had confirmed the write"
+            )
 
 
 def _take_verification(work: Work, index: int, step: int) -> None:
@@ -217,19 +296,6 @@ def _places(plan: VerificationPlan, target: Target, seed: bytes) -> Iterable[Ran
     if plan.kind == "confidence":
         return drawn(target.size, target.block, seed, plan.max_unsanitized_ppm, plan.confidence_ppm)
     return None
-
-
-def _add(before: Checkpoint, durable: int, bad: list[Problem], elapsed_ns: int) -> Checkpoint:
-    """The checkpoint of an earlier run and what this run added below `durable`."""
-    error_bytes = before.error_bytes + sum(problem.length for problem in bad)
-    return Checkpoint(
-        durable=U64(durable),
-        elapsed_ms=U64(before.elapsed_ms + elapsed_ns // MILLISECOND),
-        written=U64(durable - error_bytes),
-        errors=(before.errors + _listed(bad))[:MAX_LISTED_RANGES],
-        error_count=U64(before.error_count + len(bad)),
-        error_bytes=U64(error_bytes),
-    )
 
 
 def _listed(problems: list[Problem]) -> list[RangeProblem]:

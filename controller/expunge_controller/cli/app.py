@@ -37,7 +37,7 @@ class App:
         return Home((self.named_home or default_home()).absolute())
 
     @contextmanager
-    def controller(self, level: str = "warning") -> Iterator[Controller]:
+    def controller(self, level: str = "error") -> Iterator[Controller]:
         """The opened controller, logs set up to show `level` and above."""
         from expunge_controller.cli.logs import set_up
         from expunge_controller.context import opened

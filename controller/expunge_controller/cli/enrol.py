@@ -48,7 +48,8 @@ def command(
     """Make the machine NAME known: print a one-time token, and what to type on the machine.
 
     The token is shown once and kept only as a hash. With --ssh the controller dials the machine;
-    its host key must be given, so that nobody else can answer in its place.
+    its host key must be given, so that nobody else can answer in its place. For a machine that is
+    enrolled and dialled already, --ssh and --host-key replace its address and its pinned key.
     """
     from expunge_agent.errors import UsageError
 
@@ -66,6 +67,9 @@ def command(
 
     ssh = None if address is None else fleet.ssh_address(address, _pinned(host_key or ""))
     with app.controller() as controller:
+        if ssh is not None and fleet.readdress(controller, name, ssh):
+            _say_readdressed(name, ssh, as_json)
+            return
         token = fleet.create_token(controller, name, valid_for=expires_in, ssh=ssh, now=utc_now())
         client_key = _client_key(app)
     if as_json:
@@ -96,12 +100,20 @@ def _explain(
     click.echo(f"then, here: expunge enrol {name} --connect (a running `expunge serve` does it by itself)")
 
 
+def _say_readdressed(name: str, ssh: SshAddress, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "token": "", "command": "", "authorized_keys": ""})
+    else:
+        click.echo(f"{name} is enrolled; it will be dialled at {ssh.host} and must show the key given now.")
+
+
 def _connect(app: App, name: str, as_json: bool) -> None:
     """Dial the machine called `name` until its enrolment is complete or fails."""
     from expunge_agent.errors import NotFoundError, TransportError
     from expunge_controller import fleet
     from expunge_controller.cli.reach import running_for, wait_for
     from expunge_controller.context import utc_now
+    from expunge_controller.store.rows import Reach
 
     with app.controller() as controller:
         with controller.store.read() as unit:
@@ -113,7 +125,7 @@ def _connect(app: App, name: str, as_json: bool) -> None:
                 f"Start one: expunge enrol {name} --ssh USER@HOST --host-key FILE",
             )
         if known is None:
-            with running_for(controller, name) as problem:
+            with running_for(controller, name, Reach.SSH) as problem:
                 known = wait_for(lambda: _machine(controller, name), seconds=60.0, problem=problem)
         if known is None:
             raise TransportError(

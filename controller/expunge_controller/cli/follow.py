@@ -19,7 +19,7 @@ from expunge_controller.cli.app import console, plain, print_line, size
 from expunge_controller.cli.reach import running_for
 from expunge_controller.context import Controller
 from expunge_controller.progress import Update, watch
-from expunge_controller.runner import is_running
+from expunge_controller.runner import is_serving
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus, Reach
 
 EXIT_CODES = {
@@ -54,10 +54,10 @@ def follow(controller: Controller, order: OrderRow, machine: MachineRow, *, as_j
     machine that should be dialled is another one.
     """
     view = _view(order, as_json)
-    if machine.reach is Reach.DIAL_IN and not is_running(controller.home):
+    if machine.reach is Reach.DIAL_IN and not is_serving(controller.home):
         view.warn(f"{machine.name} calls in, and `expunge serve` does not run: the order waits.")
     try:
-        with running_for(controller, machine.name) as problem:
+        with running_for(controller, machine.name, machine.reach) as problem:
             last = _show_all(controller, order, view, problem)
     except KeyboardInterrupt:
         view.close()
@@ -169,7 +169,7 @@ class _JsonView:
         if update.order.status != self._status:
             self._status = update.order.status
             print_line({"type": "status", "status": self._status})
-        for event in (*update.events, *([update.progress] if update.progress else [])):
+        for event in update.events:
             print_line({"type": "event", **canonical.parse(canonical.dumps(event))})
 
     def warn(self, message: str) -> None:
@@ -200,12 +200,10 @@ class _LineView:
                 click.echo(f"{_named(self._targets, event)}: {plain(event.title)}")
             elif event.kind is EventKind.RESUMED:
                 click.echo("taken up again after an interruption")
-        event_now = update.progress
-        if event_now is not None and time.monotonic() - self._told >= LINE_SECONDS:
-            self._told = time.monotonic()
-            click.echo(
-                f"  {_percent(event_now)} of {plain(event_now.title)}, {_rate(event_now)}, {_eta(event_now)}"
-            )
+            elif event.kind is EventKind.PROGRESS and time.monotonic() - self._told >= LINE_SECONDS:
+                self._told = time.monotonic()
+                parts = [f"{_percent(event)} of {plain(event.title)}", _rate(event), _eta(event)]
+                click.echo("  " + ", ".join(part for part in parts if part))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
@@ -241,7 +239,7 @@ class _BarView:
             self._status = status
             if status in SHOWN_STATUS:
                 self._bar.console.print(SHOWN_STATUS[status])
-        for event in (*update.events, *([update.progress] if update.progress else [])):
+        for event in update.events:
             self._take(event)
 
     def warn(self, message: str) -> None:

@@ -8,9 +8,10 @@ from expunge_controller.cli.app import App, json_option, print_json, print_table
 
 
 @click.command(name="machines")
+@click.option("--clear-note", metavar="NAME", help="Forget the note on this machine; you have seen to it.")
 @json_option
 @click.pass_obj
-def command(app: App, as_json: bool) -> None:
+def command(app: App, clear_note: str | None, as_json: bool) -> None:
     """List the machines, how they are reached, and what a person should know of them."""
     from expunge_agent.protocol import canonical, sshsig
     from expunge_agent.protocol.enrolment import HostFacts
@@ -23,6 +24,9 @@ def command(app: App, as_json: bool) -> None:
             return "calls in"
         return f"ssh {machine.ssh.user + '@' if machine.ssh.user else ''}{machine.ssh.host}"
 
+    if clear_note is not None:
+        with app.controller() as controller, controller.store.write() as unit:
+            unit.fleet.set_note(fleet.machine_named(unit, clear_note).machine_id, "")
     with app.controller() as controller, controller.store.read() as unit:
         machines = unit.fleet.machines()
         waiting = [token.name for token in fleet.pending_ssh(unit, utc_now())]

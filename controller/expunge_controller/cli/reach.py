@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
-from expunge_agent.errors import BusyError, ExpungeError, TransportError
+from expunge_agent.errors import ExpungeError, TransportError
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.base import timestamp
 from expunge_controller.context import Controller, utc_now
-from expunge_controller.runner import Runner, is_running, only_runner
+from expunge_controller.runner import Runner, is_serving
 from expunge_controller.store.rows import MachineRow, Reach
 from expunge_controller.transport.registry import Registry
 
@@ -23,24 +23,23 @@ Problem = Callable[[], ExpungeError | None]
 
 
 @contextmanager
-def running_for(controller: Controller, name: str) -> Iterator[Problem]:
-    """See that the machine called `name` is dialled while the block runs.
+def running_for(controller: Controller, name: str, reach: Reach) -> Iterator[Problem]:
+    """See that the machine called `name` is dialled, if it must be, while the block runs.
 
     A running `serve` does it; without one, a runner in this process. Yields a function that
     tells why our own last attempt failed.
     """
     import structlog
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(only_runner(controller.home))
-        except BusyError:
-            yield lambda: None
-            return
-        runner = Runner(controller, Registry(), structlog.get_logger(), only=name)
-        stack.callback(runner.stop)
-        runner.start()
+    if reach is Reach.DIAL_IN:
+        yield lambda: None
+        return
+    runner = Runner(controller, Registry(), structlog.get_logger(), gives_way=True)
+    runner.start()
+    try:
         yield lambda: runner.problem(name)
+    finally:
+        runner.stop()
 
 
 def wait_for(probe: Callable[[], T | None], *, seconds: float, problem: Problem) -> T | None:
@@ -59,7 +58,7 @@ def wait_for(probe: Callable[[], T | None], *, seconds: float, problem: Problem)
 
 def check_served(controller: Controller, machine: MachineRow) -> None:
     """Raise TransportError for a machine that calls in while nobody is there to answer."""
-    if machine.reach is Reach.DIAL_IN and not is_running(controller.home):
+    if machine.reach is Reach.DIAL_IN and not is_serving(controller.home):
         raise TransportError(
             f"{machine.name} calls in, and nobody answers: `expunge serve` does not run.", "Start it first."
         )
@@ -70,7 +69,7 @@ def ask_inventory(controller: Controller, machine: MachineRow, paths: list[str])
     check_served(controller, machine)
     with controller.store.write() as unit:
         number = unit.orders.ask(machine.machine_id, paths, timestamp(utc_now()))
-    with running_for(controller, machine.name) as problem:
+    with running_for(controller, machine.name, machine.reach) as problem:
         try:
             answer = wait_for(lambda: _answer(controller, number), seconds=INVENTORY_SECONDS, problem=problem)
         except BaseException:

@@ -27,14 +27,14 @@ def command(app: App, listen: str, port: int | None) -> None:
     """
     import structlog
 
-    from expunge_controller.runner import Runner, only_runner
+    from expunge_controller.runner import Runner, only_server
     from expunge_controller.transport.registry import Registry
     from expunge_controller.transport.ssh_in import Endpoint
 
     leave = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave.set())
-    with app.controller("info") as controller, only_runner(controller.home):
+    with app.controller("info") as controller, only_server(controller.home):
         log = structlog.get_logger()
         registry = Registry()
         endpoint = Endpoint(controller, registry, log, listen=listen, port=port)

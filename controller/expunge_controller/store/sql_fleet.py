@@ -72,6 +72,10 @@ class SqlFleet:
         """The machine that dials with this key."""
         return self._one(machines.c.dial_key == line)
 
+    def set_address(self, machine_id: str, ssh: SshAddress) -> None:
+        """Replace how a machine is dialled, and the host key it must show."""
+        self._update(machine_id, **_ssh(ssh))
+
     def seen(self, machine_id: str, now: str) -> None:
         """Remember when a machine last spoke to us."""
         self._update(machine_id, last_seen=now)

@@ -147,7 +147,8 @@ def _check_pinned(transport: Any, address: SshAddress) -> None:
     if sshsig.fingerprint(key_line(key)) != expected:
         raise PeerIdentityError(
             f"The host key of {address.host} is {shown_key(key)}, expected {expected}.",
-            "Somebody else may be answering there. If the machine got new keys, enrol it again.",
+            "Somebody else may be answering there. If the machine got a new key: "
+            "expunge enrol NAME --ssh … --host-key …",
         )
 
 

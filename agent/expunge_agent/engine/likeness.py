@@ -1,0 +1,143 @@
+"""What foreign bytes look like: zeros, old data, a shifted stream, stuck bits, noise. Guesses, named as such."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from expunge_agent.engine.buffers import KIB, same
+from expunge_agent.engine.sources import Source
+
+SECTOR = 512
+SHORT = 16
+"""Fewer bytes than that are not judged."""
+_SAMPLE = 4 * KIB
+_FOLDED = 32 * KIB  # what stuck bits are looked for in; they must then hold in all that is examined
+_LONGEST_PERIOD = 4 * KIB
+_MOST_STUCK = 8
+_FEWEST = 4  # differing bytes that may be called a rule rather than an accident
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What bytes seem to be. `shift`: how many bytes further on in the stream they belong, 0 if not known."""
+
+    what: str
+    shift: int = 0
+
+
+def constant(view: memoryview) -> bool:
+    """Whether all bytes of a writable `view` are the same; compares without Python's lock."""
+    return len(view) < 2 or same(view[:-1], view[1:])
+
+
+def constant_name(value: int) -> str:
+    """The name of a place that holds nothing but the byte `value`."""
+    return {0: "zeros", 0xFF: "0xFF"}.get(value, f"byte 0x{value:02x} throughout")
+
+
+def look(
+    found: bytes,
+    offset: int,
+    source: Source,
+    *,
+    sectors: bool = False,
+    earlier: Sequence[Source] = (),
+) -> Look:
+    """What `found` at `offset`, where `source` was expected, seems to be.
+
+    `sectors`: the place begins and ends at sector borders, as a write that never happened does.
+    `earlier`: what passes before this one wrote, newest first. Only the first 4 KiB are judged, except
+    for bytes that are all the same.
+    """
+    sample = found[:_SAMPLE]
+    if len(found) >= SHORT:
+        before = next((one for one in earlier if _is(sample, offset, one)), None)
+        if found.count(found[0]) == len(found):
+            name = constant_name(found[0])
+            return Look(f"{name}, as an earlier pass wrote" if before is not None else name)
+        if before is not None:
+            return Look(f"old data: {before.describe()} of an earlier pass")
+        place = source.recognise(found[: 4 * SHORT], offset)
+        if place is not None:
+            return Look(f"shifted stream: belongs {place - offset:+d} bytes away", place - offset)
+    if len(found) < _SAMPLE // 4 and not (sectors and len(found) >= SECTOR - 4):
+        return Look("other data")
+    if len(zlib.compress(sample, 1)) >= len(sample) * 15 // 16:
+        return Look("noise")
+    return Look("old data" if sectors else "structured data")
+
+
+def _is(sample: bytes, offset: int, source: Source) -> bool:
+    written = bytearray(len(sample))
+    source.fill(memoryview(written), offset)
+    return written == sample
+
+
+def stuck_bits(found: memoryview, xor: bytes, total: int, offset: int) -> str:
+    """The rule by which bits seem stuck, or an empty string.
+
+    `xor` is found XOR expected, `total` its non-zero bytes. The rule: in every period of 1 to 4096 bytes
+    (a power of two) the same few bits always read the same, and nothing else differs. Found in a
+    sample of 32 KiB, then checked against all of `found`.
+    """
+    if total < _FEWEST:
+        return ""
+    length = min(_FOLDED, 1 << (len(xor).bit_length() - 1))
+    first = len(xor) - len(xor.lstrip(b"\0"))
+    start = min(first, len(xor) - length)
+    for period, bits in _candidates(bytes(found[start : start + length]), xor[start : start + length]):
+        rules = _rules(found, xor, period, [(start * 8 + bit) % (period * 8) for bit in bits], total)
+        if rules:
+            return "stuck bits: " + ", ".join(_in_words(rule, offset, period) for rule in rules)
+    return ""
+
+
+def _candidates(found: bytes, xor: bytes) -> Iterator[tuple[int, list[int]]]:
+    """Periods in bytes, ascending, with the few bits in them that differ somewhere and never change."""
+    differ, ever = int.from_bytes(xor, "little"), int.from_bytes(found, "little")
+    always, width, folds = ever, len(xor), []
+    while width > 1:
+        width //= 2
+        mask = (1 << (width * 8)) - 1
+        differ = (differ >> (width * 8)) | (differ & mask)
+        ever = (ever >> (width * 8)) | (ever & mask)
+        always = (always >> (width * 8)) & (always & mask)
+        if width <= min(_LONGEST_PERIOD, len(xor) // 8):
+            folds.append((width, differ, always | ~ever))
+    for width, wrong, steady in reversed(folds):
+        if 0 < wrong.bit_count() <= _MOST_STUCK and not wrong & ~steady:
+            yield width, [bit for bit in range(wrong.bit_length()) if wrong >> bit & 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Of the byte at `place` in each period the bits of `mask` always read `value` (0 or 1)."""
+
+    place: int
+    mask: int
+    value: int
+
+
+def _rules(found: memoryview, xor: bytes, period: int, bits: list[int], total: int) -> list[_Rule]:
+    """The rules, if they hold in all of `found` and explain all differences, else none."""
+    rules = []
+    explained = 0
+    for place in sorted({bit // 8 for bit in bits}):
+        mask = sum(1 << bit % 8 for bit in bits if bit // 8 == place)
+        column, wrong = bytes(found[place::period]), xor[place::period]
+        if wrong.translate(None, bytes(value for value in range(256) if not value & ~mask)):
+            return []
+        explained += len(wrong) - wrong.count(0)
+        for bit in (1 << number for number in range(8) if mask >> number & 1):
+            ones = len(column.translate(None, bytes(value for value in range(256) if not value & bit)))
+            if 0 < ones < len(column):
+                return []
+            rules.append(_Rule(place, bit, 1 if ones else 0))
+    return rules if explained == total else []
+
+
+def _in_words(rule: _Rule, offset: int, period: int) -> str:
+    where = f"byte {(offset + rule.place) % period} of every {period}" if period > 1 else "every byte"
+    return f"bit {rule.mask.bit_length() - 1} of {where} always {rule.value}"

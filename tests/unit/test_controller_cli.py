@@ -1,0 +1,479 @@
+"""The verbs: what they print, what they refuse, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expunge_agent.protocol import sshsig
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.enrolment import parse_token
+from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_agent.protocol.trust import format_allowed_signers
+from expunge_controller import fleet
+from expunge_controller.cli import VERBS, main
+from expunge_controller.context import Controller
+from expunge_controller.intake import store_receipt
+from expunge_controller.ledger import register_medium
+from expunge_controller.store.rows import MachineRow, OrderRow
+from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+
+
+class Ran:
+    """A finished command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        """Its standard output as one JSON document."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """Its standard output as JSON Lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    made = make_controller(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``expunge --home HOME ARGUMENTS`` in this process."""
+    monkeypatch.setattr("os.umask", lambda _mask: 0)
+
+    def call(*arguments: object, home: Path | None = None) -> Ran:
+        argv = ["expunge", "--home", str(home or tmp_path / "home"), *(str(part) for part in arguments)]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Ran(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
+    return enrolled(controller, agent)
+
+
+def registered(controller: Controller, machine: MachineRow, number: int = 1) -> str:
+    with controller.store.write() as unit:
+        medium = register_medium(
+            unit,
+            controller,
+            disk(number),
+            machine_id=machine.machine_id,
+            hint="/dev/sdz",
+            actor="records officer",
+            now=now(),
+            property_number=f"PN-{number:04d}",
+        )
+    return medium.digest
+
+
+def finished(controller: Controller, agent: FakeAgent, machine: MachineRow, **changes: Any) -> OrderRow:
+    """An order with its receipt."""
+    order = ordered(controller, machine)
+    store_receipt(controller, machine.machine_id, *agent.receipt(order.body, **changes), now=now())
+    return order
+
+
+REFUSED: dict[str, Any] = {
+    "outcome": Outcome.REFUSED,
+    "refusal": Refusal(reason=Reason.EXPIRED, detail="The order expired.", remedy="Order it again."),
+    "targets": [],
+    "level_achieved": Level.NONE,
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(run: Run, verb: str) -> None:
+    ran = run(verb, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith("Usage: expunge")
+
+
+def test_a_new_controller(run: Run, tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    ran = run("init", "--name", "office", "--port", "0", "--json", home=home)
+    assert ran.code == 0
+    assert ran.json["principal"] == "controller:office"
+    assert ran.json["port"] > 0
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    again = run("init", home=home)
+    assert (again.code, "nothing was changed" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["machines"],
+        ["jobs"],
+        ["receipts"],
+        ["media", "list"],
+        ["enrol", "alpha"],
+        ["wipe", "alpha", "/disk.img", "-p", "zero", "--yes"],
+        ["serve"],
+    ],
+)
+def test_without_a_controller_every_verb_says_what_to_do(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    ran = run(*arguments, home=tmp_path / "nowhere")
+    assert ran.code == 18
+    assert "expunge init" in ran.err
+
+
+def test_a_token_is_shown_once_with_what_to_type(run: Run, controller: Controller) -> None:
+    ran = run("enrol", "alpha", "--json")
+    token = parse_token(ran.json["token"])
+    assert (token.controller, token.host, token.port) == ("test", "127.0.0.1", 4722)
+    assert ran.json["command"] == f"expunge-agent enrol {ran.json['token']}"
+    shown = run("enrol", "beta")
+    assert "expunge-agent enrol expunge1." in shown.out
+    assert "serve --dial" in shown.out
+
+
+def test_a_dialled_machine_gets_its_authorized_keys_line(
+    run: Run, controller: Controller, tmp_path: Path
+) -> None:
+    key = FakeAgent().dial_line
+    (tmp_path / "host.pub").write_text(f"{key} root@store-17\n")
+    ran = run("enrol", "alpha", "--ssh", "wiper@store-17:2222", "--host-key", tmp_path / "host.pub", "--json")
+    assert ran.json["authorized_keys"].startswith('restrict,command="expunge-agent serve" ssh-ed25519 ')
+    with controller.store.read() as unit:
+        (token,) = fleet.pending_ssh(unit, now())
+    assert token.ssh is not None
+    assert (token.ssh.user, token.ssh.port, token.ssh.host_key) == ("wiper", 2222, key)
+    by_print = run("enrol", "beta", "--ssh", "store-18", "--host-key", sshsig.fingerprint(key))
+    assert by_print.code == 0
+    assert "authorized_keys" in by_print.out
+    assert "enrolment not complete" in run("machines").out
+
+
+def test_a_dialled_machine_gets_a_new_address_and_key(
+    run: Run, controller: Controller, agent: FakeAgent
+) -> None:
+    old = fleet.ssh_address("wiper@store-17", "SHA256:" + "A" * 43)
+    enrolled(controller, agent, ssh=old)
+    enrolled(controller, FakeAgent(machine_id="2" * 32), "beta")
+    new = "SHA256:" + "B" * 42 + "A"
+    assert "store-18" in run("enrol", "alpha", "--ssh", "store-18:2222", "--host-key", new).out
+    with controller.store.read() as unit:
+        machine = fleet.machine_named(unit, "alpha")
+    assert machine.ssh == fleet.ssh_address("store-18:2222", new)
+    assert run("enrol", "beta", "--ssh", "store-18", "--host-key", new).code == 17
+
+
+def test_a_note_is_forgotten_when_a_person_says_so(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    with controller.store.write() as unit:
+        unit.fleet.set_note(machine.machine_id, "a second agent called")
+    assert "a second agent called" in run("machines").out
+    assert "a second agent called" not in run("machines", "--clear-note", "alpha").out
+    assert run("machines", "--clear-note", "nobody").code == 18
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--ssh", "store-17"],
+        ["--host-key", "SHA256:" + "A" * 43],
+        ["--ssh", "store-17", "--host-key", "SHA256:short"],
+        ["--ssh", "store-17", "--host-key", "/nonexistent"],
+        ["--ssh", "store-17", "--host-key", "/dev/null"],
+        ["--ssh", "a@:22", "--host-key", "SHA256:" + "A" * 43],
+        ["--expires-in", "soon"],
+        ["--expires-in", "99999d"],
+        ["--connect", "--ssh", "x"],
+    ],
+)
+def test_enrolments_that_cannot_be(run: Run, controller: Controller, arguments: list[str]) -> None:
+    ran = run("enrol", "alpha", *arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+
+
+def test_connecting_to_a_machine_without_an_open_enrolment(run: Run, controller: Controller) -> None:
+    assert run("enrol", "alpha", "--connect").code == 18
+
+
+def test_machines_are_listed(run: Run, machine: MachineRow) -> None:
+    (row,) = run("machines", "--json").json
+    assert (row["name"], row["reach"], row["hostname"]) == ("alpha", "dial-in", "store-17")
+    assert "calls in" in run("machines").out
+
+
+def test_asking_a_machine_that_calls_in_needs_a_running_controller(run: Run, machine: MachineRow) -> None:
+    ran = run("inventory", "alpha")
+    assert (ran.code, "expunge serve" in ran.err) == (14, True)
+    assert run("inventory", "nobody").code == 18
+
+
+def test_an_order_for_a_registered_medium(run: Run, controller: Controller, machine: MachineRow) -> None:
+    digest = registered(controller, machine)
+    ran = run(
+        "wipe",
+        "alpha",
+        digest[:12],
+        "-p",
+        "random-verified",
+        "--yes",
+        "--no-follow",
+        "--case",
+        "C-7",
+        "--json",
+    )
+    assert ran.code == 0
+    shown = run("jobs", ran.json["order_id"]).json
+    assert (shown["status"], shown["order"]["case_number"]) == ("created", "C-7")
+    assert shown["order"]["targets"][0]["identity"]["serial"] == "FICT0000001"
+    (listed,) = run("jobs", "--json").json
+    assert listed["digest"] == ran.json["digest"]
+    again = run("wipe", "alpha", "PN-0001", "-p", "zero", "--yes", "--no-follow")
+    assert (again.code, ran.json["order_id"] in again.err) == (19, True)
+
+
+def test_a_dry_run_prints_the_order_and_keeps_nothing(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    registered(controller, machine)
+    ran = run("wipe", "alpha", "PN-0001", "-p", "random-verified", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["order"]["machine_id"] == machine.machine_id
+    assert "unsigned" in run("wipe", "alpha", "PN-0001", "-p", "zero", "--dry-run").out
+    assert run("jobs", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["alpha", "-p", "zero", "--yes"], 2),
+        (["alpha", "PN-0001", "--yes"], 2),
+        (["alpha", "PN-0001", "-p", "zero"], 2),
+        (["alpha", "PN-0001", "-p", "zeros", "--yes"], 10),
+        (["nobody", "PN-0001", "-p", "zero", "--yes"], 18),
+        (["alpha", "PN-0001", "PN-0001", "-p", "zero", "--yes"], 2),
+        (["alpha", "PN-0001", "-p", "zero", "--yes", "--level", "purge"], 2),
+        (["alpha", "PN-0001", "-p", "zero", "--yes", "--expires-in", "0h"], 2),
+        (["alpha", "", "-p", "zero", "--yes"], 14),
+    ],
+)
+def test_wipes_that_are_not_ordered(
+    run: Run, controller: Controller, machine: MachineRow, arguments: list[str], code: int
+) -> None:
+    registered(controller, machine)
+    ran = run("wipe", *arguments)
+    assert ran.code == code, ran.err
+    assert ran.err.count("\n") >= 2
+    error = run("wipe", *arguments, "--json")
+    assert error.json["exit_code"] == code
+    assert error.json["remedy"]
+    assert run("jobs", "--json").json == []
+
+
+@pytest.mark.parametrize(("answer", "code"), [("alpha", 0), ("y", 3), ("", 3)])
+def test_a_person_is_asked_for_the_machines_name(
+    run: Run,
+    controller: Controller,
+    machine: MachineRow,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+) -> None:
+    registered(controller, machine)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *_args, **_kwargs: answer)
+    ran = run("wipe", "alpha", "PN-0001", "-p", "zero", "--no-follow")
+    assert ran.code == code
+    assert "FICT0000001" in ran.out
+    assert len(run("jobs", "--json").json) == (code == 0)
+
+
+def test_following_an_ended_order_gives_its_outcome(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = finished(controller, agent, machine)
+    ran = run("jobs", order.order_id, "--follow")
+    assert (ran.code, "sanitized" in ran.out, "awaiting validation" in ran.out) == (0, True, True)
+    (result,) = run("jobs", order.order_id, "--follow", "--json").lines
+    assert (result["type"], result["outcome"], result["exit_code"]) == ("result", "sanitized", 0)
+
+
+def test_a_refusal_is_shown_with_its_remedy(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = finished(controller, agent, machine, **REFUSED)
+    ran = run("jobs", order.digest[:10], "--follow")
+    assert ran.code == 3
+    assert "Order it again." in ran.out
+    certificate = run("certificate", order.order_id)
+    assert (certificate.code, "refused" in certificate.err) == (18, True)
+
+
+def test_a_receipt_kept_aside_is_shown_with_its_reasons(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = finished(controller, agent, machine, counter=U64(0))
+    assert run("jobs", order.order_id, "--follow").code == 9
+    assert "kept aside" in run("receipts").err
+    ran = run("receipts", "--aside")
+    assert "counters start at 1" in ran.out
+    (row,) = run("receipts", "--aside", "--json").json
+    assert row["reasons"] == ["it continues the agent's receipts: counters start at 1"]
+    body = run("receipts", "--aside", row["receipt"][:10]).json
+    assert body["predicate"]["counter"] == "0"
+
+
+def test_receipts_certificates_and_custody_are_shown(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow, tmp_path: Path
+) -> None:
+    digest = registered(controller, machine)
+    order = finished(controller, agent, machine)
+    (receipt,) = run("receipts", "--json").json
+    assert run("receipts", receipt["receipt"][:8]).json["predicate"]["outcome"] == "sanitized"
+    assert run("receipts", "0" * 64).code == 18
+    assert "awaiting validation" in run("certificate", order.order_id).out
+    certificate = run("certificate", order.order_id, "--json").json
+    assert certificate["register"]["property_number"] == "PN-0001"
+    assert "<html" in run("certificate", certificate["number"], "--html").out
+    written = run("certificate", order.order_id, "-o", tmp_path / "out").out.splitlines()
+    assert [Path(name).suffix for name in written] == [".json", ".sig", ".html"]
+    assert all(Path(name).stat().st_size for name in written)
+    chain = run("custody", digest[:10], "--json").json
+    assert [event["event"] for event in chain][-2:] == ["wiped", "verified"]
+    assert "every signature and link checks out" in run("custody", "PN-0001").out
+    assert run("custody", "PN-9999").code == 18
+    (medium,) = run("media", "list", "--json").json
+    assert (medium["standing"], medium["medium"]) == ("verified", digest)
+
+
+def test_a_bundle_is_written_and_checked(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow, tmp_path: Path
+) -> None:
+    order = finished(controller, agent, machine)
+    bundle = tmp_path / "bundle.zip"
+    assert run("export", order.order_id, "-o", bundle, "--json").json["bundle"] == str(bundle)
+    nowhere = tmp_path / "nowhere"  # an auditor has no controller
+    ran = run("verify", bundle, "--json", home=nowhere)
+    assert (ran.code, ran.json["verified"]) == (0, True)
+    assert all(step["status"] != "failed" for step in ran.json["steps"])
+    signers = tmp_path / "allowed_signers"
+    with controller.store.read() as unit:
+        signers.write_text(format_allowed_signers(fleet.signers(unit, controller)))
+    brought = run("verify", bundle, "--signers", signers, "--json", home=nowhere)
+    assert brought.code == 0
+    assert {step["status"] for step in brought.json["steps"]} == {"passed"}
+    data = bytearray(bundle.read_bytes())
+    data[data.index(b'"outcome":"sanitized"') + 12] ^= 1
+    bundle.write_bytes(data)
+    assert run("verify", bundle, home=nowhere).code == 9
+    assert run("verify", tmp_path / "absent.zip", home=nowhere).code == 18
+    (tmp_path / "text").write_text("no zip")
+    assert run("verify", tmp_path / "text", home=nowhere).code == 9
+
+
+def test_what_cannot_be_exported(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow, tmp_path: Path
+) -> None:
+    order = ordered(controller, machine)
+    assert run("export", order.order_id, "-o", tmp_path / "b.zip").code == 18
+    store_receipt(controller, machine.machine_id, *agent.receipt(order.body), now=now())
+    assert run("export", order.order_id, "-o", tmp_path / "b.zip", "--target", "2").code == 18
+    assert run("export", order.order_id, "-o", tmp_path / "no" / "b.zip").code == 18
+    assert list(tmp_path.glob("*.zip")) == []
+
+
+def test_profiles_are_shown_without_a_controller(run: Run, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    listed = run("profiles", "list", "--json", home=nowhere).json
+    assert {"nist-clear", "zero", "dod-5220.22-m"} <= {row["id"] for row in listed}
+    shown = run("profiles", "show", "zero", "--json", home=nowhere).json
+    assert shown["digest"] == next(row["digest"] for row in listed if row["id"] == "zero")
+    wrong = run("profiles", "show", "zeros", home=nowhere)
+    assert (wrong.code, "did you mean zero" in wrong.err) == (10, True)
+
+
+def test_a_wrong_profile_of_ones_own_is_named(run: Run, controller: Controller) -> None:
+    folder = controller.home.path / "profiles"
+    folder.mkdir()
+    (folder / "mine.toml").write_text('id = "mine"\nversoin = 1\n')
+    ran = run("profiles", "list")
+    assert ran.code == 10
+    assert "mine.toml" in ran.err
+    assert "versoin" in ran.err
+
+
+def test_a_defect_is_one_sentence_and_exit_70(
+    run: Run, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("an invented defect")
+
+    monkeypatch.setattr("expunge_controller.context.load_config", broken)
+    ran = run("machines")
+    assert (ran.code, "EXPUNGE_DEBUG" in ran.err) == (70, True)
+    assert run("machines", "--json").json["error"] == "bug"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+def test_being_stopped_is_exit_130(
+    run: Run, controller: Controller, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("expunge_controller.context.load_config", stop)
+    monkeypatch.setattr("os.dup2", lambda *_: 1)
+    assert run("machines").code == 130
+
+
+def test_a_full_disk_is_exit_12(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import errno
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/keys/order_key")
+
+    monkeypatch.setattr("expunge_controller.files.write_private", full)
+    ran = run("init", home=tmp_path / "new")
+    assert (ran.code, "order_key" in ran.err) == (12, True)
+
+
+def test_json_usage_errors_are_json_too(run: Run) -> None:
+    ran = run("jobs", "--limit", "many", "--json")
+    assert (ran.code, ran.json["error"]) == (2, "usage")
+
+
+def test_what_other_machines_say_cannot_drive_the_terminal(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    with controller.store.write() as unit:
+        unit.fleet.set_note(machine.machine_id, "\x1b[2J[bold]hidden[/bold]")
+    out = run("machines").out
+    assert "\x1b" not in out
+    assert "[bold]" in out
