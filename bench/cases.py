@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from measure import Run, ToolFailedError
-from peers import CHECKED, KEYED, Agent, Job, Tools, receipt_in
+from peers import CHECKED, KEYED, Agent, Job, Tools
 from targets import MIB, Target, UnavailableError, Workspace
 
 KINDS = ("loop", "file", "zram")
@@ -82,6 +83,14 @@ class Bench:
         table.rows += rows.values()
         return table
 
+    def warm(self) -> None:
+        """One small wipe and check that nobody measures: afterwards Python's compiled files are there."""
+        with self.space.lend("file", MIB) as targets:
+            self.space.check(targets[0])
+            self.agent.verify(targets[0], _receipt(self, KEYED, targets)).measure(
+                self.space.root / "first.log"
+            )
+
     def once(self, one: Contender) -> Run:
         """One run on settled targets that are checked to be ours."""
         for target in one.targets:
@@ -142,11 +151,11 @@ def verify(bench: Bench) -> Iterator[Table]:
                 bench.space.check(targets[0])
                 receipt = _receipt(bench, KEYED, targets)
                 contenders = [
-                    Contender("fio", targets, lambda on=targets: bench.tools.fio("read", on), "fio"),
+                    Contender("fio", targets, partial(bench.tools.fio, "read", targets), "fio"),
                     Contender(
                         "expunge",
                         targets,
-                        lambda on=targets, by=receipt: bench.agent.verify(on[0], by),
+                        partial(bench.agent.verify, targets[0], receipt),
                     ),
                 ]
                 bench.turns(table, contenders)
@@ -207,7 +216,7 @@ def _crowd(bench: Bench, one: Sequence[Target], several: Sequence[Target]) -> It
 
 
 def startup(bench: Bench) -> Iterator[Table]:
-    """How long until something happens."""
+    """How long until something happens, and what a job costs however small the target is."""
     bare = Job([[[str(bench.python), "-c", "pass"]]])
     contenders = [
         Contender("python -c pass", (), lambda: bare),
@@ -216,6 +225,14 @@ def startup(bench: Bench) -> Iterator[Table]:
         Contender("expunge-agent profiles", (), lambda: bench.agent.call("profiles")),
     ]
     yield bench.turns(Table("startup", "-", "Start-up"), contenders, STARTS * bench.rounds)
+    kind = next((kind for kind in bench.kinds if kind != "zram"), "file")
+    table = Table("startup", kind, "A whole job on 1 MiB: what start and end of a job cost")
+    try:
+        with bench.space.lend(kind, MIB) as targets:
+            yield bench.turns(table, list(_writers(bench, "random", targets[0])))
+    except UnavailableError as error:
+        table.notes.append(f"not measured: {error}")
+        yield table
 
 
 def growth(bench: Bench) -> Iterator[Table]:
@@ -229,7 +246,7 @@ def growth(bench: Bench) -> Iterator[Table]:
             Contender(
                 f"{count} targets",
                 targets[:count],
-                lambda on=targets[:count]: bench.agent.wipe(KEYED, on),
+                partial(bench.agent.wipe, KEYED, targets[:count]),
             )
             for count in (1, 2, 4, 8, 16, 32, 64)
         ]
@@ -272,7 +289,8 @@ def _grown(bench: Bench, size: int) -> Table:
 
 def _receipt(bench: Bench, profile: str, targets: Sequence[Target]) -> Path:
     say(f"a wipe of {sum(one.size for one in targets) // MIB} MiB, for its receipt (not measured)")
-    return receipt_in(bench.agent.wipe(profile, targets).measure(bench.space.root / "first.log").output)
+    done = bench.agent.wipe(profile, targets).measure(bench.space.root / "first.log")
+    return bench.agent.receipt(done.output)
 
 
 CASES: dict[str, Callable[[Bench], Iterator[Table]]] = {

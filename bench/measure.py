@@ -59,10 +59,10 @@ class Run:
         )
 
 
-def run(commands: Sequence[Command], log: Path, jail: Sequence[Path] = ()) -> Run:
+def run(commands: Sequence[Command], log: Path, jail: Sequence[Path] = (), good: Sequence[int] = (0,)) -> Run:
     """Start all `commands` at once, wait for all; their output goes to `log`. Raises ToolFailedError.
 
-    With a `jail` (block devices) each gets a private /dev that holds only those; needs root.
+    With a `jail` (block devices) each gets a private /dev that holds only those; needs root. `good`: exit codes of success.
     """
     enter = _jailed(jail) if jail else None
     began = time.perf_counter()
@@ -77,7 +77,7 @@ def run(commands: Sequence[Command], log: Path, jail: Sequence[Path] = ()) -> Ru
         group.end()
     output = log.read_text(errors="replace")
     for command, code in zip(commands, codes, strict=True):
-        if code != 0:
+        if code not in good:
             last = " / ".join(output.strip().splitlines()[-3:])
             raise ToolFailedError(f"{Path(command[0]).name} ended with {code}: {last[-400:]}")
     return Run(seconds, cpu, group.peak, output)

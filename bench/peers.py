@@ -28,7 +28,11 @@ PACKAGES = {
 FASTEST_PRNG = ("splitmix64", "xoroshiro256_prng", "add_lagg_fibonacci_prng", "isaac64", "twister")
 """nwipe's generators, fastest first by its own --prng-benchmark; the first that it offers is used."""
 
+_UNTOLD = "version not told"
+_ASKED = {"openssl": "version", "nwipe": "-V"}
 KEYED, CHECKED = "bench-keyed", "bench-keyed-verified"
+WIPED = (0, 5)
+"""Exit codes of a wipe whose passes came to their end; 5: nothing was read back, so nothing is earned."""
 _PROFILE = """\
 id = "{id}"
 version = 1
@@ -54,12 +58,13 @@ class Job:
     steps: Sequence[Sequence[Command]]
     jail: tuple[Path, ...] = ()
     inside: Callable[[str], float | None] = lambda _: None
+    good: Sequence[int] = (0,)
 
     def measure(self, log: Path) -> Run:
         """Do it. Raises ToolFailedError."""
         total: Run | None = None
         for step in self.steps:
-            done = run(step, log, self.jail)
+            done = run(step, log, self.jail, self.good)
             done = Run(done.seconds, done.cpu, done.peak, done.output, self.inside(done.output))
             total = done if total is None else total.then(done)
         if total is None:
@@ -93,11 +98,8 @@ class Tools:
 
     def versions(self) -> dict[str, str]:
         """What each says it is."""
-        told = {
-            name: _said(path, "version" if name == "openssl" else "--version")
-            for name, path in self.paths.items()
-        }
-        return {name: (text.strip().splitlines() or ["?"])[0] for name, text in told.items()}
+        told = {name: _said(path, _ASKED.get(name, "--version")) for name, path in self.paths.items()}
+        return {name: (text.strip().splitlines() or [_UNTOLD])[0] for name, text in told.items()}
 
     @property
     def prng(self) -> str:
@@ -142,7 +144,9 @@ class Tools:
     def scrub(self, work: str, target: Target) -> Job:
         """One pass (fillzero or random), no signature."""
         pattern = "fillzero" if work == "zeros" else "random"
-        return Job([[[self.paths["scrub"], "-f", "-S", "-p", pattern, str(target.path)]]], _nodes([target]))
+        return Job(
+            [[[self.paths["scrub"], "-R", "-f", "-S", "-p", pattern, str(target.path)]]], _nodes([target])
+        )
 
     def dd(self, work: str, target: Target) -> Job:
         """From /dev/urandom or /dev/zero, 1 MiB, direct."""
@@ -162,48 +166,53 @@ class Tools:
 class Agent:
     """Ours: ``expunge-agent`` with a state folder of its own in the bench's folder."""
 
-    def __init__(self, program: Path, state: Path) -> None:
+    def __init__(self, program: Path, folder: Path) -> None:
+        """`folder`: an empty one for state and receipts."""
         self.program = program
-        self._base = [str(program), "--state", str(state)]
-        own = state / "profiles"
+        self._folder = folder
+        self._base = [str(program), "--state", str(folder / "state")]
+        own = folder / "state/profiles"
         own.mkdir(parents=True)
         for name, verification in ((KEYED, 'kind = "none"'), (CHECKED, 'kind = "full"\nafter = "last"')):
             (own / f"{name}.toml").write_text(_PROFILE.format(id=name, verification=verification))
 
     def wipe(self, profile: str, targets: Sequence[Target]) -> Job:
         """One order over all `targets`."""
-        return Job([[self._wipe(profile, targets)]], inside=_receipt_seconds)
+        return Job([[self._wipe(profile, targets)]], inside=self._seconds, good=WIPED)
 
     def wipe_apart(self, profile: str, targets: Sequence[Target]) -> Job:
         """One process a target, all at once: what a scheduler could gain."""
-        return Job([[self._wipe(profile, [target]) for target in targets]])
+        return Job([[self._wipe(profile, [target]) for target in targets]], good=WIPED)
 
     def verify(self, target: Target, receipt: Path) -> Job:
         """Read all of `target` back and compare it with what `receipt` says was left there."""
-        command = [*self._base, "verify", str(target.path), "--receipt", str(receipt)]
-        return Job([[command]])
+        return self.call("verify", str(target.path), "--receipt", str(receipt))
 
     def call(self, *arguments: str) -> Job:
         """Anything else."""
         return Job([[[*self._base, *arguments]]])
 
+    def receipt(self, output: str) -> Path:
+        """A copy of the receipt that `expunge-agent wipe` announced in `output`, its signature beside it."""
+        found = re.search(r"^Receipt (\d+):", output, re.MULTILINE)
+        if found is None:
+            raise ToolFailedError("expunge-agent named no receipt")
+        folder = self._folder / f"receipt-{found[1]}"
+        self.call("report", found[1], "--out", str(folder)).measure(self._folder / "report.log")
+        return folder / "receipt.json"
+
+    def _seconds(self, output: str) -> float | None:
+        """The time in passes and verifications, as the receipt has it; of several targets it has no total."""
+        results = json.loads(self.receipt(output).read_bytes())["predicate"]["targets"]
+        if len(results) != 1:
+            return None
+        return (
+            sum(int(one["duration_ms"]) for kind in ("passes", "verifications") for one in results[0][kind])
+            / 1000
+        )
+
     def _wipe(self, profile: str, targets: Sequence[Target]) -> Command:
         return [*self._base, "wipe", *(str(one.path) for one in targets), "--profile", profile, "--yes"]
-
-
-def receipt_in(output: str) -> Path:
-    """The receipt's path, as `expunge-agent wipe` prints it."""
-    found = re.search(r"^Receipt \d+: (.+)$", output, re.MULTILINE)
-    if found is None:
-        raise ToolFailedError("expunge-agent named no receipt")
-    return Path(found[1])
-
-
-def _receipt_seconds(output: str) -> float:
-    """The time in passes and verifications, as the receipt has it."""
-    results = json.loads(receipt_in(output).read_bytes())["predicate"]["targets"]
-    steps = [step for result in results for step in (*result["passes"], *result["verifications"])]
-    return sum(int(step["duration_ms"]) for step in steps) / 1000
 
 
 def _fio_seconds(output: str) -> float:

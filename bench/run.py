@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cases import CASES, KINDS, Bench, Table, say
+from measure import ToolFailedError
 from peers import Agent, Tools
 from report import as_json, goals_text, machine, table_text
 from targets import MIB, UnavailableError, UnsafeError, Workspace, disk_problem, leftovers
 
 _UNITS = {"M": MIB, "G": 1024 * MIB, "T": 1024 * 1024 * MIB}
+MEANT = 2048 * MIB
 _NWIPE_SETTINGS = Path("/etc/nwipe")
 
 
@@ -72,9 +74,11 @@ def main() -> int:
         finally:
             if tables:
                 print(goals_text(tables))
+                if asked.size < MEANT:
+                    print("  (the goals are meant for --size 2G: on less, start and end weigh more)")
                 if asked.json:
                     asked.json.write_text(as_json(tables, about))
-    except (UnavailableError, UnsafeError) as error:
+    except (UnavailableError, UnsafeError, ToolFailedError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -93,13 +97,14 @@ def _measure(asked: argparse.Namespace, tools: Tools, tables: list[Table]) -> No
         bench = Bench(
             space=space,
             tools=tools,
-            agent=Agent(program, space.root / "state"),
+            agent=Agent(program, space.root / "agent"),
             python=_python_of(program),
             size=asked.size,
             rounds=asked.rounds,
             kinds=asked.targets,
             largest=asked.largest,
         )
+        bench.warm()
         for name in asked.only:
             for table in CASES[name](bench):
                 tables.append(table)

@@ -26,9 +26,9 @@ def enrol(root: Path, token: EnrolmentToken, now: Timestamp, replace: bool = Fal
     (the name returned is then empty). Raises EnrolmentError, TransportError, PeerIdentityError.
     """
     state = State.create(root)
-    if state.trusted() and not replace:
+    if not replace and (known := state.trusted()):
         raise EnrolmentError(
-            f"This machine is already enrolled ({state.trusted()[0].principal}).",
+            f"This machine is already enrolled ({known[0].principal}).",
             "To enrol it anew, add --replace.",
         )
     document = _sign_enrolment(state, token, now)

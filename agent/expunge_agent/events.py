@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -12,6 +13,9 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.event import Event, EventKind
+
+FILE_EVERY = 0.5
+"""Seconds between progress events of one target in the file."""
 
 
 class EventLog:
@@ -29,6 +33,7 @@ class EventLog:
         self._now = now
         self._watch = watch
         self._lock = threading.Lock()
+        self._written: dict[int, float] = {}
         self.latest: dict[int, Event] = {}
         """The newest event of each target, for whoever asks how it goes."""
 
@@ -61,7 +66,18 @@ class EventLog:
         )
         with self._lock:
             self.latest[target] = event
-            with suppress(OSError), self._path.open("ab", buffering=0) as handle:
-                handle.write(canonical.dumps(event) + b"\n")
+            if self._is_due(event):
+                with suppress(OSError), self._path.open("ab", buffering=0) as handle:
+                    handle.write(canonical.dumps(event) + b"\n")
             if self._watch is not None:
                 self._watch(event)
+
+    def _is_due(self, event: Event) -> bool:
+        """Progress goes to the file once a second and target, and when a step is through."""
+        if event.kind is not EventKind.PROGRESS or event.done >= event.total:
+            return True
+        now = time.monotonic()
+        if now - self._written.get(event.target, -FILE_EVERY) < FILE_EVERY:
+            return False
+        self._written[event.target] = now
+        return True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from expunge_agent.errors import NoSpaceError, PermissionProblemError, StateError
+from expunge_agent.errors import BusyError, NoSpaceError, PermissionProblemError, StateError
 
 
 @contextmanager
@@ -39,28 +43,83 @@ def sync_folder(folder: Path) -> None:
 
 def write_durable(path: Path, data: bytes, mode: int = 0o640) -> None:
     """Replace `path` by `data`, whole or not at all, durable on return."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with explained(path):
+    with explained(path), _beside(path, data, mode) as beside:
+        beside.replace(path)
+        sync_folder(path.parent)
+
+
+def create_durable(path: Path, data: bytes, mode: int = 0o640) -> bool:
+    """Make `path` with `data`, durable on return; False, and nothing done, where it exists already."""
+    with explained(path), _beside(path, data, mode) as beside:
         try:
-            descriptor = os.open(
-                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-            )
-            with os.fdopen(descriptor, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            beside.replace(path)
-            sync_folder(path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+            path.hardlink_to(beside)
+        except FileExistsError:
+            return False
+        sync_folder(path.parent)
+        return True
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that is no link and no longer than `limit`. Raises StateError."""
+@contextmanager
+def _beside(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """A durable file with `data` in the same folder, gone afterwards unless renamed.
+
+    Its name cannot be foreseen, so that nobody who may write there can put something in its way.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        descriptor = os.open(
+            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_limited(path: Path, limit: int, folder: int | None = None) -> bytes:
+    """The bytes of a regular file that is no link and no longer than `limit`. Raises StateError.
+
+    With `folder`, an open descriptor, `path` is a name in it.
+    """
     with explained(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, dir_fd=folder)
         with os.fdopen(descriptor, "rb") as handle:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StateError(f"{path} is not a regular file.", "Remove it.")
             data = handle.read(limit + 1)
     if len(data) > limit:
         raise StateError(f"{path} is longer than {limit} bytes.", "It is not what it should be; remove it.")
     return data
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something at `path`. Raises PermissionProblemError where one may not look."""
+    with explained(path):
+        return path.exists()
+
+
+@contextmanager
+def locked(path: Path, patience: float, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`, waiting for it at most `patience` seconds. Raises BusyError.
+
+    The file is for its owner alone: whoever could open it could hold it.
+    """
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise BusyError(f"{what} by another process.", "Wait for it.") from error
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)

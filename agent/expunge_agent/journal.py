@@ -8,6 +8,8 @@ last line (a write cut off by a crash) is dropped.
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ class Journal:
         self._path = path
         self._boot = boot
         self._sum = ""
+        self._size = 0
+        self._failed = False
         self.records: list[Record] = []
         with explained(path):
             fresh = not path.exists()
@@ -57,26 +61,40 @@ class Journal:
         os.close(self._descriptor)
 
     def append(self, kind: str, at: Timestamp, data: dict[str, Any]) -> Record:
-        """Write one record and wait until it is durable. Raises NoSpaceError when the disk is full."""
+        """Write one record and wait until it is durable. Raises NoSpaceError when the disk is full.
+
+        After a failure the journal is as it was before and takes no more: whoever shares it must stop
+        too, or a step would be taken that is written down nowhere.
+        """
+        if self._failed:
+            raise StateError(f"The journal {self._path} could not be written.", "Start the order again.")
         record = Record(n=len(self.records), kind=kind, at=at, boot=self._boot, data=data)
         line, total = _line(record, self._sum)
-        with explained(self._path):
-            written = 0
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
-            os.fdatasync(self._descriptor)
-        self._sum = total
-        self.records.append(canonical.loads(line, _Line).record)
-        return self.records[-1]
+        read = canonical.loads(line, _Line).record  # as a restart will read it
+        try:
+            with explained(self._path):
+                written = 0
+                while written < len(line):
+                    written += os.write(self._descriptor, line[written:])
+                os.fdatasync(self._descriptor)
+        except BaseException:
+            self._failed = True
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+                os.fdatasync(self._descriptor)
+            raise
+        self._sum, self._size = total, self._size + len(line)
+        self.records.append(read)
+        return read
 
     def _replay(self) -> None:
-        size = os.fstat(self._descriptor).st_size
-        data = os.pread(self._descriptor, size, 0)
+        data = self._path.read_bytes()
         *lines, tail = data.split(b"\n")
         for number, line in enumerate(lines):
             self._sum = self._check(number, line)
+        self._size = len(data) - len(tail)
         if tail:
-            os.ftruncate(self._descriptor, size - len(tail))
+            os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
 
     def _check(self, number: int, line: bytes) -> str:
@@ -95,6 +113,21 @@ class Journal:
             f"The journal {self._path} is damaged at record {number}.",
             "The order ends as unknown; check the disk that holds the state folder.",
         )
+
+
+def replace_damaged(path: Path, boot: str, at: Timestamp, why: str) -> None:
+    """Put a journal whose only record says that it was damaged in place of the one at `path`.
+
+    The damaged one is kept beside it. There is no moment at which the order looks untouched.
+    """
+    fresh = path.with_name("journal.fresh")
+    with explained(path):
+        fresh.unlink(missing_ok=True)
+        with Journal(fresh, boot) as journal:
+            journal.append("damaged", at, {"why": why})
+        path.with_name(f"journal.damaged.{secrets.token_hex(4)}").hardlink_to(path)
+        fresh.replace(path)
+        sync_folder(path.parent)
 
 
 class _Line(Frozen, frozen=True):

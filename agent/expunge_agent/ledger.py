@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from expunge_agent.core.progress import RunProgress, TargetProgress, apply, fold
-from expunge_agent.journal import Journal
+from expunge_agent.errors import DocumentError
+from expunge_agent.journal import DamagedJournalError, Journal
 from expunge_agent.protocol.base import timestamp
 
 
@@ -19,7 +20,15 @@ class Ledger:
         self._journal = journal
         self._now = now
         self._lock = threading.Lock()
-        self.progress: RunProgress = fold(journal.records)
+        try:
+            self.progress: RunProgress = fold(journal.records)
+        except (DocumentError, KeyError, TypeError, ValueError) as error:
+            raise DamagedJournalError(
+                f"The journal holds a record that this version does not understand ({error}).",
+                "The order ends as unknown.",
+            ) from error
+        self.empty = not journal.records
+        """Whether nothing had been journalled when the ledger was opened."""
         self.last_boot = journal.records[-1].boot if journal.records else ""
         """The boot id of the newest record found when the ledger was opened."""
 

@@ -7,20 +7,21 @@ it cannot get out of step with what was sealed.
 
 from __future__ import annotations
 
-import fcntl
-import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge_agent.files import explained, read_limited, sync_folder, write_durable
+from expunge_agent.files import explained, locked, read_limited, sync_folder, write_durable
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.canonical import sha256_hex
-from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE
+from expunge_agent.protocol.receipt import MAX_RECEIPT, NO_RECEIPT_BEFORE
 
-MAX_RECEIPT = 3 * 1024 * 1024
+_NUMBER = re.compile("[0-9]{12}")
+PATIENCE = 60.0
+"""Seconds to wait for another order that is being sealed."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Outbox:
         after a crash.
         """
         with self._locked():
+            self._repair()
             last = self._numbers()[-1:]
             counter = last[0] + 1 if last else 1
             previous = self.get(last[0]).digest if last else NO_RECEIPT_BEFORE
@@ -92,10 +94,12 @@ class Outbox:
             yield self.get(counter)
 
     def pending(self) -> list[int]:
-        """Numbers of the receipts that wait for an acknowledgement, oldest first."""
-        if not self._pending.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in self._pending.iterdir() if entry.name.isdigit())
+        """Numbers of the receipts that wait for an acknowledgement, oldest first.
+
+        The folder belongs to an unprivileged account: a note without a receipt is none.
+        """
+        noted = {int(entry.name) for entry in self._pending.iterdir() if _NUMBER.fullmatch(entry.name)}
+        return sorted(noted.intersection(self._numbers()))
 
     def acknowledge(self, digest: Digest) -> bool:
         """Take the receipt with this digest out of the outbox; False when none waits."""
@@ -109,11 +113,19 @@ class Outbox:
         return False
 
     def repair(self) -> None:
-        """After a crash: a receipt that was published but not yet put into the outbox gets there."""
+        """After a crash: receipts that were published but not yet put into the outbox get there."""
         with self._locked():
-            for counter in self._numbers()[-1:]:
-                if not (self._receipts / _name(counter) / "posted").exists():
-                    self._post(counter)
+            self._repair()
+
+    def _repair(self) -> None:
+        """Posting follows publishing under one lock, so all unposted receipts are the newest ones."""
+        unposted = []
+        for counter in reversed(self._numbers()):
+            if (self._receipts / _name(counter) / "posted").exists():
+                break
+            unposted.append(counter)
+        for counter in reversed(unposted):
+            self._post(counter)
 
     def _publish(self, counter: int, files: dict[str, bytes]) -> None:
         beside = self._receipts / f".{_name(counter)}.new"
@@ -131,20 +143,10 @@ class Outbox:
         write_durable(self._receipts / _name(counter) / "posted", b"")
 
     def _numbers(self) -> list[int]:
-        if not self._receipts.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in self._receipts.iterdir() if entry.name.isdigit())
+        return sorted(int(entry.name) for entry in self._receipts.iterdir() if _NUMBER.fullmatch(entry.name))
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with explained(self._lock):
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            with suppress(OSError):
-                os.close(descriptor)
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self._lock, PATIENCE, "Receipts are being sealed")
 
 
 def _name(counter: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from expunge_agent.core.plan import PassPlan, describe_pass
@@ -59,15 +60,15 @@ def check_seal(
             "This is another medium, or its capacity was changed.",
         )
     with open_target(path, seen, write=False) as opened:
-        target = take_over(opened)
         try:
-            report = verify(target, source_of(last), tuning=Tuning.default(), progress=progress, stop=stop)
+            with closing(take_over(opened)) as target:
+                report = verify(
+                    target, source_of(last), tuning=Tuning.default(), progress=progress, stop=stop
+                )
         except EngineError as error:
             raise MismatchError(
                 f"{path} could not be read. {in_words(error)}", "Check the medium and its cabling."
             ) from error
-        finally:
-            target.close()
         return SealReport(
             path=path,
             left_by=describe_pass(last),

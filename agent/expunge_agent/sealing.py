@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from expunge_agent import __version__
 from expunge_agent.core import limitations
@@ -16,7 +18,16 @@ from expunge_agent.protocol.base import Digest, Level, Outcome, Timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import FileIdentity
 from expunge_agent.protocol.order import Order, ProfileRef
-from expunge_agent.protocol.receipt import AgentInfo, OrderRef, Receipt, Refusal, TargetResult, freeze
+from expunge_agent.protocol.receipt import (
+    MAX_LISTED_RANGES,
+    MAX_RECEIPT,
+    AgentInfo,
+    OrderRef,
+    Receipt,
+    Refusal,
+    TargetResult,
+    freeze,
+)
 from expunge_profiles.schema import Profile
 
 
@@ -43,7 +54,33 @@ class Place:
 
 
 def compose(findings: Findings, place: Place, now: Timestamp) -> bytes:
-    """The frozen bytes of the receipt (see `protocol.receipt`)."""
+    """The frozen bytes of the receipt (see `protocol.receipt`), at most `MAX_RECEIPT` of them.
+
+    Where bad ranges would make it longer, fewer are listed; counts and totals stay what they are.
+    """
+    for listed in (MAX_LISTED_RANGES, 200, 50, 10, 1, 0):
+        body = _frozen(
+            replace(findings, results=[_shortened(one, listed) for one in findings.results]), place, now
+        )
+        if len(body) <= MAX_RECEIPT:
+            return body
+    raise AssertionError("an order within its limits has a receipt within its own")
+
+
+def _shortened(result: TargetResult, listed: int) -> TargetResult:
+    return msgspec.structs.replace(
+        result,
+        passes=[msgspec.structs.replace(one, errors=one.errors[:listed]) for one in result.passes],
+        verifications=[
+            msgspec.structs.replace(
+                one, mismatches=one.mismatches[:listed], unreadable=one.unreadable[:listed]
+            )
+            for one in result.verifications
+        ],
+    )
+
+
+def _frozen(findings: Findings, place: Place, now: Timestamp) -> bytes:
     order = findings.order
     refused = findings.refusal is not None
     verdict, level = (Outcome.REFUSED, Level.NONE) if refused else overall(findings.results)

@@ -10,12 +10,11 @@ import os
 import secrets
 import select
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from expunge_agent import __version__
-from expunge_agent.core.guard import DEFAULT_SYSTEM, objections
+from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
 from expunge_agent.devices.inventory import inventory
 from expunge_agent.errors import DocumentError, ExpungeError, ProtocolError, TransportError
@@ -23,10 +22,11 @@ from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Digest
-from expunge_agent.protocol.event import Event
-from expunge_agent.protocol.order import order_digest
+from expunge_agent.protocol.event import Event, EventKind
+from expunge_agent.protocol.order import MAX_ORDER, order_digest
 from expunge_agent.starter import Starter
-from expunge_agent.state import MAX_ORDER, State
+from expunge_agent.state import State
+from expunge_agent.surroundings import protected
 
 INSTANCE = secrets.token_hex(8)
 """Tells this process from another one that claims to be the same agent."""
@@ -76,6 +76,7 @@ class Conversation:
         self._handed_over: set[int] = set()
         self._heard = time.monotonic()
         self._asked = False
+        self._greeted = False
 
     def run(self) -> None:
         """Talk until the other side closes. Raises ProtocolError, DocumentError or TransportError."""
@@ -127,9 +128,11 @@ class Conversation:
         return True
 
     def _answer(self, message: wire.Message) -> None:
+        if not self._greeted:
+            wire.check_hello(message, "controller")
+            self._greeted = True
+            return
         match message:
-            case wire.Hello():
-                wire.check_hello(message, "controller")
             case wire.SubmitOrder(document=document):
                 self._take(document)
             case wire.Acknowledge(receipt=digest):
@@ -149,6 +152,12 @@ class Conversation:
 
     def _take(self, document: wire.Document) -> None:
         body, signature = document.bytes()
+        if len(body) > MAX_ORDER:
+            error = DocumentError(
+                f"The order has {len(body)} bytes; {MAX_ORDER} are taken.", "Name fewer targets."
+            )
+            self._send(wire.Failure(code=error.code, message=error.message, remedy=error.remedy))
+            return
         digest = order_digest(body)
         if (number := self._state.receipt_number(digest)) is not None:
             self._send(wire.OrderState(order=digest, state="finished"))
@@ -199,22 +208,38 @@ class Conversation:
 
 
 class _EventTail:
-    """Reads an order's event file as it grows; a half-written last line waits for its end."""
+    """Reads an order's event file as it grows; a half-written last line waits for its end.
+
+    What was there at the first look is history: of its progress only the newest is given.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
         self._rest = b""
+        self._history = True
 
     def new(self) -> list[Event]:
         if not self._path.exists():
             return []
+        events: list[Event] = []
         with self._path.open("rb") as handle:
             handle.seek(self._offset)
-            data = handle.read(1 << 20)
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [event for event in map(_event, lines) if event is not None]
+            while data := handle.read(1 << 20):
+                self._offset += len(data)
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                events += [event for event in map(_event, lines) if event is not None]
+                if self._history:
+                    events = _without_old_progress(events)
+        self._history = False
+        return events
+
+
+def _without_old_progress(events: list[Event]) -> list[Event]:
+    newest = {event.target: event for event in events if event.kind is EventKind.PROGRESS}
+    return [
+        event for event in events if event.kind is not EventKind.PROGRESS or newest[event.target] is event
+    ]
 
 
 def _event(line: bytes) -> Event | None:
@@ -226,7 +251,7 @@ def _event(line: bytes) -> Event | None:
 
 
 def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
-    system = replace(DEFAULT_SYSTEM, own=(str(state_root),))
+    system = protected(state_root)
     items, problems = [], []
     for found in inventory(paths, system=system):
         against = [refusal.detail for refusal in objections(None, found.medium, found.usage, system)]

@@ -14,17 +14,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from expunge_agent.errors import StateError
-from expunge_agent.files import read_limited, write_durable
+from expunge_agent.files import create_durable, exists, read_limited, write_durable
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 
 
-def create_key(path: Path) -> PrivateKeySigner:
-    """A new Ed25519 key in `path` (mode 0600, OpenSSH format) and ``path.pub`` beside it."""
+def create_key(path: Path) -> None:
+    """A new Ed25519 key in `path` (mode 0600, OpenSSH format) and ``path.pub`` beside it.
+
+    Leaves a key that is there alone, also one that another process makes at this moment.
+    """
     key = Ed25519PrivateKey.generate()
-    write_durable(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
-    signer = PrivateKeySigner(key)
-    write_durable(path.with_name(path.name + ".pub"), f"{signer.public_line}\n".encode(), 0o644)
-    return signer
+    if create_durable(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600):
+        public = PrivateKeySigner(key).public_line
+        write_durable(path.with_name(path.name + ".pub"), f"{public}\n".encode(), 0o644)
 
 
 def load_key(path: Path) -> PrivateKeySigner:
@@ -45,4 +47,6 @@ def load_key(path: Path) -> PrivateKeySigner:
 
 def load_or_create_key(path: Path) -> PrivateKeySigner:
     """The key in `path`, made on first use."""
-    return load_key(path) if path.exists() else create_key(path)
+    if not exists(path):
+        create_key(path)
+    return load_key(path)

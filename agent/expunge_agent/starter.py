@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import structlog
+
 from expunge_agent.devices.process import spawn_detached
+from expunge_agent.errors import ExpungeError
 from expunge_agent.protocol.base import Digest
 from expunge_agent.state import State
 
@@ -39,10 +42,17 @@ class Starter:
                 del self._due[digest]
                 continue
             if not self._state.is_running(digest):
-                self._spawn(digest)
+                self._try_to_start(digest)
             pause = min(self._pause.get(digest, AGAIN_AFTER / 2) * 2, AT_MOST)
             self._pause[digest] = pause
             self._due[digest] = time.monotonic() + pause
+
+    def _try_to_start(self, digest: Digest) -> None:
+        """Trouble with one order is logged and tried again later; it must not end the conversation."""
+        try:
+            self._spawn(digest)
+        except (ExpungeError, OSError) as error:
+            structlog.get_logger().error("cannot start an order", order=digest, problem=str(error))
 
     def _spawn(self, digest: Digest) -> None:
         log = self._state.root / "run.log"

@@ -17,23 +17,31 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import re
 import secrets
-import time
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from expunge_agent.devices import host
-from expunge_agent.errors import BusyError, NotFoundError, StateError
-from expunge_agent.files import explained, read_limited, sync_folder, write_durable
+from expunge_agent.errors import NotFoundError, StateError
+from expunge_agent.files import (
+    create_durable,
+    exists,
+    explained,
+    locked,
+    read_limited,
+    sync_folder,
+    write_durable,
+)
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, Frozen, MachineId, Name
+from expunge_agent.protocol.order import MAX_ORDER
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers, parse_allowed_signers
 
-MAX_ORDER = 1024 * 1024
 _FOLDERS = ("trust", "profiles", "spool", "orders", "seen", "receipts", "outbox")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -65,7 +73,7 @@ class State:
     def open(cls, root: Path) -> State:
         """The state in `root`. Raises StateError when it is missing or copied from another machine."""
         path = root / "machine.json"
-        if not path.exists():
+        if not exists(path):
             raise StateError(
                 f"There is no agent state in {root}.",
                 "Enrol this machine (expunge-agent enrol TOKEN), or name the folder with --state.",
@@ -80,15 +88,16 @@ class State:
 
     @classmethod
     def create(cls, root: Path) -> State:
-        """The state in `root`, made now if there is none. Running it again changes nothing."""
+        """The state in `root` with its keys, made now if there is none. Running it again changes nothing."""
         with explained(root):
             root.mkdir(mode=0o750, parents=True, exist_ok=True)
             for name in _FOLDERS:
                 (root / name).mkdir(mode=0o770 if name in ("spool", "outbox") else 0o750, exist_ok=True)
-        if not (root / "machine.json").exists():
-            machine = Machine(machine_id=secrets.token_hex(16), binding=host.machine_id())
-            write_durable(root / "machine.json", canonical.dumps(machine))
-        return cls.open(root)
+        with locked(root / "create.lock", 30.0, "The state folder is being made"):
+            if not exists(root / "machine.json"):
+                machine = Machine(machine_id=secrets.token_hex(16), binding=host.machine_id())
+                write_durable(root / "machine.json", canonical.dumps(machine))
+            return cls.open(root)
 
     @property
     def signing_key(self) -> Path:
@@ -108,7 +117,7 @@ class State:
     def trusted(self) -> list[TrustedSigner]:
         """The pinned controllers."""
         path = self.root / "trust" / "allowed_signers"
-        return parse_allowed_signers(read_limited(path, 1 << 20).decode()) if path.exists() else []
+        return parse_allowed_signers(read_limited(path, 1 << 20).decode()) if exists(path) else []
 
     def trust(self, signers: list[TrustedSigner]) -> None:
         """Pin these controllers, and no others."""
@@ -128,46 +137,52 @@ class State:
         return self.root / "orders" / checked_digest(digest)
 
     def spool(self, digest: Digest, body: bytes, signature: bytes) -> None:
-        """Hand an order in, durable on return; again is harmless."""
-        folder = self.root / "spool" / checked_digest(digest)
-        with explained(folder):
-            folder.mkdir(mode=0o770, exist_ok=True)
-            write_durable(folder / "order.json.sig", signature)
-            write_durable(folder / "order.json", body)  # last: its presence makes the entry complete
-            sync_folder(folder.parent)
+        """Hand an order in, durable on return; again is harmless.
+
+        The entry is made under another name and renamed, so that it is there whole or not at all.
+        """
+        entry = self.root / "spool" / checked_digest(digest)
+        beside = entry.with_name(f".{digest}.{secrets.token_hex(4)}")
+        with explained(entry):
+            beside.mkdir(mode=0o770)
+            try:
+                write_durable(beside / "order.json.sig", signature)
+                write_durable(beside / "order.json", body)
+                beside.rename(entry)
+                sync_folder(entry.parent)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # handed in already
+                    raise
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
 
     def take(self, digest: Digest) -> tuple[bytes, bytes]:
         """The order and its signature, moved from the spool into its own folder at the first call.
 
         The spool belongs to an unprivileged account, so nothing in it is believed but the bytes
-        whose SHA-256 is `digest`. Raises NotFoundError when the order was never handed in.
+        whose SHA-256 is `digest`, and no link in it is followed. Raises NotFoundError when the order
+        was never handed in, StateError for an entry that is no order (it is removed).
         """
         folder = self.order_folder(digest)
-        spooled = self.root / "spool" / digest
-        if not (folder / "order.json").exists():
-            if not (spooled / "order.json").exists():
-                raise NotFoundError(f"There is no order {digest[:16]}… here.", "See: expunge-agent report")
-            body = read_limited(spooled / "order.json", MAX_ORDER)
-            if canonical.sha256_hex(body) != digest:
-                self._clear_spool(spooled)  # it is no order of that name, and would be tried for ever
-                raise StateError(
-                    f"The spooled order {digest[:16]}… was altered; it was removed.", "Send it again."
-                )
-            signature = read_limited(spooled / "order.json.sig", 65536)
+        if not exists(folder / "order.json"):
+            body, signature = self._spooled(digest)
             with explained(folder):
                 folder.mkdir(mode=0o750, exist_ok=True)
             write_durable(folder / "order.json.sig", signature)
             write_durable(folder / "order.json", body)
             sync_folder(folder.parent)
-        self._clear_spool(spooled)
+        self._clear_spool(digest)
         return read_limited(folder / "order.json", MAX_ORDER), read_limited(folder / "order.json.sig", 65536)
 
     def claim_once(self, kind: str, value: str, digest: Digest) -> bool:
         """Remember that `value` (a nonce, an order id) belongs to `digest`; False if another order has it."""
         path = self.root / "seen" / f"{kind}-{value}"
-        if not path.exists():
-            write_durable(path, digest.encode())
-        return read_limited(path, 64) == digest.encode()
+        return create_durable(path, digest.encode()) or read_limited(path, 64) == digest.encode()
+
+    def claimed(self, kind: str, value: str, digest: Digest) -> bool:
+        """Whether this order claimed `value` before."""
+        path = self.root / "seen" / f"{kind}-{value}"
+        return exists(path) and read_limited(path, 64) == digest.encode()
 
     def unfinished(self) -> list[Digest]:
         """Orders handed in or begun that have no receipt yet."""
@@ -175,14 +190,14 @@ class State:
             entry.name
             for folder in ("spool", "orders")
             for entry in (self.root / folder).iterdir()
-            if _DIGEST.fullmatch(entry.name) and (entry / "order.json").exists()
+            if _DIGEST.fullmatch(entry.name)
         }
         return sorted(digest for digest in found if self.receipt_number(digest) is None)
 
     def receipt_number(self, digest: Digest) -> int | None:
         """The counter of the order's receipt, None while there is none."""
         path = self.order_folder(digest) / "receipt"
-        return int(read_limited(path, 20)) if path.exists() else None
+        return int(read_limited(path, 20)) if exists(path) else None
 
     def finish(self, digest: Digest, counter: int) -> None:
         """Note which receipt answered the order."""
@@ -192,35 +207,67 @@ class State:
     def order_lock(self, digest: Digest) -> Iterator[None]:
         """Hold the order: one process works on it at a time. Raises BusyError."""
         path = self.root / "orders" / f".{checked_digest(digest)}.lock"
-        with explained(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            _lock_soon(descriptor, digest)
-            yield
-        finally:
-            os.close(descriptor)
+        marker = self._marker(digest)
+        with locked(path, 1.0, f"Order {digest[:16]}… is being worked on"):
+            write_durable(marker, host.process_token(os.getpid()).encode())
+            try:
+                yield
+            finally:
+                marker.unlink(missing_ok=True)
 
     def is_running(self, digest: Digest) -> bool:
-        """Whether some process holds the order now."""
-        path = self.root / "orders" / f".{checked_digest(digest)}.lock"
-        if not path.exists():
-            return False
-        with explained(path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Whether some process works on the order now; asked without any right to hold it."""
+        marker = self._marker(digest)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+            token = read_limited(marker, 200).decode("ascii", "replace")
+        except StateError:
+            return False
+        return host.is_process(token)
 
-    def _clear_spool(self, spooled: Path) -> None:
-        with explained(spooled):
-            for name in ("order.json", "order.json.sig"):
-                (spooled / name).unlink(missing_ok=True)
-            if spooled.is_dir():
-                spooled.rmdir()
+    def _marker(self, digest: Digest) -> Path:
+        return self.root / "orders" / f".{checked_digest(digest)}.running"
+
+    def _spooled(self, digest: Digest) -> tuple[bytes, bytes]:
+        """Body and signature of a spool entry, whoever made it."""
+        try:
+            entry = os.open(
+                self.root / "spool" / digest, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"There is no order {digest[:16]}… here.", "See: expunge-agent report"
+            ) from error
+        except OSError as error:
+            self._clear_spool(digest)
+            raise StateError(
+                f"The spool entry {digest[:16]}… is no folder; it was removed.", "Send it again."
+            ) from error
+        try:
+            body = read_limited(Path("order.json"), MAX_ORDER, entry)
+            signature = read_limited(Path("order.json.sig"), 65536, entry)
+        except StateError as error:
+            self._clear_spool(digest)
+            raise StateError(
+                f"{error.message} The spool entry was removed.", "Send the order again."
+            ) from error
+        finally:
+            os.close(entry)
+        if canonical.sha256_hex(body) != digest:
+            self._clear_spool(digest)  # it is no order of that name, and would be tried for ever
+            raise StateError(
+                f"The spooled order {digest[:16]}… was altered; it was removed.", "Send it again."
+            )
+        return body, signature
+
+    def _clear_spool(self, digest: Digest) -> None:
+        """Remove a spool entry whatever it is; what cannot be removed is harmless, the order has its folder."""
+        entry = self.root / "spool" / digest
+        if entry.is_symlink() or not entry.is_dir():
+            with suppress(OSError):
+                entry.unlink(missing_ok=True)
+            return
+        for left in [entry, *entry.parent.glob(f".{digest}.*")]:  # the latter after a kill of `spool`
+            shutil.rmtree(left, ignore_errors=True)  # follows no link (shutil.rmtree.avoids_symlink_attacks)
 
 
 def checked_digest(text: str) -> Digest:
@@ -228,15 +275,3 @@ def checked_digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise NotFoundError(f"{text[:80]!r} is not an order's digest.", "It has 64 hexadecimal digits.")
     return text
-
-
-def _lock_soon(descriptor: int, digest: Digest) -> None:
-    """Lock, trying for a second: `is_running` holds the lock for a moment too."""
-    for _ in range(20):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return
-    raise BusyError(f"Order {digest[:16]}… is being worked on by another process.", "Wait for it.")

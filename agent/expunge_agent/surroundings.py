@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from expunge_agent.core.guard import DEFAULT_SYSTEM, SystemPaths
 from expunge_agent.engine.pace import Pace
@@ -16,6 +18,11 @@ from expunge_profiles.schema import Profile
 def utc_now() -> datetime:
     """The present moment."""
     return datetime.now(UTC)
+
+
+def protected(state: Path) -> SystemPaths:
+    """What must never be a target: the system's own paths, and the state folder by every name it has."""
+    return replace(DEFAULT_SYSTEM, own=tuple({str(state), os.path.realpath(state)}))
 
 
 @dataclass(frozen=True)

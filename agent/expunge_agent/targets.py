@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import closing
+from datetime import datetime
 
 import msgspec
 
@@ -18,10 +20,9 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import EngineError, GiveUp, NoSpaceOnTarget, TargetGone, TargetShrank
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.target import Target as OpenTarget
-from expunge_agent.engine.tuning import Tuning
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
-from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.identity import Identity, Target, differences
 from expunge_agent.protocol.order import Order
@@ -106,16 +107,14 @@ class TargetRun:
         with open_target(path, self._target.identity, write=True, system=self._around.system) as opened:
             self._opened = opened
             self._write("opened", identity=opened.identity)
-            target = take_over(opened)
             trouble = ""
             try:
-                overwrite(self._as_work(target, so_far.plan))
+                with closing(take_over(opened)) as target:
+                    overwrite(self._as_work(target, so_far.plan))
             except EngineError as error:
                 trouble = in_words(error)
             except TargetRefused as error:
                 trouble = error.message
-            finally:
-                target.close()
             if self._around.pause.is_set():
                 return None
             after, changed = self._identity_after(opened)
@@ -140,14 +139,7 @@ class TargetRun:
         """The target is still what was opened, and nobody took it meanwhile."""
         if self._opened is None:
             raise AssertionError("rechecked before opening")
-        if changed := differences(self._target.identity, self._opened.identity_now()):
-            raise TargetRefused(
-                Refusal(
-                    reason=Reason.IDENTITY_MISMATCH,
-                    detail=f"The target is not what was opened any more: {'; '.join(changed)}.",
-                    remedy="Take the inventory again; something was exchanged during the run.",
-                )
-            )
+        self._opened.recheck()
 
     def _identity_after(self, opened: Opened) -> tuple[Identity | None, str]:
         try:
@@ -177,15 +169,15 @@ class TargetRun:
             trouble=trouble,
             stopped=self._around.stop.is_set(),
         )
-        return _result(self._target, so_far, verdict, after, passes, checks)
+        return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
         """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
         so_far = self._so_far
         if not so_far.passes:
-            result = untouched(self._target, so_far, Outcome.REFUSED, "", self._tuning)
+            result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
-            result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._tuning)
+            result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)
         return msgspec.structs.replace(result, refusal=refusal)
 
     def _write(self, kind: str, **data: object) -> None:
@@ -238,7 +230,7 @@ class TargetRun:
 
 def take_over(opened: Opened) -> OpenTarget:
     """The engine's target over a duplicate of the descriptor; claim and lock stay with `opened`."""
-    duplicate = os.dup(opened.fd)
+    duplicate = opened.duplicate()
     try:
         return OpenTarget(duplicate, opened.size)
     except BaseException:
@@ -264,16 +256,17 @@ _ENDS = {
 
 
 def untouched(
-    target: Target, so_far: TargetProgress, outcome: Outcome, why: str, tuning: Tuning
+    target: Target, so_far: TargetProgress, outcome: Outcome, why: str, around: Surroundings
 ) -> TargetResult:
     """The result of a target whose run ended without a verdict on evidence: nothing is earned."""
     passes = [
-        taken.result or pass_result(so_far.plan, index, taken, tuning)
+        taken.result or pass_result(so_far.plan, index, taken, around.tuning)
         for index, taken in sorted(so_far.passes.items())
         if so_far.plan is not None
     ]
     checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
-    return _result(target, so_far, Verdict(outcome, Level.NONE, [], why), None, passes, checks)
+    verdict = Verdict(outcome, Level.NONE, [], why)
+    return _result(target, so_far, verdict, None, passes, checks, around.now())
 
 
 def _result(
@@ -283,6 +276,7 @@ def _result(
     after: Identity | None,
     passes: list[PassResult],
     checks: list[Verification],
+    now: datetime,
 ) -> TargetResult:
     return TargetResult(
         target=target,
@@ -298,6 +292,7 @@ def _result(
         verifications=checks,
         exceptions=verdict.exceptions,
         not_covered=NOT_COVERED if passes else [],
+        finished_at=timestamp(now),
         failure=verdict.failure,
     )
 

@@ -6,17 +6,15 @@ on where the journal ends; once an order has a receipt, calling it again returns
 
 from __future__ import annotations
 
-import secrets
-
 from expunge_agent.core import admission
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, RunProgress
 from expunge_agent.devices import host
 from expunge_agent.devices.lanes import lane
 from expunge_agent.events import EventLog
-from expunge_agent.journal import DamagedJournalError, Journal
+from expunge_agent.journal import DamagedJournalError, Journal, replace_damaged
 from expunge_agent.ledger import Ledger
 from expunge_agent.outbox import Outbox, Sealed
-from expunge_agent.protocol import sshsig
+from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
@@ -48,19 +46,16 @@ def run_order(
         body, signature = state.take(digest)
         events = events or EventLog(state.order_folder(digest) / "events.jsonl", digest, around.now)
         path = state.order_folder(digest) / "journal.jsonl"
-        try:
-            with Journal(path, host.boot_id()) as journal:
-                run = _Run(
-                    state, digest, body, signature, Ledger(journal, around.now), outbox, around, events
-                )
-                return run.carry_out()
-        except DamagedJournalError as error:
-            path.rename(path.with_name(f"journal.damaged.{secrets.token_hex(4)}"))
-            with Journal(path, host.boot_id()) as journal:
-                run = _Run(
-                    state, digest, body, signature, Ledger(journal, around.now), outbox, around, events
-                )
-                return run.give_up(Outcome.UNKNOWN, error.message)
+        for last_try in (False, True):
+            try:
+                with Journal(path, host.boot_id()) as journal:
+                    ledger = Ledger(journal, around.now)
+                    return _Run(state, digest, body, signature, ledger, outbox, around, events).carry_out()
+            except DamagedJournalError as error:
+                if last_try:
+                    raise
+                replace_damaged(path, host.boot_id(), timestamp(around.now()), error.message)
+    raise AssertionError("unreachable")
 
 
 class _Run:
@@ -92,22 +87,23 @@ class _Run:
         progress = self._ledger.progress
         if progress.sealing is not None and (sealed := self._outbox.find(progress.sealing, self._digest)):
             return self._done(sealed)
-        order = self._read_order()
-        if isinstance(order, Refusal):
-            return self._seal(None, None, order, [])
-        if progress.started_at:
-            if not self._resume(progress):
-                return self.give_up(
-                    Outcome.INTERRUPTED, "It broke off again and again without getting ahead."
-                )
-        elif refusal := self._admit(order):
-            return self._seal(order, None, refusal, [])
-        else:
-            self._ledger.record("accepted", order=order.order_id)
-            self._events.emit(EventKind.STARTED, title=order.order_id)
-        profile = admission.find_profile(order, self._around.profiles)
-        if isinstance(profile, Refusal):
-            return self._seal(order, None, profile, [])
+        if progress.damaged:
+            return self._give_up(self._read_order(), Outcome.UNKNOWN, progress.damaged)
+        if progress.order is None:
+            refused = self._admit()
+            if refused is not None:
+                return refused
+        elif canonical.sha256_hex(self._body) != self._digest:
+            return self._give_up(
+                progress.order, Outcome.UNKNOWN, "The order's file was altered while it ran."
+            )
+        elif not self._resume(progress):
+            return self._give_up(
+                progress.order, Outcome.INTERRUPTED, "It broke off again and again without getting ahead."
+            )
+        order, profile = progress.order, progress.profile
+        if order is None or profile is None:
+            raise AssertionError("accepted without order and profile")
         jobs = [
             Job(lane(target.hint), lambda index=index: self._target(order, profile, index))  # type: ignore[misc]
             for index, target in enumerate(order.targets)
@@ -117,27 +113,43 @@ class _Run:
             return None
         return self._seal(order, profile, None, [result for result in results if result is not None])
 
-    def give_up(self, verdict: Outcome, why: str) -> Sealed:
-        """Seal what can still be said of an order that will not be continued."""
+    def _admit(self) -> Sealed | None:
+        """Take the order in, or seal why not. From then on the journal alone says what was ordered."""
         order = self._read_order()
         if isinstance(order, Refusal):
             return self._seal(None, None, order, [])
-        results = []
-        for index, target in enumerate(order.targets):
-            so_far = self._ledger.target(index)
-            results.append(so_far.result or untouched(target, so_far, verdict, why, self._around.tuning))
+        claims = {"nonce": order.nonce, "order": order.order_id}
+        if self._ledger.empty and any(
+            self._state.claimed(kind, it, self._digest) for kind, it in claims.items()
+        ):
+            self._ledger.record("damaged", why="The order was begun before, and its journal is lost.")
+            return self._give_up(order, Outcome.UNKNOWN, self._ledger.progress.damaged)
+        self._ledger.record("admitting")
+        fresh = all(self._state.claim_once(kind, it, self._digest) for kind, it in claims.items())
+        refusal = admission.check_order(order, self._state.machine_id, self._around.now(), fresh)
         profile = admission.find_profile(order, self._around.profiles)
-        return self._seal(order, None if isinstance(profile, Refusal) else profile, None, results)
+        if refusal is not None or isinstance(profile, Refusal):
+            return self._seal(order, None, refusal or profile, [])  # type: ignore[arg-type]
+        plain = canonical.parse(canonical.dumps(order))
+        self._ledger.record("accepted", order=plain, profile=profile.canonical().decode())
+        self._events.emit(EventKind.STARTED, title=order.order_id)
+        return None
+
+    def _give_up(self, order: Order | Refusal, verdict: Outcome, why: str) -> Sealed:
+        """Seal what can still be said of an order that will not be continued."""
+        progress = self._ledger.progress
+        if isinstance(order, Refusal):
+            return self._seal(None, None, order, [])
+        results = [
+            self._ledger.target(index).result
+            or untouched(target, self._ledger.target(index), verdict, why, self._around)
+            for index, target in enumerate(order.targets)
+        ]
+        return self._seal(order, progress.profile, None, results)
 
     def _read_order(self) -> Order | Refusal:
         own = admission.own_signer(self._state.principal, self._signer.public_line)
         return admission.read_order(self._body, self._signature, [*self._state.trusted(), own])
-
-    def _admit(self, order: Order) -> Refusal | None:
-        fresh = self._state.claim_once("nonce", order.nonce, self._digest) and self._state.claim_once(
-            "order", order.order_id, self._digest
-        )
-        return admission.check_order(order, self._state.machine_id, self._around.now(), fresh)
 
     def _resume(self, progress: RunProgress) -> bool:
         """Journal that the order was found unfinished; False when it is to be given up."""
@@ -163,7 +175,7 @@ class _Run:
                 so_far,
                 Outcome.INTERRUPTED,
                 "The run was stopped before its turn came.",
-                self._around.tuning,
+                self._around,
             )
         else:
             result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()

@@ -291,5 +291,6 @@ def target_result(target: Target, **changes: Any) -> TargetResult:
         verifications=[a_verification()],
         exceptions=[],
         not_covered=["Remapped sectors cannot be addressed by the host."],
+        finished_at=at(7),
     )
     return replace(result, **changes)

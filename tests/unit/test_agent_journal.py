@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge_agent.journal import DamagedJournalError, Journal
+from expunge_agent.errors import NoSpaceError, StateError
+from expunge_agent.journal import DamagedJournalError, Journal, replace_damaged
 
 AT = "2026-11-22T12:00:00Z"
 
@@ -63,3 +66,34 @@ def test_a_lost_or_doubled_record_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "j").write_bytes(b"".join(lines[at] for at in wrong))
         with pytest.raises(DamagedJournalError):
             Journal(tmp_path / "j", "b").__exit__()
+
+
+def test_a_failed_write_leaves_the_journal_whole_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Targets share a journal: none may write behind half a line, or a second record of the same number."""
+    write(tmp_path / "j", 2)
+    with Journal(tmp_path / "j", "b") as journal:
+        real = os.write
+
+        def short(descriptor: int, data: bytes) -> int:
+            if len(data) < 30:
+                raise OSError(errno.ENOSPC, "full")
+            return real(descriptor, data[: len(data) - 20])
+
+        monkeypatch.setattr(os, "write", short)
+        with pytest.raises(NoSpaceError):
+            journal.append("step", AT, {"number": 2})
+        monkeypatch.undo()
+        with pytest.raises(StateError):
+            journal.append("step", AT, {"number": 2})
+    with Journal(tmp_path / "j", "b") as journal:
+        assert [record.data["number"] for record in journal.records] == [0, 1]
+
+
+def test_a_damaged_journal_is_replaced_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(b"nonsense\n")
+    replace_damaged(tmp_path / "j", "b", AT, "why")
+    with Journal(tmp_path / "j", "b") as journal:
+        assert [(record.kind, record.data) for record in journal.records] == [("damaged", {"why": "why"})]
+    assert [path.read_bytes() for path in tmp_path.glob("journal.damaged.*")] == [b"nonsense\n"]

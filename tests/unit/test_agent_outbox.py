@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_crash_between_publishing_and_posting_is_repaired(outbox: Outbox, tmp_
     (tmp_path / "receipts" / "000000000001" / "posted").unlink()
     outbox.repair()
     assert outbox.pending() == [1]
+
+
+def test_several_unposted_receipts_are_all_posted(outbox: Outbox, tmp_path: Path) -> None:
+    """The first one's process died between publishing and posting, and other orders were sealed since."""
+    for text in ("one", "two", "three"):
+        seal(outbox, text)
+    for number in (2, 3):
+        (tmp_path / "outbox" / f"{number:012d}").unlink()
+        (tmp_path / "receipts" / f"{number:012d}" / "posted").unlink()
+    assert seal(outbox, "four")[0] == 4
+    assert outbox.pending() == [1, 2, 3, 4]
+
+
+def test_what_others_put_into_the_outbox_is_passed_over(outbox: Outbox, tmp_path: Path) -> None:
+    seal(outbox, "one")
+    for name in ("²", "x", "000000000099", ".000000000001.new"):
+        (tmp_path / "outbox" / name).touch()
+    os.mkfifo(tmp_path / "outbox" / ".000000000002.new")
+    assert outbox.pending() == [1]
+    assert seal(outbox, "two")[0] == 2
+    assert outbox.pending() == [1, 2]
 
 
 def test_a_crash_before_publishing_leaves_no_number_taken(outbox: Outbox) -> None:

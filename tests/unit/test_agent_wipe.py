@@ -11,20 +11,33 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
+from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, RunProgress
 from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.ranges import samples
 from expunge_agent.engine.sources import KeyedStream
 from expunge_agent.engine.target import Target
 from expunge_agent.errors import BusyError, NoSpaceError, StateError
 from expunge_agent.journal import Journal
+from expunge_agent.outbox import Outbox
+from expunge_agent.protocol import wire
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.order import ProfileRef
-from expunge_agent.protocol.receipt import Receipt
+from expunge_agent.protocol.canonical import U64, sha256_hex
+from expunge_agent.protocol.order import MAX_ORDER, ProfileRef
+from expunge_agent.protocol.receipt import (
+    MAX_RECEIPT,
+    NO_RECEIPT_BEFORE,
+    ByteRange,
+    RangeProblem,
+    Reason,
+    Receipt,
+    parse_statement,
+)
+from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.state import State
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import builtin
 from expunge_profiles.schema import Verification
+from support import evidence
 from support.agents import Bench, surroundings
 
 SIZE = 3 * 1024 * 1024 + 777
@@ -85,7 +98,12 @@ def test_counters_and_chain(bench: Bench, tmp_path: Path) -> None:
         path.write_bytes(b"data")
         receipts.append(bench.run(bench.order(path)))
     assert [int(receipt.counter) for receipt in receipts] == [1, 2, 3]
-    assert len({receipt.previous for receipt in receipts}) == 3
+    sealed = list(Outbox(bench.state.root).all())
+    assert [receipt.previous for receipt in receipts] == [
+        NO_RECEIPT_BEFORE,
+        sealed[0].digest,
+        sealed[1].digest,
+    ]
 
 
 def crash_at(step: int) -> Callable[[Journal], None]:
@@ -361,3 +379,219 @@ def test_a_sampled_verification_names_its_places(bench: Bench, tmp_path: Path, r
     seed = bytes.fromhex(check.seed)
     again = list(samples(size, 512, seed)) if rule.rule else list(drawn(size, 512, seed, 10_000, 990_000))
     assert 0 < sum(place.length for place in again) == check.bytes_read < size
+
+
+def begun_and_broken_off(bench: Bench, *paths: Path, at: int, policy: str = "random-verified") -> str:
+    """An order whose run crashed after its record number `at`; its digest."""
+    digest = bench.hand_in(*bench.sign(bench.order(*paths, policy=policy)))
+    patch = crash_at(-at)
+    patch(None)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings(parallel=1))
+    finally:
+        patch.restore()  # type: ignore[attr-defined]
+    return digest
+
+
+def kinds(bench: Bench, digest: str) -> list[str]:
+    with Journal(bench.state.order_folder(digest) / "journal.jsonl", "b") as journal:
+        return [record.kind for record in journal.records]
+
+
+def test_an_order_once_begun_is_never_refused(bench: Bench, image: Path) -> None:
+    """Neither a profile that has gone nor a controller that is no longer pinned undoes what was done."""
+    digest = begun_and_broken_off(bench, image, at=9)
+    bench.state.trust([])
+    sealed = run_order(bench.state, digest, surroundings(profiles={}))
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.SANITIZED
+    assert image.read_bytes() == left_behind(receipt)
+
+
+def test_what_was_read_back_before_an_interruption_is_read_back_again(bench: Bench, image: Path) -> None:
+    """Nobody held the medium while the agent was down; here the old data were put back."""
+    old = image.read_bytes()
+    at = 1
+    while True:
+        digest = begun_and_broken_off(bench, image, at=at)
+        if kinds(bench, digest)[-1] == "verify-finished":
+            break
+        run_order(bench.state, digest, surroundings())
+        at += 1
+    with image.open("r+b") as handle:
+        handle.write(old)
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.FAILED
+    assert receipt.targets[0].verifications[-1].mismatched_bytes > 0
+
+
+def test_a_lost_journal_ends_as_unknown_not_as_a_second_run(bench: Bench, image: Path) -> None:
+    digest = begun_and_broken_off(bench, image, at=9)
+    (bench.state.order_folder(digest) / "journal.jsonl").unlink()
+    before = image.read_bytes()
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    assert bench.checked(sealed).outcome is Outcome.UNKNOWN
+    assert image.read_bytes() == before
+
+
+def test_a_crash_after_finding_the_journal_damaged_still_ends_as_unknown(bench: Bench, image: Path) -> None:
+    digest = begun_and_broken_off(bench, image, at=9)
+    path = bench.state.order_folder(digest) / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"n":2', b'"n":3', 1))
+    patch = crash_at(2)  # the first record is the damage, the second would announce the receipt
+    patch(None)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    finally:
+        patch.restore()  # type: ignore[attr-defined]
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    assert bench.checked(sealed).outcome is Outcome.UNKNOWN
+
+
+def test_a_record_of_another_version_ends_as_unknown(bench: Bench, image: Path) -> None:
+    digest = begun_and_broken_off(bench, image, at=9)
+    with Journal(bench.state.order_folder(digest) / "journal.jsonl", "b") as journal:
+        journal.append("from-the-future", "2030-01-01T00:00:00Z", {})
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    assert bench.checked(sealed).outcome is Outcome.UNKNOWN
+
+
+def test_several_targets_at_once_and_a_journal_that_fails(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.img" for number in range(4)]
+    for path in paths:
+        path.write_bytes((RECORD * (SIZE // len(RECORD) + 1))[:SIZE])
+    digest = bench.hand_in(*bench.sign(bench.order(*paths)))
+    real, calls = os.fdatasync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += os.readlink(f"/proc/self/fd/{descriptor}").endswith("journal.jsonl")
+        if calls == 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises((NoSpaceError, StateError)):
+        run_order(bench.state, digest, surroundings())
+    monkeypatch.undo()
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert [result.outcome for result in receipt.targets] == [Outcome.SANITIZED] * 4
+    assert [interruption.decision for interruption in receipt.interruptions] == ["resumed"]
+
+
+def test_a_target_named_twice_is_refused(bench: Bench, image: Path) -> None:
+    before = image.read_bytes()
+    receipt = bench.run(bench.order(image, image))
+    assert receipt.outcome is Outcome.REFUSED
+    assert receipt.refusal is not None
+    assert receipt.refusal.reason is Reason.MALFORMED_ORDER
+    assert image.read_bytes() == before
+
+
+def test_somebody_who_takes_the_target_between_two_passes_stops_the_run(bench: Bench, image: Path) -> None:
+    original = Target.flush
+
+    def flush(self: Target) -> None:
+        original(self)
+        image.with_name("second name").hardlink_to(image) if not image.with_name(
+            "second name"
+        ).exists() else None
+
+    Target.flush = flush  # type: ignore[method-assign]
+    try:
+        receipt = bench.run(bench.order(image))
+    finally:
+        Target.flush = original  # type: ignore[method-assign]
+    assert receipt.outcome is Outcome.FAILED
+    assert "names" in receipt.targets[0].failure
+
+
+def test_a_medium_with_endless_bad_ranges_has_a_receipt_that_can_be_sent(bench: Bench, image: Path) -> None:
+    """The list of ranges is shortened until the receipt fits a frame; totals stay."""
+    many = [RangeProblem(range=ByteRange(start=U64(n), length=U64(1)), what="x" * 3000) for n in range(1000)]
+    result = evidence.target_result(bench.order(image).targets[0])
+    bad = msgspec.structs.replace(
+        result,
+        passes=[msgspec.structs.replace(one, errors=many, error_count=U64(1000)) for one in result.passes]
+        * 4,
+    )
+    place = Place("ab" * 32, bench.state.machine_id, bench.controller.public_line, 1, NO_RECEIPT_BEFORE)
+    body = compose(Findings(None, None, None, [bad], RunProgress()), place, "2026-11-22T12:00:00Z")
+    assert len(body) <= MAX_RECEIPT
+    told = parse_statement(body).predicate.targets[0].passes[0]
+    assert 0 < len(told.errors) < told.error_count == 1000
+    assert wire.encode(wire.ReceiptMessage(order="ab" * 32, document=wire.Document.of(body, b"s" * 400)))
+
+
+class TestSpool:
+    """The spool belongs to an unprivileged account."""
+
+    def test_a_link_in_it_is_removed_and_what_it_points_to_is_not(self, bench: Bench, image: Path) -> None:
+        victim = begun_and_broken_off(bench, image, at=9)
+        for name in (victim, "ab" * 32):
+            (bench.state.root / "spool" / name).symlink_to(bench.state.order_folder(victim))
+        with pytest.raises(StateError):
+            run_order(bench.state, "ab" * 32, surroundings())
+        assert (bench.state.order_folder(victim) / "order.json").exists()
+        sealed = run_order(bench.state, victim, surroundings())
+        assert sealed is not None
+        assert bench.checked(sealed).outcome is Outcome.SANITIZED
+        assert list((bench.state.root / "spool").iterdir()) == []
+
+    def test_leftovers_of_a_killed_hand_over_do_no_harm(self, bench: Bench, image: Path) -> None:
+        body, signature = bench.sign(bench.order(image))
+        digest = sha256_hex(body)
+        left = bench.state.root / "spool" / f".{digest}.0011"
+        left.mkdir()
+        (left / "order.json").write_bytes(body[:100])
+        assert bench.state.unfinished() == []
+        bench.hand_in(body, signature)
+        bench.hand_in(body, signature)
+        (bench.state.root / "spool" / digest / ".order.json.77.new").write_bytes(b"half")
+        sealed = run_order(bench.state, digest, surroundings())
+        assert sealed is not None
+        assert bench.checked(sealed).outcome is Outcome.SANITIZED
+        assert list((bench.state.root / "spool").iterdir()) == []
+
+    def test_an_order_that_is_too_long_is_removed(self, bench: Bench) -> None:
+        body = b"x" * (MAX_ORDER + 1)
+        digest = bench.hand_in(body, b"signature")
+        with pytest.raises(StateError, match="longer"):
+            run_order(bench.state, digest, surroundings())
+        assert bench.state.unfinished() == []
+
+    def test_a_fifo_in_it_hangs_nobody(self, bench: Bench) -> None:
+        folder = bench.state.root / "spool" / ("cd" * 32)
+        folder.mkdir()
+        os.mkfifo(folder / "order.json")
+        with pytest.raises(StateError):
+            run_order(bench.state, "cd" * 32, surroundings())
+
+
+def test_of_two_orders_with_one_nonce_only_one_is_fresh(bench: Bench) -> None:
+    """Claims are made in one step of the file system, so that two processes cannot both win."""
+    winners = []
+    barrier = threading.Barrier(8)
+
+    def claim(number: int) -> None:
+        barrier.wait()
+        winners.append(bench.state.claim_once("nonce", "ab" * 16, f"{number:064x}"))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(winners) == [False] * 7 + [True]

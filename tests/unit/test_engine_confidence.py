@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from fractions import Fraction
 from math import comb
@@ -41,7 +42,7 @@ def test_places_are_fixed_by_the_seed_and_fit_the_target() -> None:
     places = list(drawn(size, 512, SEED, 1000, 990_000))
     assert places == list(drawn(size, 512, SEED, 1000, 990_000))
     assert places != list(drawn(size, 512, SEED + b"x", 1000, 990_000))
-    assert all(one.end <= other.start for one, other in zip(places, places[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(places))
     assert all(place.start % UNIT == 0 and (place.length == UNIT or place.end == size) for place in places)
     assert len(places) == units_needed(-(-size // UNIT), 1000, 990_000)
 

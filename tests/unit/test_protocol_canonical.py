@@ -13,7 +13,7 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen
 from expunge_agent.protocol.canonical import U64
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
@@ -63,6 +63,9 @@ def test_strings_are_escaped_as_rfc_8785_says() -> None:
         "-9007199254740992",
         "9" * 5000,
         '{"a":1',
+        '"\\u0000"',
+        '{"\\ud800":1}',
+        '"\\udfff"',
         "",
         "\ufeff{}",
         "[" * 100 + "]" * 100,
@@ -80,7 +83,7 @@ def test_what_is_not_utf_8_is_refused(data: bytes) -> None:
         canonical.parse(data)
 
 
-@pytest.mark.parametrize("value", [1.5, 2**53, "\ud800", {"a": float("nan")}])
+@pytest.mark.parametrize("value", [1.5, 2**53, "\ud800", "\0", {"a": float("nan")}])
 def test_what_has_no_canonical_form_cannot_be_written(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         canonical.dumps(value)

@@ -199,7 +199,8 @@ class Life:
                 assert self.run(None), "the last run came to no end"
         finally:
             os.close(self.reader)
-        assert first_difference(self.path.read_bytes(), self.case.expected + beyond) < 0
+        wrong = first_difference(self.path.read_bytes(), self.case.expected + beyond)
+        assert wrong < 0, f"in the end byte {wrong} of {size} is not what was to be written"
         assert self.checkpoint == self.gained == size
 
     def draw_kill(self) -> Kill:
@@ -405,6 +406,7 @@ def noting(sync: Callable[[int], None]) -> Callable[[int], None]:
     return call
 
 
+@pytest.mark.slow
 def test_a_pass_that_is_killed_anywhere_and_resumed_leaves_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

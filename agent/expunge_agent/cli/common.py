@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent import errors
+from expunge_agent.files import exists
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_profiles.load import builtin, load_folder
@@ -28,11 +32,34 @@ def known_profiles(state: Path) -> dict[str, Profile]:
     """Built-in profiles and those in the state folder. Raises ProfileProblemError."""
     own = state / "profiles"
     try:
-        return {**builtin(), **(load_folder(own) if own.is_dir() else {})}
+        return {**builtin(), **(load_folder(own) if exists(own) else {})}
     except ProfileError as error:
         raise errors.ProfileProblemError(
             f"A profile in {own} is wrong: {error}", "Correct the file."
         ) from error
+
+
+_BADNESS = (
+    Outcome.UNKNOWN,
+    Outcome.FAILED,
+    Outcome.INTERRUPTED,
+    Outcome.REFUSED,
+    Outcome.EXCEPTIONS,
+    Outcome.SANITIZED,
+)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The worst of several outcomes; sanitized when there are none."""
+    return min(outcomes, key=_BADNESS.index, default=Outcome.SANITIZED)
+
+
+def login_name() -> str:
+    """Who runs this program; a number where the account has no name (as in some containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def print_json(value: Any) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from expunge_agent.cli.common import print_json, table
-from expunge_agent.core.guard import DEFAULT_SYSTEM, objections
+from expunge_agent.core.guard import objections
 from expunge_agent.devices.inventory import inventory
 from expunge_agent.protocol.identity import FileIdentity, Identity
+from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text
 
 
@@ -20,7 +20,7 @@ from expunge_agent.terminal import size_text
 @click.pass_obj
 def command(obj: dict[str, object], paths: tuple[str, ...], as_json: bool) -> int:
     """Show the drives of this machine, and the files or devices at PATHS, and what keeps each from being wiped."""
-    system = replace(DEFAULT_SYSTEM, own=(str(Path(str(obj["state"]))),))
+    system = protected(Path(str(obj["state"])))
     rows, plain = [], []
     for found in inventory(paths, system=system):
         against = objections(None, found.medium, found.usage, system)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent.cli.common import known_profiles
-from expunge_agent.core.guard import DEFAULT_SYSTEM
 from expunge_agent.devices import priority
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.tuning import choose
 from expunge_agent.events import EventLog
-from expunge_agent.surroundings import Surroundings
+from expunge_agent.surroundings import Surroundings, protected
 from expunge_agent.terminal import status_lines
 
 
@@ -106,7 +104,7 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
     return Surroundings(
         profiles=known_profiles(state),
         checkpoint_seconds=how["checkpoint_seconds"],
-        system=replace(DEFAULT_SYSTEM, own=(str(state),)),
+        system=protected(state),
         parallel=how["parallel"],
         per_lane=how["per_bus"],
         pace=Pace(how["rate"]),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent import logs
-from expunge_agent.cli.common import EXIT_CODES, known_profiles, print_json, table
+from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, table
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
-from expunge_agent.core.guard import DEFAULT_SYSTEM, guard
+from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
 from expunge_agent.devices.look import look
 from expunge_agent.errors import InterruptedWipeError, ProfileProblemError, RefusedError, UsageError
@@ -24,12 +22,20 @@ from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
 from expunge_agent.state import State
+from expunge_agent.surroundings import protected
 from expunge_agent.terminal import ProgressView, size_text
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import find
-from expunge_profiles.schema import ProfileError
+from expunge_profiles.schema import Profile, ProfileError
 
 Plan = list[tuple[Target, TargetPlan]]
+
+
+def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A text that a document can hold."""
+    if len(value) > 200 or not value.isprintable():
+        raise click.BadParameter("at most 200 printable characters.", param=param)
+    return value
 
 
 @click.command(name="wipe")
@@ -43,9 +49,11 @@ Plan = list[tuple[Target, TargetPlan]]
     help="The level needed (NIST SP 800-88).",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked; the receipt says so.")
-@click.option("--case", default="", help="Case or ticket number, for the receipt.")
-@click.option("--reason", default="", help="Why, for the receipt.")
-@click.option("--requested-by", default="", help="Who asks; the user's login name if left out.")
+@click.option("--case", default="", callback=_text, help="Case or ticket number, for the receipt.")
+@click.option("--reason", default="", callback=_text, help="Why, for the receipt.")
+@click.option(
+    "--requested-by", default="", callback=_text, help="Who asks; the user's login name if left out."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The plan or the receipt as JSON.")
@@ -66,7 +74,12 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
         _show_plan(plan, wish)
     if options["dry_run"]:
         if as_json:
-            print_json({"profile": wish.profile.id, "plans": [_without_keys(steps) for _, steps in plan]})
+            print_json(
+                {
+                    "profile": wish.profile.id,
+                    "plans": [_without_keys(steps, wish.profile) for _, steps in plan],
+                }
+            )
         else:
             click.echo("Nothing was touched (--dry-run).")
         return 0
@@ -83,7 +96,7 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
         profile=profile,
         level=Level(options["level"]),
         allow_downgrade=options["allow_downgrade"],
-        requested_by=options["requested_by"] or getpass.getuser(),
+        requested_by=options["requested_by"] or login_name(),
         case_number=options["case"],
         reason=options["reason"],
     )
@@ -91,7 +104,7 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
 
 def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
-    system = replace(DEFAULT_SYSTEM, own=(str(root),))
+    system = protected(root)
     plan: Plan = []
     for path in paths:
         medium, usage = look(path, system=system)
@@ -113,12 +126,12 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     return plan
 
 
-def _without_keys(plan: TargetPlan) -> dict[str, object]:
+def _without_keys(plan: TargetPlan, profile: Profile) -> dict[str, object]:
     """Keys and random bytes are drawn when the order runs, so a plan shows only what kind each pass is."""
     return {
         "path": plan.path,
         "technique": plan.technique,
-        "passes": ["keyed stream" if step.cipher else step.fixed for step in plan.passes],
+        "passes": [one.text for one in profile.passes],
         "verification": plan.verification.kind,
         "verify_after_pass": [index + 1 for index in plan.verify_after],
         "seal": plan.seal,
@@ -178,6 +191,8 @@ def _show_receipt(receipt: Receipt) -> None:
     click.echo(
         f"Outcome: {receipt.outcome}; level asked {receipt.level_requested}, achieved {receipt.level_achieved}."
     )
+    if receipt.refusal:
+        click.echo(f"  {_why(receipt.refusal)}")
     for result in receipt.targets:
         for line in [*result.exceptions, result.failure, _why(result.refusal)]:
             if line:
@@ -185,4 +200,4 @@ def _show_receipt(receipt: Receipt) -> None:
 
 
 def _why(refusal: Refusal | None) -> str:
-    return refusal.detail if refusal else ""
+    return f"{refusal.detail} {refusal.remedy}".rstrip() if refusal else ""

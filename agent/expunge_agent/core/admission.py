@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from expunge_agent.errors import DocumentError, VerificationError
-from expunge_agent.protocol import sshsig, trust
+from expunge_agent.protocol import canonical, sshsig, trust
 from expunge_agent.protocol.base import MachineId, moment
 from expunge_agent.protocol.order import Order, parse_order
 from expunge_agent.protocol.receipt import Reason, Refusal
@@ -32,6 +32,10 @@ def read_order(body: bytes, signature: bytes, signers: list[TrustedSigner]) -> O
         return Refusal(reason=Reason.BAD_SIGNATURE, detail=error.message, remedy=ASK_AGAIN)
     try:
         order = parse_order(body)
+        if body != canonical.dumps(order):
+            raise DocumentError("The order is not in its canonical form.", ASK_AGAIN)
+        if len({canonical.dumps(target.identity) for target in order.targets}) < len(order.targets):
+            raise DocumentError("The order names a target twice.", ASK_AGAIN)
         for text in (order.issued_at, order.not_before, order.expires):
             moment(text)
     except DocumentError as error:
@@ -71,7 +75,7 @@ def check_order(order: Order, machine_id: MachineId, now: datetime, fresh: bool)
         return Refusal(
             reason=Reason.NOT_YET_VALID,
             detail=f"The order is valid from {order.not_before}.",
-            remedy="Check this machine's clock, or send the order later.",
+            remedy="Check this machine's clock, or have the controller issue a new order.",
         )
     if now >= moment(order.expires):
         return Refusal(

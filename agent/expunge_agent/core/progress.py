@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
+from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import (
     Interruption,
     MediumFacts,
@@ -19,6 +22,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
+from expunge_profiles.schema import Profile
 
 MAX_FRUITLESS_RESUMES = 5
 
@@ -35,12 +39,16 @@ class Entry(Protocol):
 
 
 class Checkpoint(Frozen, frozen=True):
-    """What is durable of a pass that is under way: every byte below ``durable`` was written or listed."""
+    """What is durable of a pass that is under way: every byte below ``durable`` was written or listed.
+
+    Numbers are those of the whole pass so far; ``new_errors`` only what came since the checkpoint
+    before, so that a bad medium does not fill the journal.
+    """
 
     durable: U64 = U64(0)
     elapsed_ms: U64 = U64(0)
     written: U64 = U64(0)
-    errors: list[RangeProblem] = []
+    new_errors: list[RangeProblem] = []
     error_count: U64 = U64(0)
     error_bytes: U64 = U64(0)
     spot_checked: U64 = U64(0)
@@ -49,9 +57,10 @@ class Checkpoint(Frozen, frozen=True):
 
 @dataclass
 class PassProgress:
-    """One pass: when it began, its last checkpoint, where it was taken up again, its result."""
+    """One pass: when it began, its last checkpoint, what failed, where it was taken up again, its result."""
 
     started_at: Timestamp
+    errors: list[RangeProblem] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     resumed_at: list[U64] = field(default_factory=list)
     result: PassResult | None = None
@@ -73,9 +82,12 @@ class TargetProgress:
 @dataclass
 class RunProgress:
     """The whole order. ``sealing`` is the receipt number announced last; ``fruitless`` counts the
-    resumes since the journal last got ahead."""
+    resumes since the journal last got ahead; ``damaged`` says why the journal before this was given up."""
 
     started_at: Timestamp = ""
+    order: Order | None = None
+    profile: Profile | None = None
+    damaged: str = ""
     targets: dict[int, TargetProgress] = field(default_factory=dict)
     interruptions: list[Interruption] = field(default_factory=list)
     sealing: int | None = None
@@ -107,9 +119,19 @@ def _ahead(fruitless: int, kind: str) -> int:
 
 def _accepted(run: RunProgress, record: Entry) -> None:
     run.started_at = record.at
+    run.order = canonical.convert(record.data["order"], Order)
+    run.profile = msgspec.json.decode(record.data["profile"], type=Profile)
+
+
+def _damaged(run: RunProgress, record: Entry) -> None:
+    run.damaged = record.data["why"]
 
 
 def _resumed(run: RunProgress, record: Entry) -> None:
+    for target in run.targets.values():
+        if target.result is None and target.plan is not None:
+            # Nobody held the medium meanwhile: what was read back last has to be read back again.
+            target.verifications.pop(len(target.plan.passes) - 1, None)
     run.interruptions.append(canonical.convert(record.data["interruption"], Interruption))
 
 
@@ -133,7 +155,9 @@ def _pass_resumed(run: RunProgress, record: Entry) -> None:
 
 
 def _checkpoint(run: RunProgress, record: Entry) -> None:
-    _pass(run, record).checkpoint = canonical.convert(record.data["checkpoint"], Checkpoint)
+    taken = _pass(run, record)
+    taken.checkpoint = canonical.convert(record.data["checkpoint"], Checkpoint)
+    taken.errors += taken.checkpoint.new_errors
 
 
 def _pass_finished(run: RunProgress, record: Entry) -> None:
@@ -162,7 +186,9 @@ def _nothing(_run: RunProgress, _record: Entry) -> None:
 
 
 _HANDLERS = {
+    "admitting": _nothing,
     "accepted": _accepted,
+    "damaged": _damaged,
     "resumed": _resumed,
     "planned": _planned,
     "opening": _nothing,

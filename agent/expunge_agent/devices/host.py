@@ -81,3 +81,22 @@ def clock(roots: Roots = LIVE) -> str:
     if state < 0:
         return "unknown"
     return "unsynchronized" if state == TIME_ERROR else "synchronized"
+
+
+def process_token(pid: int, roots: Roots = LIVE) -> str:
+    """``<boot id> <pid> <start time>``: names a process so that a later one with its number is not taken for it."""
+    return f"{boot_id(roots)} {pid} {_start_time(pid, roots)}"
+
+
+def is_process(token: str, roots: Roots = LIVE) -> bool:
+    """Whether the process of this `process_token` still runs."""
+    words = token.split()
+    if len(words) != 3 or not words[1].isascii() or not words[1].isdigit():
+        return False
+    return words[2] != "-" and token == process_token(int(words[1]), roots)
+
+
+def _start_time(pid: int, roots: Roots) -> str:
+    """Clock ticks after boot (proc_pid_stat(5), field 22); ``-`` when there is no such process."""
+    after_name = read_bytes(roots.proc / str(pid) / "stat").rpartition(b")")[2].split()
+    return after_name[19].decode("ascii") if len(after_name) > 19 and after_name[0] != b"Z" else "-"

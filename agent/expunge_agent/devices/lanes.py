@@ -15,7 +15,7 @@ def lane(path: str, roots: Roots = LIVE) -> str:
     drive's controller, ``file system MAJOR:MINOR`` of a file, ``virtual`` for loop, zram and the like."""
     try:
         seen = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return ""
     if not stat.S_ISBLK(seen.st_mode):
         return f"file system {os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"

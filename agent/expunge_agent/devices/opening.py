@@ -38,7 +38,9 @@ class Opened:
     identity: Identity
     logical_sector: int
     physical_sector: int
+    write: bool
     roots: Roots = LIVE
+    system: SystemPaths | None = None
 
     @property
     def size(self) -> int:
@@ -50,17 +52,15 @@ class Opened:
         return identity_of(self.fd, self.path, self.roots)
 
     def recheck(self) -> None:
-        """To be called before each step: raises TargetRefused when this is no longer what was opened."""
+        """To be called before each step: raises TargetRefused when this is no longer what was opened,
+        or when somebody else has begun to use it meanwhile (mounted it, opened the file)."""
         _compare(self.path, self.identity, self.identity_now(), "while it was open")
+        if self.write and (refusal := _guarded(self.path, self.identity, self.roots, self.system)):
+            raise TargetRefused(refusal)
 
     def duplicate(self) -> int:
         """Another descriptor, the caller's to close, of the same claim and lock (dup(2))."""
         return fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
-
-    def detach(self) -> int:
-        """Hand the descriptor over to the caller, who closes it; claim and lock go with it."""
-        fd, self.fd = self.fd, -1
-        return fd
 
     def close(self) -> None:
         """Give it back; twice does no harm."""
@@ -114,7 +114,9 @@ def open_target(
             identity=seen,
             logical_sector=ioctls.logical_sector(fd) if block else -1,
             physical_sector=ioctls.physical_sector(fd) if block else -1,
+            write=write,
             roots=roots,
+            system=system,
         )
     except BaseException:
         os.close(fd)

@@ -18,7 +18,7 @@ def celsius(path: str, roots: Roots = LIVE) -> int | None:
     """Whole degrees of the drive at `path`; None for a file, and for drives that do not tell."""
     try:
         seen = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     if not stat.S_ISBLK(seen.st_mode):
         return None

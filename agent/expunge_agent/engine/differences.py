@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from expunge_agent.engine.buffers import KIB, aligned, same
-from expunge_agent.engine.likeness import SECTOR, SHORT, Look, constant, look, stuck_bits
+from expunge_agent.engine.likeness import SAMPLE, SECTOR, SHORT, Look, constant, look, stuck_bits
 from expunge_agent.engine.problems import Problem, merged
 from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 
@@ -21,11 +20,9 @@ GAP = 63
 _WIDE = 4095  # the same where a piece holds too many ranges
 _MOST_RUNS = 64
 _CELL = 64 * KIB  # of a long range, each so many bytes are looked at for themselves
-_JUDGED = 8  # ranges of a piece that are looked at closely; those between are taken for the same
+_JUDGED = 2  # ranges of a piece that are looked at closely; those between are taken for the same
+_ZEROS = bytes(_WIDE + 1)
 _NEARLY = 9, 10  # share of the bytes that a lie must explain before it is named
-
-_RUN = re.compile(rb"[^\0]++(?:\0{1,%d}+[^\0]++)*+" % GAP)
-_WIDE_RUN = re.compile(rb"[^\0]++(?:\0{1,%d}+[^\0]++)*+" % _WIDE)
 
 
 def looks_like(found: bytes, offset: int, source: Source) -> str:
@@ -89,9 +86,7 @@ class Comparison:
         xor = self._difference(found, expected, offset)
         result = Examined(len(xor) - xor.count(0))
         rule = "" if constant(found) else stuck_bits(found, xor, result.total, offset)
-        runs = [run.span() for run in islice(_RUN.finditer(xor), _MOST_RUNS + 1)]
-        if len(runs) > _MOST_RUNS:
-            runs, result.gap = [run.span() for run in _WIDE_RUN.finditer(xor)], _WIDE
+        runs, result.gap = _runs(xor, wide=bool(rule))
         if rule:
             for start, end in runs:
                 result.add(offset + start, end - start, Look(rule))
@@ -100,24 +95,29 @@ class Comparison:
         return result
 
     def _judge(self, found: memoryview, offset: int, runs: list[tuple[int, int]], result: Examined) -> None:
-        """Name what is in `runs`: plain bytes always, of the others a few, whose names the next ones share."""
+        """Name what is in `runs`, closely for a few of them, whose names the next ones share."""
         every = -(-len(runs) // _JUDGED)
         latest: Look | None = None
         for number, (start, end) in enumerate(runs):
             sectors = _whole_sectors(offset + start, offset + end)
-            for first, last in _cells(start, end):
-                cell = found[first:last]
-                plain = len(cell) >= SHORT and constant(cell)
-                if plain or latest is None or number % every == 0:
-                    seen = look(
-                        bytes(cell), offset + first, self._source, sectors=sectors, earlier=self._earlier
-                    )
-                    latest = latest if plain else seen
-                    result.add(offset + first, last - first, seen)
-                else:
-                    result.add(offset + first, last - first, latest)
+            cells = list(_cells(start, end))
+            alike = True
+            if latest is None or number % every == 0:
+                latest = self._look(found, offset, *cells[0], sectors)
+                alike = len(cells) == 1 or self._look(found, offset, *cells[-1], sectors) == latest
+            for first, last in cells:
+                seen = latest if alike and not _plain(found[first:last]) else None
+                result.add(
+                    offset + first, last - first, seen or self._look(found, offset, first, last, sectors)
+                )
 
-    def _difference(self, found: memoryview, expected: memoryview, offset: int) -> bytes:
+    def _look(self, found: memoryview, offset: int, first: int, last: int, sectors: bool) -> Look:
+        if _plain(found[first:last]):
+            last = min(last, first + SAMPLE)  # what is all the same is told by its first bytes
+        cell = bytes(found[first:last])
+        return look(cell, offset + first, self._source, sectors=sectors, earlier=self._earlier)
+
+    def _difference(self, found: memoryview, expected: memoryview, offset: int) -> bytes | bytearray:
         """Found XOR expected, by the quickest way there is for these bytes."""
         if constant(found):
             return _against(bytes(expected), found[0])
@@ -128,19 +128,55 @@ class Comparison:
         mixed = int.from_bytes(found, "little") ^ int.from_bytes(expected, "little")
         return mixed.to_bytes(len(found), "little")
 
-    def _decrypted(self, source: KeyedStream, found: memoryview, offset: int) -> bytes:
+    def _decrypted(self, source: KeyedStream, found: memoryview, offset: int) -> bytes | bytearray:
         """XOR with a stream cipher's key stream is decryption, which runs without Python's lock."""
         context, skip = source._seek(offset)
         if skip:
             context.update(bytes(skip))
         out = memoryview(self._xor)[: len(found)]
         context.update_into(found, out)
-        return bytes(out)
+        return self._xor if len(found) == PIECE else bytes(out)
+
+
+def _plain(cell: memoryview) -> bool:
+    return len(cell) >= SHORT and constant(cell)
 
 
 def _against(data: bytes, value: int) -> bytes:
     """`data`, each byte XOR `value`."""
     return data.translate(bytes(value ^ byte for byte in range(256))) if value else data
+
+
+def _runs(xor: bytes | bytearray, *, wide: bool) -> tuple[list[tuple[int, int]], int]:
+    """Where `xor` is not zero, as (start, end), and the `gap` beyond `GAP` that was joined."""
+    if not wide:
+        runs = list(islice(_spans(xor, GAP), _MOST_RUNS + 1))
+        if len(runs) <= _MOST_RUNS:
+            return runs, 0
+    return list(_spans(xor, _WIDE)), _WIDE
+
+
+def _spans(xor: bytes | bytearray, gap: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of what is not zero, up to `gap` zeros inside counting to it."""
+    border = _ZEROS[: gap + 1]
+    start = _skip_zeros(xor, 0)
+    while start < len(xor):
+        end = xor.find(border, start)
+        if end < 0:
+            tail = xor[-_WIDE:].rstrip(b"\0")
+            yield start, max(0, len(xor) - _WIDE) + len(tail) if tail else len(xor.rstrip(b"\0"))
+            return
+        yield start, end
+        start = _skip_zeros(xor, end + len(border))
+
+
+def _skip_zeros(xor: bytes | bytearray, start: int) -> int:
+    """The next place from `start` on that is not zero, in strides that get shorter."""
+    for stride in (_WIDE + 1, 512, GAP + 1):
+        while xor.startswith(_ZEROS[:stride], start) and start + stride <= len(xor):
+            start += stride
+    rest = xor[start : start + GAP + 1]
+    return start + len(rest) - len(rest.lstrip(b"\0"))
 
 
 def _cells(start: int, end: int) -> Iterable[tuple[int, int]]:

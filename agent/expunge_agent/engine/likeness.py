@@ -12,7 +12,9 @@ from expunge_agent.engine.sources import Source
 SECTOR = 512
 SHORT = 16
 """Fewer bytes than that are not judged."""
-_SAMPLE = 4 * KIB
+SAMPLE = 4 * KIB
+"""So many bytes are judged."""
+_COMPRESSED = KIB
 _FOLDED = 32 * KIB  # what stuck bits are looked for in; they must then hold in all that is examined
 _LONGEST_PERIOD = 4 * KIB
 _MOST_STUCK = 8
@@ -51,10 +53,10 @@ def look(
     `earlier`: what passes before this one wrote, newest first. Only the first 4 KiB are judged, except
     for bytes that are all the same.
     """
-    sample = found[:_SAMPLE]
+    sample = found[:SAMPLE]
     if len(found) >= SHORT:
         before = next((one for one in earlier if _is(sample, offset, one)), None)
-        if found.count(found[0]) == len(found):
+        if not found.strip(found[:1]):
             name = constant_name(found[0])
             return Look(f"{name}, as an earlier pass wrote" if before is not None else name)
         if before is not None:
@@ -62,8 +64,9 @@ def look(
         place = source.recognise(found[: 4 * SHORT], offset)
         if place is not None:
             return Look(f"shifted stream: belongs {place - offset:+d} bytes away", place - offset)
-    if len(found) < _SAMPLE // 4 and not (sectors and len(found) >= SECTOR - 4):
+    if len(found) < _COMPRESSED and not (sectors and len(found) >= SECTOR - 4):
         return Look("other data")
+    sample = sample[:_COMPRESSED]
     if len(zlib.compress(sample, 1)) >= len(sample) * 15 // 16:
         return Look("noise")
     return Look("old data" if sectors else "structured data")
@@ -75,7 +78,7 @@ def _is(sample: bytes, offset: int, source: Source) -> bool:
     return written == sample
 
 
-def stuck_bits(found: memoryview, xor: bytes, total: int, offset: int) -> str:
+def stuck_bits(found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> str:
     """The rule by which bits seem stuck, or an empty string.
 
     `xor` is found XOR expected, `total` its non-zero bytes. The rule: in every period of 1 to 4096 bytes
@@ -85,9 +88,11 @@ def stuck_bits(found: memoryview, xor: bytes, total: int, offset: int) -> str:
     if total < _FEWEST:
         return ""
     length = min(_FOLDED, 1 << (len(xor).bit_length() - 1))
-    first = len(xor) - len(xor.lstrip(b"\0"))
-    start = min(first, len(xor) - length)
-    for period, bits in _candidates(bytes(found[start : start + length]), xor[start : start + length]):
+    start = min(len(xor) - len(xor.lstrip(b"\0")), len(xor) - length)
+    few = min(length, _FOLDED // 8)
+    if int.from_bytes(xor[start : start + few], "little").bit_count() > few:
+        length = few  # so dense that only a short period can explain it
+    for period, bits in _candidates(bytes(found[start : start + length]), bytes(xor[start : start + length])):
         rules = _rules(found, xor, period, [(start * 8 + bit) % (period * 8) for bit in bits], total)
         if rules:
             return "stuck bits: " + ", ".join(_in_words(rule, offset, period) for rule in rules)
@@ -120,7 +125,9 @@ class _Rule:
     value: int
 
 
-def _rules(found: memoryview, xor: bytes, period: int, bits: list[int], total: int) -> list[_Rule]:
+def _rules(
+    found: memoryview, xor: bytes | bytearray, period: int, bits: list[int], total: int
+) -> list[_Rule]:
     """The rules, if they hold in all of `found` and explain all differences, else none."""
     rules = []
     explained = 0

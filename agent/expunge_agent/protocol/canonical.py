@@ -52,11 +52,11 @@ def decode_hook(kind: type, value: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """The canonical bytes of `value` (a msgspec struct, or plain JSON values).
 
-    Raises ValueError for floats, integers beyond 2^53 − 1 and lone surrogates.
+    Raises ValueError for floats, integers beyond 2^53 − 1, lone surrogates and NUL.
     """
     plain = msgspec.to_builtins(value, enc_hook=encode_hook, str_keys=True)
     text = json.dumps(_ordered(plain, 0), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8")  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    return text.encode("utf-8")
 
 
 def _ordered(value: Any, depth: int) -> Any:
@@ -65,9 +65,13 @@ def _ordered(value: Any, depth: int) -> Any:
         raise ValueError("nested too deeply")
     if isinstance(value, dict):
         keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
-        return {key: _ordered(value[key], depth + 1) for key in keys}
+        return {_ordered(key, depth): _ordered(value[key], depth + 1) for key in keys}
     if isinstance(value, list):
         return [_ordered(item, depth + 1) for item in value]
+    if isinstance(value, str) and ("\0" in value or not value.isascii()):
+        value.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+        if "\0" in value:
+            raise ValueError("a text holds the character NUL")
     if isinstance(value, float):
         raise ValueError("floats have no place in a signed document")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_SAFE_INTEGER:
@@ -79,7 +83,7 @@ def parse(data: bytes, what: str = "document") -> Any:
     """Plain JSON values of `data`, refusing what readers disagree about.
 
     Refused with DocumentError: duplicate keys, floats, NaN, integers beyond 2^53 − 1, bytes that
-    are not UTF-8, a byte order mark, nesting deeper than `MAX_DEPTH`.
+    are not UTF-8, a byte order mark, lone surrogates, NUL, nesting deeper than `MAX_DEPTH`.
     """
     try:
         value = json.loads(
@@ -89,7 +93,7 @@ def parse(data: bytes, what: str = "document") -> Any:
             parse_int=_safe_int,
             parse_constant=_no_float,
         )
-        _ordered(value, 0)  # only for its depth check
+        _ordered(value, 0)  # only for its checks
     except (ValueError, RecursionError) as error:
         raise DocumentError(
             f"The {what} is not valid JSON for this contract: {error}.",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from expunge_agent.errors import DocumentError, EnrolmentError
 from expunge_agent.protocol import canonical
@@ -21,9 +23,9 @@ class EnrolmentToken(Frozen, frozen=True):
     (public key lines), ``controller`` its name (the principal is ``controller:`` and this name).
     """
 
-    controller: Name
+    controller: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
     host: str
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host_key: str
     order_key: Name
     secret: Nonce

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from expunge_agent.protocol import canonical
-from expunge_agent.protocol.base import Frozen, Name, Text
+from expunge_agent.protocol.base import Frozen, Name, PathText, Text
 from expunge_agent.protocol.canonical import U64
 
 
@@ -42,7 +42,7 @@ class Target(Frozen, frozen=True):
     """One thing to destroy. ``hint`` is a path to look at first, never a proof."""
 
     identity: Identity
-    hint: Text = ""
+    hint: PathText = ""
 
 
 def differences(ordered: Identity, seen: Identity) -> list[str]:

@@ -21,7 +21,9 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.identity import Target
 
 ORDER_FORMAT: Literal["expunge/order/v1"] = "expunge/order/v1"
-MAX_TARGETS = 256
+MAX_TARGETS = 64
+MAX_ORDER = 512 * 1024
+"""Bytes of an order."""
 
 
 class ProfileRef(Frozen, frozen=True):

@@ -17,6 +17,7 @@ from expunge_agent.protocol.base import (
     Name,
     Nonce,
     Outcome,
+    PathText,
     Text,
     Timestamp,
 )
@@ -28,6 +29,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
 NO_RECEIPT_BEFORE = "0" * 64
 MAX_LISTED_RANGES = 1000
+MAX_RECEIPT = 11 * 1024 * 1024
+"""Bytes of a receipt: in base64 it still fits a frame (`wire.MAX_FRAME`)."""
 
 
 class Reason(StrEnum):
@@ -189,7 +192,7 @@ class Verification(Frozen, frozen=True):
 class MediumFacts(Frozen, frozen=True):
     """What was seen of the medium; empty or −1 where it does not say."""
 
-    path: Text
+    path: PathText
     type: Name
     """hdd, ssd, file, virtual, memory, unknown."""
     firmware: Text = ""
@@ -214,6 +217,7 @@ class TargetResult(Frozen, frozen=True):
     verifications: list[Verification]
     exceptions: list[Text]
     not_covered: list[Text]
+    finished_at: Timestamp
     failure: Text = ""
 
 

@@ -14,12 +14,12 @@ import msgspec
 
 from expunge_agent.errors import DocumentError, ProtocolError
 from expunge_agent.protocol import canonical
-from expunge_agent.protocol.base import Digest, Frozen, Name, Text
+from expunge_agent.protocol.base import Digest, Frozen, Name, PathText, Text
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import Identity
 
 PROTOCOL_VERSION = 1
-MAX_FRAME = 4 * 1024 * 1024
+MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame with its newline."""
 
 
@@ -108,7 +108,7 @@ class InventoryItem(Frozen, frozen=True):
     """One medium as the agent sees it: see `devices.inventory`; ``blocked`` says why it would be refused."""
 
     identity: Identity
-    path: Text
+    path: PathText
     type: Name
     firmware: Text
     logical_sector: int

@@ -140,7 +140,7 @@ def pass_result(
         flushed=complete,
         io_mode=report.io_mode if report else "not known",
         resumed_at=list(taken.resumed_at),
-        errors=list(last.errors),
+        errors=taken.errors[:MAX_LISTED_RANGES],
         error_count=last.error_count,
         error_bytes=last.error_bytes,
         conduct=Conduct(
@@ -195,6 +195,7 @@ class _PassWatch:
         self._title = f"pass {index + 1} of {len(passes)}: {describe_pass(passes[index])}"
         self._before = work.so_far.passes[index].checkpoint
         self._durable = int(self._before.durable)
+        self._told = 0
         self._spot_checked = 0
         self._celsius: int | None = self._before.celsius_max
         self._began = time.monotonic_ns()
@@ -210,7 +211,7 @@ class _PassWatch:
         if warm is not None:
             self._celsius = warm if self._celsius is None else max(self._celsius, warm)
         self._work.recorder.checkpoint(self._index, self._as_checkpoint(durable))
-        self._durable = durable
+        self._durable, self._told = durable, len(self.bad)
 
     def _as_checkpoint(self, durable: int) -> Checkpoint:
         """The checkpoint of an earlier run and what this run added below `durable`."""
@@ -221,7 +222,7 @@ class _PassWatch:
             durable=U64(durable),
             elapsed_ms=U64(before.elapsed_ms + elapsed),
             written=U64(durable - error_bytes),
-            errors=(before.errors + _listed(self.bad))[:MAX_LISTED_RANGES],
+            new_errors=_listed(self.bad[self._told :]),
             error_count=U64(before.error_count + len(self.bad)),
             error_bytes=U64(error_bytes),
             spot_checked=U64(before.spot_checked + self._spot_checked),
