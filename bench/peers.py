@@ -99,7 +99,8 @@ class Tools:
     def versions(self) -> dict[str, str]:
         """What each says it is."""
         told = {name: _said(path, _ASKED.get(name, "--version")) for name, path in self.paths.items()}
-        return {name: (text.strip().splitlines() or [_UNTOLD])[0] for name, text in told.items()}
+        found = {name: (text.strip().splitlines() or [_UNTOLD])[0] for name, text in told.items()}
+        return {**found, "nwipe's generator": self.prng} if "nwipe" in found else found
 
     @property
     def prng(self) -> str:

@@ -6,6 +6,7 @@ Writes only to files in a fresh folder and to loop and zram devices that it make
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -60,14 +61,14 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """0 when all was measured, 1 when something was not, 130 when interrupted."""
     asked = arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     had_settings = _NWIPE_SETTINGS.exists()
     tables: list[Table] = []
     try:
         tools = Tools.find(asked.nwipe)
         about: dict[str, Any] = {**machine(), "size": str(asked.size), "rounds": asked.rounds}
-        about["tools"] = {**tools.versions(), "nwipe generator": tools.prng}
+        about["tools"] = tools.versions()
         _introduce(about, tools, asked.folder)
         try:
             _measure(asked, tools, tables)
@@ -137,7 +138,7 @@ def _agent(named: Path | None) -> Path:
 def _python_of(program: Path) -> Path:
     """The interpreter that runs the agent, for the comparison."""
     beside = program.with_name("python")
-    return beside if beside.exists() else Path(sys.executable)
+    return beside if os.access(beside, os.X_OK) else Path(sys.executable)
 
 
 def _some(known: Any) -> Any:

@@ -150,6 +150,11 @@ def test_a_wipe_is_never_killed_for_taking_long() -> None:
     assert "RuntimeMaxSec" not in values
 
 
+def test_a_shutdown_pauses_an_order_instead_of_ending_it() -> None:
+    text = (SYSTEMD / "expunge-agent@.service").read_text()
+    assert "\nKillSignal=SIGHUP\n" in text
+
+
 def test_an_outcome_is_not_repeated_but_a_crash_is() -> None:
     assert service(ROOT_UNIT)["Restart"] == ["on-abnormal"]
     assert service("expunge-agent-dial.service")["Restart"] == ["always"]
