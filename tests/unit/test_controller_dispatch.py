@@ -82,8 +82,8 @@ def test_bad_targets_are_refused_before_anything_is_kept(controller: Controller,
         ordered(controller, machine, disk(1), disk(1))
     with pytest.raises(RefusedError, match="neither serial number nor WWN"):
         ordered(controller, machine, replace(disk(1), serial=" ", wwn=""))
-    with pytest.raises(UsageError, match="1 to 256 targets"):
-        ordered(controller, machine, *(disk(number) for number in range(257)))
+    with pytest.raises(UsageError, match="1 to 64 targets"):
+        ordered(controller, machine, *(disk(number) for number in range(65)))
     with pytest.raises(UsageError, match="aims at clear"):
         ordered(controller, machine, level=Level.PURGE)
     with controller.store.read() as unit:

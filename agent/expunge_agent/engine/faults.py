@@ -23,13 +23,20 @@ _SUSPICIOUS = 16  # failures in a row after which the rest of the target is aske
 class Ledger:
     """Blocks that failed for good in one run, held against the limits. Several threads may use it."""
 
-    def __init__(self, target: Target, limits: Limits, clock: Callable[[], int]) -> None:
-        """`clock` gives nanoseconds, monotonic."""
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        clock: Callable[[], int],
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`clock` gives nanoseconds, monotonic; `answered` is told of every attempt that came back."""
         self.problems: list[Problem] = []
         """One entry for each block that failed, in the order of failing."""
         self._target = target
         self._limits = limits
         self._clock = clock
+        self._answered = answered
         self._lock = threading.Lock()
         self._streak = 0
         self._ask_at = _SUSPICIOUS
@@ -115,6 +122,8 @@ class Ledger:
             attempt(first, last)
         except OSError as error:
             return error
+        finally:
+            self._answered()
         with self._lock:
             self._streak, self._ask_at = 0, _SUSPICIOUS
         return None

@@ -23,7 +23,19 @@ MEDIUM_ERRNOS = frozenset(
 )
 """Errors that may be of one range only (Linux block/blk-core.c, ``blk_errors``)."""
 
-GONE_ERRNOS = frozenset({errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESHUTDOWN})
+GONE_ERRNOS = frozenset(
+    {
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENOMEDIUM,
+        errno.ESHUTDOWN,
+        errno.ENOTCONN,  # the server of a file system has gone (FUSE)
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.ESTALE,  # the file has gone from its server (NFS)
+        errno.EHOSTDOWN,
+    }
+)
 SPACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -77,6 +89,10 @@ class NoSpaceOnTarget(EngineError):  # noqa: N818
 
 class TargetRefused(EngineError):  # noqa: N818
     """The system does not allow it: write-protected, no permission, an operation it does not know."""
+
+
+class Stalled(EngineError):  # noqa: N818
+    """The target neither does what it is asked nor refuses it: no answer for too long (`watchdog`)."""
 
 
 class GiveUp(EngineError):  # noqa: N818

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from expunge_agent.engine.buffers import aligned
 from expunge_agent.engine.differences import Comparison, Findings
@@ -18,7 +18,7 @@ from expunge_agent.engine.sources import Source
 from expunge_agent.engine.stripes import Stripes, Work
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
-from expunge_agent.engine.writer import TICK
+from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog, abandon
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class VerifyReport:
     ``mismatched_bytes`` is exact; ``mismatches`` are the ranges that hold them (up to 63 equal bytes
     between two differences are inside a range; more where ``mismatch_gap`` > 0, as there were too many
     to list one by one). ``complete``: every byte asked for was read or found unreadable.
-    ``reads_medium``: nothing can have come from the page cache; ``io_mode`` says how.
+    ``reads_medium``: nothing can have come from the page cache; ``io_mode`` says how. ``looks`` says in
+    words what the mismatches look like, a named lie of the medium first ("wrapped capacity of …").
     """
 
     bytes_expected: int
@@ -46,6 +47,7 @@ class VerifyReport:
     rate: int
     slowest: int
     fastest: int
+    looks: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -68,14 +70,18 @@ def verify(
     stop: threading.Event | None = None,
     limits: Limits | None = None,
     pace: Pace | None = None,
+    earlier: Sequence[Source] = (),
+    patience: float = PATIENCE,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> VerifyReport:
     """Compare `target` with `source` in `ranges` (ascending, apart, aligned to the block; None: whole).
 
     `progress` comes at most five times a second, in the caller's thread; what it raises ends the
-    verification and comes through. Raises an EngineError whose ``report`` is the VerifyReport until
-    then (TargetGone, TargetShrank, TargetRefused, GiveUp), and ValueError for ranges that overlap,
-    descend or leave the target.
+    verification and comes through. `earlier`: what passes before this one wrote, newest first, so that
+    old data is recognised. A target that answers nothing for `patience` seconds ends it as it ends
+    `write_pass`. Raises an EngineError whose ``report`` is the VerifyReport until then (TargetGone,
+    TargetShrank, TargetRefused, GiveUp, Stalled), and ValueError for ranges that overlap, descend or
+    leave the target.
     """
     plan = whole(target.size) if ranges is None else list(ranges)
     _check_plan(plan, target)
@@ -87,6 +93,8 @@ def verify(
         stop=stop or threading.Event(),
         limits=limits or Limits(),
         pace=pace or FREE,
+        earlier=earlier,
+        watchdog=(watchdog := Watchdog(patience, clock)),
         clock=clock,
     )
     try:
@@ -94,6 +102,9 @@ def verify(
     except EngineError as error:
         error.report = run.report()
         raise
+    finally:
+        if watchdog.stalled:
+            abandon(target)
     return run.report()
 
 
@@ -120,19 +131,23 @@ class _Verification:
         stop: threading.Event,
         limits: Limits,
         pace: Pace,
+        earlier: Sequence[Source],
+        watchdog: Watchdog,
         clock: Callable[[], int],
     ) -> None:
         self._target = target
         self._source = source
         self._tuning = tuning
         self._stop = stop
+        self._earlier = earlier
+        self._watchdog = watchdog
         self._clock = clock
         self._began = clock()
         self._expected = sum(item.length for item in plan)
         self._read = 0
         self._lock = threading.Lock()
         self._findings = Findings()
-        self._ledger = Ledger(target, limits, clock)
+        self._ledger = Ledger(target, limits, clock, watchdog.answered)
         self._meter = Meter(self._expected, self._began)
         workers = [self._worker() for _ in range(tuning.stripes)]
         self._stripes = Stripes(
@@ -144,25 +159,29 @@ class _Verification:
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         """Read to the end, or until stopped or failed."""
-        self._leave_cache()
-        self._stripes.start()
-        try:
+
+        def show() -> None:
+            self._show(progress)
+
+        def follow() -> None:
             while not self._stripes.wait(TICK):
-                # A watchdog for a target that moves no byte at all belongs here.
-                self._show(progress)
-        finally:
-            self._stripes.join()
+                show()
+                self._watchdog.look("read")
+
+        self._watchdog.watched(self._leave_cache, "flush", show)
+        self._stripes.start()
+        self._watchdog.follow(self._stripes, follow)
         if self._stripes.failure is not None:
             raise self._stripes.failure
-        self._target.check()
-        self._show(progress)
+        self._watchdog.watched(self._target.check, "size", show)
+        show()
 
     def report(self) -> VerifyReport:
         """What is known now."""
         unreadable = merged(self._ledger.problems)
         lost = sum(item.length for item in unreadable)
         complete = self._read + lost == self._expected
-        mismatches = self._findings.ranges()
+        mismatches, looks = self._findings.named(self._target.size, self._read)
         return VerifyReport(
             bytes_expected=self._expected,
             bytes_read=self._read,
@@ -179,6 +198,7 @@ class _Verification:
             rate=int(self._meter.average),
             slowest=self._meter.slowest,
             fastest=self._meter.fastest,
+            looks=looks,
         )
 
     def _leave_cache(self) -> None:
@@ -195,7 +215,7 @@ class _Verification:
 
     def _worker(self) -> Work:
         """One stripe: its own clone of the source, its own buffer."""
-        target, comparison = self._target, Comparison(self._source, self._findings)
+        target, comparison = self._target, Comparison(self._source, self._findings, self._earlier)
         buffer: list[memoryview] = []
 
         def compare(start: int, end: int) -> None:
@@ -208,12 +228,13 @@ class _Verification:
                 self._read += end - start
 
         def work(start: int, end: int) -> None:
-            try:
-                compare(start, end)
-            except OSError as error:
-                self._ledger.work_around(
-                    start, end, error, compare, doing="read", stopping=lambda: self._stripes.stopping
-                )
+            with self._watchdog.asking(start):
+                try:
+                    compare(start, end)
+                except OSError as error:
+                    self._ledger.work_around(
+                        start, end, error, compare, doing="read", stopping=lambda: self._stripes.stopping
+                    )
 
         return work
 

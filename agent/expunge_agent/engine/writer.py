@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from expunge_agent.engine.buffers import MIB, aligned
@@ -15,6 +16,7 @@ from expunge_agent.engine.problems import (
     EngineError,
     Limits,
     Problem,
+    Stalled,
     TargetGone,
     TargetShrank,
     describe,
@@ -27,10 +29,11 @@ from expunge_agent.engine.sources import Source
 from expunge_agent.engine.stripes import Stopped, Stripes, Work
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
+from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog, abandon
 
-TICK = 0.2  # seconds between looks at the workers: at most five progress reports a second
 UNFLUSHED_DIRECT = 4096 * MIB  # flush at the latest after so much, so that a failing flush is pinned soon
 UNFLUSHED_BUFFERED = 256 * MIB
+CRAWL = MIB  # bytes per second at which even a poor medium empties a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def write_pass(
     record: Callable[[Problem], None] | None = None,
     limits: Limits | None = None,
     pace: Pace | None = None,
+    patience: float = PATIENCE,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> WriteReport:
     """Write `source` over `target` from `start` (a durable offset of an earlier run) to its end.
@@ -80,10 +84,11 @@ def write_pass(
     flushed, about every `checkpoint_interval` seconds and at the end; whatever bad range lies below
     went to `record` just before. `progress` comes at most five times a second. All three run in the
     caller's thread; what they raise ends the pass and comes through. `stop` ends it after the pieces
-    at work, with a truthful report.
+    at work, with a truthful report. A target that answers nothing for `patience` seconds ends it too;
+    threads stuck in the kernel, and the target's descriptors, are then left to the end of the process.
 
     Raises an EngineError whose ``report`` is the WriteReport until then: TargetGone, TargetShrank,
-    NoSpaceOnTarget, TargetRefused, GiveUp. Raises ValueError for a `start` outside the target.
+    NoSpaceOnTarget, TargetRefused, GiveUp, Stalled. Raises ValueError for a `start` outside the target.
     """
     if not 0 <= start <= target.size:
         raise ValueError(f"cannot start at {start} of {target.size} bytes")
@@ -99,6 +104,7 @@ def write_pass(
         record=record,
         limits=limits or Limits(),
         pace=pace or FREE,
+        watchdog=(watchdog := Watchdog(patience, clock)),
         clock=clock,
     )
     try:
@@ -106,6 +112,9 @@ def write_pass(
     except EngineError as error:
         error.report = run.report()
         raise
+    finally:
+        if watchdog.stalled:
+            abandon(target)
     return run.report()
 
 
@@ -126,6 +135,7 @@ class _Pass:
         record: Callable[[Problem], None] | None,
         limits: Limits,
         pace: Pace,
+        watchdog: Watchdog,
         clock: Callable[[], int],
     ) -> None:
         self._target = target
@@ -137,10 +147,11 @@ class _Pass:
         self._stop = stop
         self._interval = interval
         self._record = record
+        self._watchdog = watchdog
         self._clock = clock
         self._began = self._flushed_at = clock()
         self._meter = Meter(target.size, self._began, done=start)
-        self._ledger = Ledger(target, limits, clock)
+        self._ledger = Ledger(target, limits, clock, watchdog.answered)
         # A start inside a block is taken back to its border: the same bytes are written there again.
         self._base = start - start % target.block if start < target.size else start
         self._durable = start
@@ -160,10 +171,7 @@ class _Pass:
         stripes = self._stripes
         while not (stripes.exhausted or self._stop.is_set()):
             stripes.start()
-            try:
-                self._follow()
-            finally:
-                stripes.join()
+            self._watchdog.follow(stripes, self._follow)
             if stripes.failure is not None:
                 self._rescue(stripes.failure)
                 raise stripes.failure
@@ -208,18 +216,19 @@ class _Pass:
                     buffer.append(aligned(self._tuning.chunk))
                 view = buffer[0][: end - start]
                 source.fill(view, start)
-            try:
-                target.write(view, start)
-            except OSError as error:
-                ready = view
-                self._ledger.work_around(
-                    start,
-                    end,
-                    error,
-                    lambda first, last: target.write(ready[first - start : last - start], first),
-                    doing="write",
-                    stopping=lambda: self._stripes.stopping,
-                )
+            ready = view
+            with self._watchdog.asking(start):
+                try:
+                    target.write(view, start)
+                except OSError as error:
+                    self._ledger.work_around(
+                        start,
+                        end,
+                        error,
+                        lambda first, last: target.write(ready[first - start : last - start], first),
+                        doing="write",
+                        stopping=lambda: self._stripes.stopping,
+                    )
 
         return work
 
@@ -231,8 +240,8 @@ class _Pass:
         """Watch the workers; flush and checkpoint now and then. Returns when none is at work, or a flush failed."""
         most = UNFLUSHED_DIRECT if self._target.direct else UNFLUSHED_BUFFERED
         while not self._stripes.wait(TICK):
-            # A watchdog for a target that moves no byte at all belongs here.
             self._show()
+            self._watchdog.look("write")
             due = self._clock() - self._flushed_at >= self._interval or self._low() - self._durable >= most
             if due and not self._try_flush():
                 return  # halted by the caller, and repaired there
@@ -241,8 +250,9 @@ class _Pass:
         """Flush what is finished so far; whether that worked. The workers may go on meanwhile."""
         low = self._low()  # what is finished before the flush begins is what the flush covers
         self._flushed_at = self._clock()
+        crawling = 0.0 if self._target.direct else (low - self._durable) / CRAWL
         try:
-            self._target.flush()
+            self._watchdog.watched(self._target.flush, "flush", self._show, grace=crawling)
         except OSError as error:
             self._flush_error = error
             return False
@@ -259,16 +269,21 @@ class _Pass:
             except Stopped:
                 return False
             self._flush_error = None
-        self._target.check()
+        self._watchdog.watched(self._target.check, "size", self._show)
         return True
 
     def _rescue(self, failure: BaseException) -> None:
         """After a failure: keep what can still be made durable, unless a flush failed before."""
-        if isinstance(failure, TargetGone) or not isinstance(failure, EngineError) or self._flush_error:
+        if (
+            isinstance(failure, TargetGone | Stalled)
+            or not isinstance(failure, EngineError)
+            or self._flush_error
+        ):
             return
         if isinstance(failure, TargetShrank):
             self._durable = min(self._durable, self._target.current_size())
-        else:
+            return
+        with suppress(Stalled):  # the failure says more
             self._try_flush()
 
     def _settle(self, durable: int) -> None:
@@ -291,11 +306,16 @@ class _Pass:
         If the repair has to end early, the whole range that is left is listed.
         """
         low, source = self._low(), self._source.for_worker()
-        self._target.check()
+        self._watchdog.watched(self._target.check, "size", self._show)
         if not is_medium_error(error):
             raise fatal(error, "flush") from error
         self._ledger.forget(self._durable, low)
         buffer = aligned(self._tuning.chunk)
+        first = reached = self._durable - self._durable % self._target.block
+        halt = threading.Event()
+
+        def stopping() -> bool:
+            return halt.is_set() or self._stop.is_set()
 
         def attempt(first: int, last: int) -> None:
             view = buffer[: last - first]
@@ -303,22 +323,36 @@ class _Pass:
             self._target.write(view, first)
             self._target.flush()
 
-        first = self._durable - self._durable % self._target.block
-        try:
+        def mend() -> None:
+            nonlocal reached
             for start, end in pieces(rest(low, first), self._tuning.chunk):
-                if self._stop.is_set():
+                if stopping():
                     raise Stopped
                 try:
                     attempt(start, end)
                 except OSError as failure:
-                    self._ledger.work_around(
-                        start, end, failure, attempt, doing="flush", stopping=self._stop.is_set
-                    )
-                self._settle(end)
-        except EngineError:
-            self._ledger.forget(self._durable, low)
-            self._ledger.add(Problem(self._durable, low - self._durable, f"flush: {describe(error)}"))
+                    self._ledger.work_around(start, end, failure, attempt, doing="flush", stopping=stopping)
+                reached = end
+                self._watchdog.answered()
+
+        def settle() -> None:
+            try:
+                self._show()
+                self._settle(max(reached, self._durable))
+            except BaseException:
+                halt.set()
+                raise
+
+        try:
+            self._watchdog.watched(mend, "flush", settle)
+        except (Stopped, EngineError) as end:
+            halt.set()
+            self._settle(max(reached, self._durable))
+            if isinstance(end, EngineError):
+                self._ledger.forget(self._durable, low)
+                self._ledger.add(Problem(self._durable, low - self._durable, f"flush: {describe(error)}"))
             raise
+        self._settle(low)
 
     def _show(self) -> None:
         self._meter.update(self._low(), self._clock())
