@@ -17,7 +17,7 @@ export DEMO_DIR
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check requirements clean FORCE
+.PHONY: help install demo test check bench requirements clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ check: install  ## lint, format, types, import rules, documents, units
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -ra tests/unit/test_repository.py tests/unit/test_docs.py tests/unit/test_systemd.py
 	$(BIN)/python tools/check_units.py
+
+bench: install  ## measure beside the peers (loop and zram need root; ARGS="--size 256M --rounds 1" for a short run)
+	$(BIN)/python bench/run.py $(ARGS)
 
 requirements:  ## pin the requirements anew (needs uv; ARGS=--upgrade takes newer versions)
 	$(LOCK) pyproject.toml requirements/build.in --extra controller --extra dev -o requirements/dev.txt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -48,6 +48,29 @@ def write_durable(path: Path, data: bytes, mode: int = 0o640) -> None:
         sync_folder(path.parent)
 
 
+def create_folder(folder: Path, files: dict[str, bytes], mode: int = 0o640) -> bool:
+    """Make `folder` with these `files` in it, durable on return; False, and nothing done, where it exists.
+
+    It is built under another name and renamed, so that it is there whole or not at all.
+    """
+    beside = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
+    with explained(folder):
+        beside.mkdir(mode=0o770)
+        try:
+            for name, data in files.items():
+                _write(beside / name, data, mode)
+            sync_folder(beside)
+            beside.rename(folder)
+            sync_folder(folder.parent)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            return False
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return True
+
+
 def create_durable(path: Path, data: bytes, mode: int = 0o640) -> bool:
     """Make `path` with `data`, durable on return; False, and nothing done, where it exists already."""
     with explained(path), _beside(path, data, mode) as beside:
@@ -65,18 +88,21 @@ def _beside(path: Path, data: bytes, mode: int) -> Iterator[Path]:
 
     Its name cannot be foreseen, so that nobody who may write there can put something in its way.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.new")
     try:
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-        )
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+        _write(beside, data, mode)
         yield beside
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """A new file with `data`, its content durable on return (its name is when the folder is synced)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, mode), "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def read_limited(path: Path, limit: int, folder: int | None = None) -> bytes:

@@ -8,13 +8,12 @@ it cannot get out of step with what was sealed.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge_agent.files import explained, locked, read_limited, sync_folder, write_durable
+from expunge_agent.files import create_folder, explained, locked, read_limited, sync_folder, write_durable
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.canonical import sha256_hex
 from expunge_agent.protocol.receipt import MAX_RECEIPT, NO_RECEIPT_BEFORE
@@ -128,14 +127,8 @@ class Outbox:
             self._post(counter)
 
     def _publish(self, counter: int, files: dict[str, bytes]) -> None:
-        beside = self._receipts / f".{_name(counter)}.new"
-        with explained(beside):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(mode=0o750)
-            for name, data in files.items():
-                write_durable(beside / name, data)
-            beside.rename(self._receipts / _name(counter))
-            sync_folder(self._receipts)
+        if not create_folder(self._receipts / _name(counter), files):
+            raise AssertionError(f"receipt {counter} was there already")
         self._post(counter)
 
     def _post(self, counter: int) -> None:

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -30,11 +29,11 @@ from expunge_agent.devices import host
 from expunge_agent.errors import NotFoundError, StateError
 from expunge_agent.files import (
     create_durable,
+    create_folder,
     exists,
     explained,
     locked,
     read_limited,
-    sync_folder,
     write_durable,
 )
 from expunge_agent.protocol import canonical
@@ -137,24 +136,9 @@ class State:
         return self.root / "orders" / checked_digest(digest)
 
     def spool(self, digest: Digest, body: bytes, signature: bytes) -> None:
-        """Hand an order in, durable on return; again is harmless.
-
-        The entry is made under another name and renamed, so that it is there whole or not at all.
-        """
+        """Hand an order in, durable on return; again is harmless."""
         entry = self.root / "spool" / checked_digest(digest)
-        beside = entry.with_name(f".{digest}.{secrets.token_hex(4)}")
-        with explained(entry):
-            beside.mkdir(mode=0o770)
-            try:
-                write_durable(beside / "order.json.sig", signature)
-                write_durable(beside / "order.json", body)
-                beside.rename(entry)
-                sync_folder(entry.parent)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # handed in already
-                    raise
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
+        create_folder(entry, {"order.json": body, "order.json.sig": signature})
 
     def take(self, digest: Digest) -> tuple[bytes, bytes]:
         """The order and its signature, moved from the spool into its own folder at the first call.
@@ -166,11 +150,7 @@ class State:
         folder = self.order_folder(digest)
         if not exists(folder / "order.json"):
             body, signature = self._spooled(digest)
-            with explained(folder):
-                folder.mkdir(mode=0o750, exist_ok=True)
-            write_durable(folder / "order.json.sig", signature)
-            write_durable(folder / "order.json", body)
-            sync_folder(folder.parent)
+            create_folder(folder, {"order.json": body, "order.json.sig": signature})
         self._clear_spool(digest)
         return read_limited(folder / "order.json", MAX_ORDER), read_limited(folder / "order.json.sig", 65536)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,7 +55,11 @@ def image(tmp_path: Path) -> Path:
 
 def test_wipe_alone_and_check_the_seal(agent: Agent, image: Path, tmp_path: Path) -> None:
     done = agent("wipe", "disk.img", "--profile", "random-verified", "--yes", "--json")
-    assert json.loads(done.stdout)["predicate"]["outcome"] == "sanitized"
+    *events, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert last["receipt"]["predicate"]["outcome"] == "sanitized"
+    assert {"started", "step-started", "target-finished", "finished"} <= {
+        one["event"]["kind"] for one in events
+    }
     assert RECORD not in image.read_bytes()
     agent("report", "1", "--out", "out")
     receipt = parse_statement((tmp_path / "out" / "receipt.json").read_bytes()).predicate
@@ -97,7 +102,18 @@ def test_what_is_no_target(agent: Agent, tmp_path: Path, make: object, code: int
     assert says in agent("wipe", "target", "--profile", "zero", "--yes", code=code).stderr
 
 
-def test_hard_links_and_system_files(agent: Agent, image: Path, tmp_path: Path) -> None:
+def test_the_agents_own_files_by_any_name(agent: Agent, image: Path, tmp_path: Path) -> None:
+    """Also when the state folder is named through a link."""
+    agent("wipe", "disk.img", "--profile", "zero", "--yes", code=5)
+    (tmp_path / "link").symlink_to(agent.state)
+    receipt = agent.state.resolve() / "receipts" / "000000000001" / "receipt.json"
+    before = receipt.read_bytes()
+    agent.state = tmp_path / "link"
+    assert "own folder" in agent("wipe", str(receipt), "--profile", "zero", "--yes", code=3).stderr
+    assert receipt.read_bytes() == before
+
+
+def test_hard_links(agent: Agent, image: Path, tmp_path: Path) -> None:
     os.link(image, tmp_path / "second")
     assert "2 names" in agent("wipe", "disk.img", "--profile", "zero", "--yes", "--dry-run", code=3).stderr
 
@@ -176,6 +192,73 @@ def test_sigterm_ends_with_a_receipt_that_says_interrupted(agent: Agent, tmp_pat
     assert "interrupted" in out
     (row,) = json.loads(agent("report", "--json").stdout)["receipts"]
     assert row["outcome"] == "interrupted"
+
+
+def paused_wipe(agent: Agent, tmp_path: Path) -> subprocess.Popen[str]:
+    """A wipe that would take minutes, under way."""
+    image = tmp_path / "big.img"
+    image.touch()
+    os.truncate(image, 1 << 30)
+    options = ("wipe", "big.img", "--profile", "zero", "--yes", "--rate", "20M")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "expunge_agent", "--state", str(agent.state), *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not written(agent):
+        time.sleep(0.05)
+    return process
+
+
+def written(agent: Agent) -> int:
+    """Bytes that the newest progress event tells of."""
+    lines = [
+        line for path in agent.state.glob("orders/*/events.jsonl") for line in path.read_text().splitlines()
+    ]
+    return max((int(json.loads(line)["done"]) for line in lines), default=0)
+
+
+def test_rate_pause_status_and_hang_up(agent: Agent, tmp_path: Path) -> None:
+    """20 MB/s is kept to; SIGUSR1 tells, SIGUSR2 halts and resumes, SIGHUP leaves the order for later."""
+    process = paused_wipe(agent, tmp_path)
+    try:
+        began, at = time.monotonic(), written(agent)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
+        rate = (written(agent) - at) / (time.monotonic() - began)
+        assert 2e6 < rate < 60e6
+        time.sleep(1.0)
+        halted = written(agent)
+        time.sleep(1.5)
+        assert written(agent) == halted
+        process.send_signal(signal.SIGUSR2)
+        deadline = time.monotonic() + 20
+        while written(agent) == halted:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 6, err
+    assert "target 1: pass 1 of 1: byte 00" in err
+    assert err.count("paused\n") == err.count("resumed\n") == 1
+    assert json.loads(agent("report", "--json").stdout)["receipts"] == []
+    assert "would be carried out" in agent("run", "--pending", "--dry-run").stdout
+    (line,) = agent("run", "--pending", "--json", code=5).stdout.splitlines()
+    assert json.loads(line)["outcome"] == "sanitized-with-exceptions"
+    with (tmp_path / "big.img").open("rb") as handle:
+        assert not any(handle.read(1 << 20).strip(b"\0") for _ in range(1024))
+
+
+def test_idle_priority_is_taken(agent: Agent, image: Path) -> None:
+    agent("wipe", "disk.img", "--profile", "nist-clear", "--yes", "--io-priority", "idle", "--per-bus", "1")
+    agent("wipe", "disk.img", "--profile", "zero", "--yes", "--rate", "fast", code=2)
 
 
 def test_help_is_there_for_every_verb(agent: Agent) -> None:

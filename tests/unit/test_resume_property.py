@@ -33,7 +33,7 @@ from expunge_agent.techniques.overwrite import source_of
 from expunge_profiles.expand import Fixed, expand
 from expunge_profiles.schema import Pass, Profile, Verification
 
-POINTS = 1000
+POINTS = 700
 SECTOR = 512
 GUARD = 3 * 4096 + 5  # bytes of the file beyond the target, which must stay as they are
 NOISE = random.Random(0).randbytes(8 << 20)

@@ -68,6 +68,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
 
 
+def print_line(value: Any) -> None:
+    """One line of JSON Lines on standard output, at once."""
+    click.echo(canonical.dumps(value).decode())
+
+
 def table(head: list[str], rows: list[list[str]]) -> None:
     """Columns as wide as their longest cell."""
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from expunge_agent import logs
-from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, table
+from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
@@ -19,6 +18,7 @@ from expunge_agent.errors import InterruptedWipeError, ProfileProblemError, Refu
 from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order
 from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
 from expunge_agent.state import State
@@ -56,7 +56,9 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
-@click.option("--json", "as_json", is_flag=True, help="The plan or the receipt as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="JSON Lines: each event, at the end the receipt; or the plan."
+)
 @run_options
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
@@ -65,7 +67,6 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
-    logs.set_up(str(obj["log"]), bool(obj["verbose"]))
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
     plan = _plan(paths, wish, root)
@@ -168,7 +169,8 @@ def _carry_out(root: Path, targets: list[Target], wish: Wish, options: Mapping[s
     around = surroundings(root, options)
     digest = hand_in(state, local_order(state, targets, wish, around.now()))
     view = ProgressView()
-    events = EventLog(state.order_folder(digest) / "events.jsonl", digest, around.now, view.show)
+    show = _print_event if options["as_json"] else view.show
+    events = EventLog(state.order_folder(digest) / "events.jsonl", digest, around.now, show)
     heed_signals(around, events)
     try:
         sealed = run_order(state, digest, around, events)
@@ -180,11 +182,15 @@ def _carry_out(root: Path, targets: list[Target], wish: Wish, options: Mapping[s
         )
     statement = parse_statement(sealed.body)
     if options["as_json"]:
-        print_json(statement)
+        print_line({"receipt": statement})
     else:
         _show_receipt(statement.predicate)
         click.echo(f"Receipt {sealed.counter}: see expunge-agent report {sealed.counter}")
     return EXIT_CODES[statement.predicate.outcome]
+
+
+def _print_event(event: Event) -> None:
+    print_line({"event": event})
 
 
 def _show_receipt(receipt: Receipt) -> None:
