@@ -40,3 +40,4 @@ class Surroundings:
     parallel: int = 32
     per_lane: int = 0
     pace: Pace = field(default_factory=Pace)
+    calibrate: bool = False

@@ -132,6 +132,7 @@ class TargetRun:
             checkpoint_seconds=self._around.checkpoint_seconds,
             stop=self._around.stop,
             pace=self._around.pace,
+            calibrate=self._around.calibrate and len(self._order.targets) == 1,
             celsius=lambda: celsius(self._found),
         )
 

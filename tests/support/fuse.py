@@ -23,7 +23,7 @@ NAME = b"disk"
 
 LOOKUP, FORGET, GETATTR, SETATTR = 1, 2, 3, 4
 OPEN, READ, WRITE, STATFS, RELEASE, FSYNC = 14, 15, 16, 17, 18, 20
-FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR = 25, 26, 27, 28, 29
+INIT, OPENDIR, READDIR, RELEASEDIR = 26, 27, 28, 29
 INTERRUPT, DESTROY, BATCH_FORGET = 36, 38, 42
 
 ASYNC_READ, BIG_WRITES, ASYNC_DIO = 1 << 0, 1 << 5, 1 << 15
@@ -44,9 +44,9 @@ class Device(Protocol):
     size: int
 
     def read(self, offset: int, length: int) -> bytes: ...
-    def write(self, offset: int, data: bytes) -> None: ...
+    def write(self, offset: int, data: bytes) -> int: ...
     def flush(self) -> None: ...
-    def opened(self) -> None: ...
+    def opened(self, flags: int) -> None: ...
     def released(self) -> None: ...
 
     def delay(self, opcode: int) -> float | None:
@@ -66,7 +66,6 @@ class Server:
         self._stuck: list[Callable[[], None]] = []
         self._count = 0
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._fd, selectors.EVENT_READ)
         self.alive = True
         options = f"fd={self._fd},rootmode=40000,user_id=0,group_id=0,allow_other,max_read={MAX_WRITE}"
         done = libc.mount(
@@ -76,6 +75,8 @@ class Server:
             number = ctypes.get_errno()
             os.close(self._fd)
             raise OSError(number, os.strerror(number), "mount")
+        # Only now: before it is mounted the descriptor has no queue that epoll could wait for.
+        self._selector.register(self._fd, selectors.EVENT_READ)
 
     def listen(self, fd: int, call: Callable[[], None]) -> None:
         """Have `call` called whenever `fd` is readable."""
@@ -110,7 +111,6 @@ class Server:
                 return
             raise
         _, opcode, unique, node, *_ = _IN.unpack_from(request)
-        print(opcode, node, len(request), file=__import__("sys").stderr, flush=True)
         body = request[_IN.size :]
         if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
             return
@@ -142,45 +142,43 @@ class Server:
 
     def _handle(self, opcode: int, node: int, body: bytes) -> bytes:
         """The answer's body. What this server does not know gets ENOSYS, and the kernel asks no more."""
-        match opcode:
-            case 26:
-                return self._init(body)
-            case 1:
-                if body.rstrip(b"\0") != NAME or node != ROOT:
-                    raise OSError(errno.ENOENT, "")
-                return struct.pack("<QQQQII", DISK, 1, 0, 0, 0, 0) + self._attributes(DISK)
-            case 3:
-                return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
-            case 4:
-                valid, _, _, size = struct.unpack_from("<IIQQ", body)
-                if valid & FATTR_SIZE and size != self._device.size:
-                    raise OSError(errno.EPERM, "")
-                return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
-            case 14:
-                self._device.opened()
-                flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES if self._direct else 0
-                return struct.pack("<QII", 1, flags, 0)
-            case 15:
-                _, offset, size = struct.unpack_from("<QQI", body)
-                return self._device.read(offset, max(0, min(size, self._device.size - offset)))
-            case 16:
-                _, offset, size = struct.unpack_from("<QQI", body)
-                self._device.write(offset, body[40 : 40 + size])
-                return struct.pack("<II", size, 0)
-            case 17:
-                return struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 512, 255, 512, 0)
-            case 18:
-                self._device.released()
-                return b""
-            case 20:
-                self._device.flush()
-                return b""
-            case 27:
-                return struct.pack("<QII", 0, 0, 0)
-            case 28:
-                return self._entries(struct.unpack_from("<QQ", body)[1])
-            case 29 | 38:
-                return b""
+        if opcode == INIT:
+            return self._init(body)
+        if opcode == LOOKUP:
+            if body.rstrip(b"\0") != NAME or node != ROOT:
+                raise OSError(errno.ENOENT, "")
+            return struct.pack("<QQQQII", DISK, 1, 0, 0, 0, 0) + self._attributes(DISK)
+        if opcode == GETATTR:
+            return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        if opcode == SETATTR:
+            valid, _, _, size = struct.unpack_from("<IIQQ", body)
+            if valid & FATTR_SIZE and size != self._device.size:
+                raise OSError(errno.EPERM, "")
+            return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        if opcode == OPEN:
+            self._device.opened(struct.unpack_from("<I", body)[0])
+            flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES if self._direct else 0
+            return struct.pack("<QII", 1, flags, 0)
+        if opcode == READ:
+            _, offset, size = struct.unpack_from("<QQI", body)
+            return self._device.read(offset, max(0, min(size, self._device.size - offset)))
+        if opcode == WRITE:
+            _, offset, size = struct.unpack_from("<QQI", body)
+            return struct.pack("<II", self._device.write(offset, body[40 : 40 + size]), 0)
+        if opcode == STATFS:
+            return struct.pack("<QQQQQIIII24x", 0, 0, 0, 0, 0, 512, 255, 512, 0)
+        if opcode == RELEASE:
+            self._device.released()
+            return b""
+        if opcode == FSYNC:
+            self._device.flush()
+            return b""
+        if opcode == OPENDIR:
+            return struct.pack("<QII", 0, 0, 0)
+        if opcode == READDIR:
+            return self._entries(struct.unpack_from("<QQ", body)[1])
+        if opcode in (RELEASEDIR, DESTROY):
+            return b""
         raise OSError(errno.ENOSYS, "")
 
     def _init(self, body: bytes) -> bytes:

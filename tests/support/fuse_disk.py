@@ -41,6 +41,10 @@ class Faults:
     """After so many more bytes read or written everything fails with `vanish_error`."""
     vanish_error: str = "ENODEV"
     shrunk_to: int | None = None
+    short: int | None = None
+    """At most so many bytes of a write are taken."""
+    refuse_direct: bool = False
+    """It cannot be opened with O_DIRECT."""
     stall_after: int | None = None
     """After so many more bytes the next request is not answered for `stall_seconds` (null: for ever)."""
     stall_seconds: float | None = None
@@ -105,8 +109,10 @@ class Disk:
             return faults.stall_seconds
         return faults.slow if opcode in (READ, WRITE) else 0.0
 
-    def opened(self) -> None:
+    def opened(self, flags: int) -> None:
         """One more handle."""
+        if self.faults.refuse_direct and flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "")
         self._handles += 1
 
     def released(self) -> None:
@@ -130,8 +136,9 @@ class Disk:
                 data[at] = data[at] | mask if value else data[at] & ~mask
         return bytes(data)
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Take the bytes, or say so."""
+    def write(self, offset: int, data: bytes) -> int:
+        """Take the bytes, or say so; how many."""
+        data = data[: self.faults.short or len(data)]
         self._begin(len(data))
         faults, end = self.faults, offset + len(data)
         if faults.full_from is not None and end > faults.full_from:
@@ -139,13 +146,14 @@ class Disk:
         _fail(faults.bad_writes, offset, end)
         self._writes += 1
         if faults.drop_every and self._writes % faults.drop_every == 0:
-            return
+            return len(data)
         if faults.cache is not None:
             self._cache(offset, data)
         elif faults.distinct is not None:
             self._deduplicate(offset, data)
         else:
             self._store(offset, data)
+        return len(data)
 
     def flush(self) -> None:
         """What was lost on the way is told here, once."""

@@ -7,13 +7,16 @@ that whoever is stuck in a request gets an error), the mount is detached lazily,
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import json
 import os
 import select
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,38 +105,52 @@ class FuseDisk:
 
     def undo(self) -> None:
         """Take everything away, also while requests are stuck. Nothing here waits for the disk."""
+        with ExitStack() as last_first:  # every step is taken, whatever another raises
+            last_first.callback(self._await_loops)
+            last_first.callback(self._unmount)
+            last_first.callback(self._detach)
+            last_first.callback(self._close)
+            last_first.callback(self._kill)
+
+    def _kill(self) -> None:
+        """Abort the connection: whoever waits for an answer gets an error."""
         abort = Path(f"/sys/fs/fuse/connections/{getattr(self, '_connection', 0)}/abort")
         if abort.exists():
             abort.write_text("1")
-        self._child.kill()  # the last descriptor of /dev/fuse closes: the kernel aborts the connection
+        self._child.kill()  # with it the last descriptor of /dev/fuse closes, which aborts too
         self._child.wait(PATIENCE)
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 stream.close()
-        for target in self._targets:
-            target.close()
-        self._close_left_open()
-        for device in self._loops:
-            subprocess.run(["losetup", "--detach", device], capture_output=True, timeout=PATIENCE)
-        if libc.umount2(str(self._point).encode(), MNT_DETACH) != 0 and os.path.ismount(self._point):
-            raise OSError(ctypes.get_errno(), "umount2", str(self._point))
-        until = time.monotonic() + PATIENCE
-        while any(Path(f"/sys/block/{Path(one).name}/loop/backing_file").exists() for one in self._loops):
-            assert time.monotonic() < until, f"{self._loops} are still attached"
-            time.sleep(0.02)
 
-    def _close_left_open(self) -> None:
-        """Close what the engine leaves open on purpose when a medium stalls; its threads have errors by now."""
+    def _close(self) -> None:
+        """Close the targets, and what the engine leaves open on purpose when a medium stalls."""
+        for target in self._targets:
+            with suppress(OSError):  # the disk has gone, and says so
+                target.close()
         until = time.monotonic() + PATIENCE
         while _at_work() and time.monotonic() < until:
             time.sleep(0.02)
         for name in os.listdir("/proc/self/fd"):
-            try:
-                leads_to = os.readlink(f"/proc/self/fd/{name}")
-            except OSError:
-                continue
-            if leads_to in (str(self.path), *self._loops):
-                os.close(int(name))
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}") in (str(self.path), *self._loops):
+                    os.close(int(name))
+
+    def _detach(self) -> None:
+        for device in self._loops:
+            subprocess.run(["losetup", "--detach", device], capture_output=True, timeout=PATIENCE)
+
+    def _unmount(self) -> None:
+        if libc.umount2(str(self._point).encode(), MNT_DETACH) != 0:
+            number = ctypes.get_errno()
+            if number != errno.EINVAL:  # not mounted at all
+                raise OSError(number, os.strerror(number), str(self._point))
+
+    def _await_loops(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while any(Path(f"/sys/block/{Path(one).name}/loop/backing_file").exists() for one in self._loops):
+            assert time.monotonic() < until, f"{self._loops} are still attached"
+            time.sleep(0.02)
 
     def _line(self) -> str:
         assert self._child.stdout is not None
@@ -144,8 +161,6 @@ class FuseDisk:
 
 def _at_work() -> bool:
     """Whether threads of the engine are still there."""
-    import threading
-
     return any(one.name.startswith(("stripe-", "helper")) for one in threading.enumerate())
 
 

@@ -108,6 +108,7 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
         parallel=how["parallel"],
         per_lane=how["per_bus"],
         pace=Pace(how["rate"]),
+        calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],
             chunk=int(how["chunk"]) * 1024 if how["chunk"] else None,

@@ -67,6 +67,7 @@ def write_pass(
     source: Source,
     *,
     start: int = 0,
+    end: int | None = None,
     tuning: Tuning | None = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Callable[[int], None] | None = None,
@@ -78,7 +79,7 @@ def write_pass(
     patience: float = PATIENCE,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> WriteReport:
-    """Write `source` over `target` from `start` (a durable offset of an earlier run) to its end.
+    """Write `source` over `target` from `start` (a durable offset of an earlier run) to `end`, or to its end.
 
     `checkpoint(offset)` is called with growing offsets below which every byte was written *and*
     flushed, about every `checkpoint_interval` seconds and at the end; whatever bad range lies below
@@ -88,14 +89,17 @@ def write_pass(
     threads stuck in the kernel, and the target's descriptors, are then left to the end of the process.
 
     Raises an EngineError whose ``report`` is the WriteReport until then: TargetGone, TargetShrank,
-    NoSpaceOnTarget, TargetRefused, GiveUp, Stalled. Raises ValueError for a `start` outside the target.
+    NoSpaceOnTarget, TargetRefused, GiveUp, Stalled. Raises ValueError for a `start` or `end` outside the
+    target, or an `end` that is no multiple of its block.
     """
-    if not 0 <= start <= target.size:
-        raise ValueError(f"cannot start at {start} of {target.size} bytes")
+    last = target.size if end is None else end
+    if not 0 <= start <= last <= target.size or (last % target.block and last != target.size):
+        raise ValueError(f"cannot start at {start} and end at {last} of {target.size} bytes")
     run = _Pass(
         target,
         source,
         start=start,
+        end=last,
         tuning=tuning or Tuning.default(),
         progress=progress,
         checkpoint=checkpoint,
@@ -127,6 +131,7 @@ class _Pass:
         source: Source,
         *,
         start: int,
+        end: int,
         tuning: Tuning,
         progress: Callable[[Progress], None] | None,
         checkpoint: Callable[[int], None] | None,
@@ -141,6 +146,7 @@ class _Pass:
         self._target = target
         self._source = source
         self._start = start
+        self._end = end
         self._tuning = tuning
         self._progress = progress
         self._checkpoint = checkpoint
@@ -153,12 +159,12 @@ class _Pass:
         self._meter = Meter(target.size, self._began, done=start)
         self._ledger = Ledger(target, limits, clock, watchdog.answered)
         # A start inside a block is taken back to its border: the same bytes are written there again.
-        self._base = start - start % target.block if start < target.size else start
+        self._base = start - start % target.block if start < end else start
         self._durable = start
         self._told = start
         self._finished = False
         self._flush_error: OSError | None = None
-        plan = pieces(rest(target.size, self._base), tuning.chunk)
+        plan = pieces(rest(end, self._base), tuning.chunk)
         self._stripes = Stripes(
             plan,
             [self._worker() for _ in range(tuning.stripes)],
@@ -177,7 +183,7 @@ class _Pass:
                 raise stripes.failure
             if not self._secure():
                 return
-        self._finished = self._durable == self._target.size
+        self._finished = self._durable == self._end
         self._show()
 
     def report(self) -> WriteReport:

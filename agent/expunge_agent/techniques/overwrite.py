@@ -17,6 +17,7 @@ from typing import Protocol
 
 from expunge_agent.core.plan import PassPlan, TargetPlan, VerificationPlan, describe_pass
 from expunge_agent.core.progress import Checkpoint, PassProgress, TargetProgress
+from expunge_agent.engine import calibration
 from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.pace import Pace
@@ -73,7 +74,8 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What an overwrite works with. `recheck` raises when the target is not the one opened any more."""
+    """What an overwrite works with. `recheck` raises when the target is not the one opened any more;
+    with `calibrate` chunk and stripes are chosen by trying."""
 
     target: Target
     plan: TargetPlan
@@ -85,6 +87,7 @@ class Work:
     checkpoint_seconds: float
     stop: threading.Event
     pace: Pace
+    calibrate: bool = False
     celsius: Callable[[], int | None] = lambda: None
 
 
@@ -163,24 +166,45 @@ def _take_pass(work: Work, index: int, step: int) -> None:
     else:
         work.recorder.pass_resumed(index, start)
     watch = _PassWatch(work, index, step)
-    report = write_pass(
-        work.target,
-        source_of(work.plan.passes[index]),
-        start=start,
-        tuning=work.tuning,
-        progress=watch.progress,
-        checkpoint=watch.checkpoint,
-        checkpoint_interval=work.checkpoint_seconds,
-        record=watch.bad.append,
-        stop=work.stop,
-        pace=work.pace,
-    )
+    tuning, report = _write(work, index, watch, start)
     if report.complete:
         finished_at = timestamp(work.now())
         taken = work.so_far.passes[index]
         work.recorder.pass_finished(
-            index, pass_result(work.plan, index, taken, work.tuning, finished_at=finished_at, report=report)
+            index, pass_result(work.plan, index, taken, tuning, finished_at=finished_at, report=report)
         )
+
+
+def _write(work: Work, index: int, watch: _PassWatch, start: int) -> tuple[Tuning, WriteReport]:
+    """Write a pass from `start`, where it is worth it first trying which tuning suits this target."""
+
+    def write(begin: int, end: int | None, tuning: Tuning) -> WriteReport:
+        return write_pass(
+            work.target,
+            source_of(work.plan.passes[index]),
+            start=begin,
+            end=end,
+            tuning=tuning,
+            progress=watch.progress,
+            checkpoint=watch.checkpoint,
+            checkpoint_interval=work.checkpoint_seconds,
+            record=watch.bad.append,
+            stop=work.stop,
+            pace=work.pace,
+        )
+
+    tuning = work.tuning
+    if work.calibrate and work.target.size - start >= calibration.WORTH_IT:
+        rates = []
+        for candidate in calibration.candidates(tuning):
+            end = calibration.segment(start)
+            report = write(start, end, candidate)
+            if not report.complete:
+                return tuning, report
+            rates.append((candidate, (end - start) / report.duration_ns))
+            start = end
+        tuning = calibration.best(rates)
+    return tuning, write(start, None, tuning)
 
 
 class _PassWatch:
