@@ -17,7 +17,7 @@ from expunge_agent import __version__
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
 from expunge_agent.devices.inventory import inventory
-from expunge_agent.errors import DocumentError, ExpungeError, ProtocolError, TransportError
+from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import canonical, wire
@@ -77,6 +77,12 @@ class Conversation:
         self._heard = time.monotonic()
         self._asked = False
         self._greeted = False
+        self._refused = False
+
+    @property
+    def was_welcome(self) -> bool:
+        """Whether the controller spoke to us, and not only to refuse."""
+        return self._greeted and not self._refused
 
     def run(self) -> None:
         """Talk until the other side closes. Raises ProtocolError, DocumentError or TransportError."""
@@ -128,7 +134,7 @@ class Conversation:
         return True
 
     def _answer(self, message: wire.Message) -> None:
-        if not self._greeted:
+        if not self._greeted and not isinstance(message, wire.Failure):
             wire.check_hello(message, "controller")
             self._greeted = True
             return
@@ -144,7 +150,9 @@ class Conversation:
             case wire.Pong() | wire.Enrolled():
                 pass
             case wire.Failure(code=code, message=text, remedy=remedy):
-                raise TransportError(f"The controller refused ({code}): {text}", remedy)
+                self._refused = True
+                kind = PeerIdentityError if code in ("duplicate-agent", "peer-identity") else TransportError
+                raise kind(f"The controller refused ({code}): {text}", remedy)
             case _:
                 raise ProtocolError(
                     f"A controller does not send {type(message).__name__}.", "Check the address."

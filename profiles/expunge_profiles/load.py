@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib.resources
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -74,9 +72,8 @@ def builtin() -> dict[str, Profile]:
 
 @functools.cache
 def _builtin() -> dict[str, Profile]:
-    folder = importlib.resources.files("expunge_profiles") / "builtin"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    found = [parse((folder / name).read_text(encoding="utf-8"), name) for name in names]
+    files = sorted(Path(__file__).with_name("builtin").glob("*.toml"))
+    found = [parse(file.read_text(encoding="utf-8"), file.name) for file in files]
     return {profile.id: profile for profile in sorted(found, key=lambda profile: profile.id)}
 
 
@@ -108,7 +105,7 @@ def find(profiles: Mapping[str, Profile], profile_id: str) -> Profile:
     if profile_id in profiles:
         return profiles[profile_id]
     inside = [name for name in profiles if len(profile_id) > 2 and profile_id.lower() in name]
-    close = list(dict.fromkeys([*difflib.get_close_matches(profile_id.lower(), profiles, n=3), *inside[:5]]))
+    close = list(dict.fromkeys([*_alike(profile_id, profiles, 3), *inside[:5]]))
     if close:
         hint = f"did you mean {' or '.join(close)}?"
     else:
@@ -124,12 +121,17 @@ def _check_keys(plain: dict[str, Any], source: str) -> None:
     for number, one in enumerate(passes if isinstance(passes, list) else [], 1):
         tables.append((f"pass[{number}].", one, Pass))
     for prefix, table, kind in tables:
-        known = [field.encode_name for field in msgspec.structs.fields(kind)]
+        known = _keys(kind)
         unknown = [key for key in table if key not in known] if isinstance(table, dict) else []
         if unknown:
             key = prefix + (unknown[0] if unknown[0].isprintable() else _shown(unknown[0]))
             hints = "; ".join(_unknown_key(name, known, len(unknown) > 1) for name in unknown[:10])
             raise ProfileError(source, key, hints)
+
+
+@functools.cache
+def _keys(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def _unknown_key(name: str, known: Iterable[str], several: bool) -> str:
@@ -138,8 +140,14 @@ def _unknown_key(name: str, known: Iterable[str], several: bool) -> str:
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1)
+    close = _alike(word, known, 1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _alike(word: str, known: Iterable[str], count: int) -> list[str]:
+    import difflib  # only for a mistake
+
+    return difflib.get_close_matches(word.lower(), known, n=count)
 
 
 def _explained(error: msgspec.ValidationError, source: str) -> ProfileError:

@@ -295,11 +295,11 @@ def order(disk: FuseDisk, over: str, folder: Path, policy: str = "random-verifie
 LIES: list[tuple[dict[str, Any], str]] = [
     ({"drop_every": 1}, "old data"),
     ({"drop_every": 5}, "old data"),
-    ({"wrap_at": SIZE // 4}, f"shifted stream: belongs +{SIZE // 4} bytes away"),
+    ({"wrap_at": SIZE // 4}, f"wrapped capacity of {SIZE // 4} bytes"),
     ({"keeps_first": 5 * MIB}, "zeros"),
     ({"stuck": [[100, 16, 1]]}, "stuck bits: bit 4 of byte 100 of every 512 always 1"),
     ({"distinct": 300}, "zeros"),
-    ({"distinct": 300, "distinct_keeps_old": True}, "old data"),
+    ({"distinct": 300, "distinct_keeps_old": True}, "zeros"),  # what the pass before left
     ({"cache": MIB}, "old data"),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 
 from expunge_agent.core.guard import SystemPaths, guard
 from expunge_agent.core.medium import Kind, Medium, MediumType
-from expunge_agent.devices import opening
+from expunge_agent.devices import host, opening
 from expunge_agent.devices.inventory import inventory
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import TargetRefused, open_target
@@ -61,6 +61,7 @@ def test_a_file_is_known_by_path_and_inode(image: Path) -> None:
         device=f"{os.major(stat.st_dev)}:{os.minor(stat.st_dev)}",
         inode=U64(stat.st_ino),
         size=U64(SIZE),
+        host=host.machine_id(),
     )
     assert found.medium.type is MediumType.FILE
     assert guard(Target(identity=found.medium.identity), found.medium, found.usage) is None

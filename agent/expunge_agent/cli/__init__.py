@@ -14,7 +14,8 @@ import click
 from expunge_agent import __version__
 from expunge_agent.errors import EXIT_BUG, EXIT_STOPPED, ExpungeError
 
-DEFAULT_STATE = "/var/lib/expunge"
+SYSTEM_STATE = Path("/var/lib/expunge")
+OWN_STATE = Path("~/.local/share/expunge-agent")
 VERBS = {
     "inventory": "Show the media of this machine and why each could not be wiped.",
     "wipe": "Destroy the data on files or drives, here and now, without a controller.",
@@ -54,22 +55,22 @@ class _Verbs(click.Group):
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
-    default=DEFAULT_STATE,
     envvar="EXPUNGE_STATE",
-    show_default=True,
-    help="The agent's state folder (also EXPUNGE_STATE).",
+    help=f"The agent's state folder (also EXPUNGE_STATE).  [default: {SYSTEM_STATE} for root, else {OWN_STATE}]",
 )
 @click.option(
     "--log", type=click.Choice(["console", "json"]), default="console", show_default=True, help="Log style."
 )
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.pass_context
-def program(ctx: click.Context, state: Path, log: str, verbose: bool) -> None:
+def program(ctx: click.Context, state: Path | None, log: str, verbose: bool) -> None:
     """Destroy data on media that leave service, and prove it.
 
     Orders come from a controller (serve, run) or from whoever sits at this machine (wipe); each
     ends in a signed receipt.
     """
+    if state is None:
+        state = SYSTEM_STATE if os.geteuid() == 0 else OWN_STATE.expanduser()
     ctx.obj = {"state": state.absolute(), "log": log, "verbose": verbose}
 
 

@@ -64,8 +64,12 @@ def _dial_for_ever(state: State, starter: Starter | None) -> NoReturn:
         try:
             with dial.connection(address, state.dial_key, dial.USER_AGENT) as stream:
                 log.info("connected", controller=address.name, host=address.host, port=address.port)
-                pause = FIRST_PAUSE
-                Conversation(state, stream, starter).run()
+                conversation = Conversation(state, stream, starter)
+                try:
+                    conversation.run()
+                finally:
+                    if conversation.was_welcome:
+                        pause = FIRST_PAUSE
                 log.info("the controller closed the connection")
         except ExpungeError as error:
             log.warning("no connection", problem=error.message, remedy=error.remedy, code=error.code)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.medium import Found, Kind, Medium, MediumType, Usage
-from expunge_agent.devices import describe, mounts, usage
+from expunge_agent.devices import describe, host, mounts, usage
 from expunge_agent.devices.nodes import Node, all_disks, by_number
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.refused import TargetRefused
@@ -79,14 +79,16 @@ def look_with(path: str | os.PathLike[str], eyes: Eyes) -> Found:
     return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
 
 
-def file_identity(path: str, seen: os.stat_result) -> FileIdentity:
+def file_identity(path: str, seen: os.stat_result, roots: Roots = LIVE) -> FileIdentity:
     """Who the file at the absolute `path` is, as stat(2) numbers it."""
     device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
-    return FileIdentity(path=path, device=device, inode=U64(seen.st_ino), size=U64(seen.st_size))
+    return FileIdentity(
+        path=path, device=device, inode=U64(seen.st_ino), size=U64(seen.st_size), host=host.machine_id(roots)
+    )
 
 
 def _file_medium(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Medium:
-    who = file_identity(walked.path, seen)
+    who = file_identity(walked.path, seen, eyes.roots)
     mount = mounts.mount_holding(eyes.mounts.mounts, walked.path, eyes.roots)
     notes = [f"a file on {mount.fstype}"] if mount else []
     if mount and mount.fstype in _COPY_ON_WRITE:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from expunge_agent.devices.roots import LIVE, Roots, names, read_bytes, read_text
-
-Match = Callable[[os.stat_result], bool]
 
 
 @dataclass(frozen=True)
@@ -21,55 +20,90 @@ class Openers:
     unseen: int
 
 
-def of_file(seen: os.stat_result, roots: Roots = LIVE) -> Openers:
-    """The processes, other than this one, that have this file open or mapped."""
+@dataclass(frozen=True)
+class _Open:
+    """Process ids by what they have open: files by (st_dev, st_ino), block devices by ``major:minor``."""
 
-    def same(other: os.stat_result) -> bool:
-        return (other.st_dev, other.st_ino) == (seen.st_dev, seen.st_ino) and stat.S_ISREG(other.st_mode)
-
-    return _scan(roots, same, inode=seen.st_ino)
-
-
-def of_devices(numbers: frozenset[str], roots: Roots = LIVE) -> Openers:
-    """The processes, other than this one, that have a block device of these ``major:minor`` open."""
-
-    def same(other: os.stat_result) -> bool:
-        number = f"{os.major(other.st_rdev)}:{os.minor(other.st_rdev)}"
-        return stat.S_ISBLK(other.st_mode) and number in numbers
-
-    return _scan(roots, same, inode=0)
+    files: Mapping[tuple[int, int], set[str]]
+    devices: Mapping[str, set[str]]
+    unseen: int
 
 
-def _scan(roots: Roots, same: Match, inode: int) -> Openers:
-    found, unseen = [], 0
-    for pid in names(roots.proc):
-        if not pid.isdigit() or int(pid) == os.getpid():
-            continue
-        folder = roots.proc / pid
-        try:
-            held = _has_open(folder, same) or (inode > 0 and _has_mapped(folder, same, inode))
-        except PermissionError:
-            unseen += 1
-            continue
-        except OSError:
-            continue  # it has just ended
-        if held:
-            found.append(f"{pid} {read_text(folder / 'comm') or '?'}")
-    return Openers(processes=tuple(found), unseen=unseen)
+@dataclass(frozen=True)
+class Index:
+    """What the processes other than this one have open: one walk through /proc for any number of questions.
+
+    It is taken at the first question and never anew: who opens something later is seen by another one.
+    """
+
+    roots: Roots = LIVE
+
+    def of_file(self, seen: os.stat_result) -> Openers:
+        """The processes that have this file open or mapped."""
+        held = self._open.files.get((seen.st_dev, seen.st_ino), set())
+        mapped = self._mapped.get(b"%d" % seen.st_ino, set())
+        return self._named(held | {pid for pid in mapped - held if _has_mapped(self.roots.proc / pid, seen)})
+
+    def of_devices(self, numbers: Iterable[str]) -> Openers:
+        """The processes that have a block device of these ``major:minor`` open."""
+        return self._named(set().union(*(self._open.devices.get(number, ()) for number in numbers)))
+
+    def _named(self, pids: set[str]) -> Openers:
+        titles = (f"{pid} {read_text(self.roots.proc / pid / 'comm') or '?'}" for pid in sorted(pids))
+        return Openers(processes=tuple(titles), unseen=self._open.unseen)
+
+    @cached_property
+    def _open(self) -> _Open:
+        files: dict[tuple[int, int], set[str]] = {}
+        devices: dict[str, set[str]] = {}
+        unseen = 0
+        for pid in self._others():
+            folder = f"{self.roots.proc}/{pid}/fd"  # thousands of times: a Path would cost as much as the call
+            try:
+                descriptors = os.listdir(folder)  # noqa: PTH208
+            except PermissionError:
+                unseen += 1
+                continue
+            except OSError:
+                continue  # it has just ended
+            for descriptor in descriptors:
+                try:
+                    seen = os.stat(f"{folder}/{descriptor}")  # noqa: PTH116
+                except OSError:
+                    continue
+                if stat.S_ISREG(seen.st_mode):
+                    files.setdefault((seen.st_dev, seen.st_ino), set()).add(pid)
+                elif stat.S_ISBLK(seen.st_mode):
+                    number = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
+                    devices.setdefault(number, set()).add(pid)
+        return _Open(files, devices, unseen)
+
+    @cached_property
+    def _mapped(self) -> Mapping[bytes, set[str]]:
+        """Process ids by the inode numbers, of whatever file system, in their maps."""
+        found: dict[bytes, set[str]] = {}
+        for pid in self._others():
+            for inode in {line[4] for line in _maps(f"{self.roots.proc}/{pid}")}:
+                found.setdefault(inode, set()).add(pid)
+        return found
+
+    def _others(self) -> list[str]:
+        own = str(os.getpid())
+        return [pid for pid in names(self.roots.proc) if pid.isdigit() and pid != own]
 
 
-def _has_open(folder: Path, same: Match) -> bool:
-    return any(_is(folder / "fd" / name, same) for name in os.listdir(folder / "fd"))  # noqa: PTH208
+def _maps(folder: str | Path) -> list[list[bytes]]:
+    """The lines of a process's maps, in fields (proc_pid_maps(5)): the first is the range, the fifth the inode."""
+    lines = (line.split(None, 5) for line in read_bytes(f"{folder}/maps").split(b"\n"))
+    return [fields for fields in lines if len(fields) >= 5]
 
 
-def _has_mapped(folder: Path, same: Match, inode: int) -> bool:
-    """Whether the file is mapped though its descriptor is closed (proc_pid_maps(5), field 5 is the inode)."""
-    wanted = str(inode).encode()
-    for line in read_bytes(folder / "maps").split(b"\n"):
-        fields = line.split(None, 5)
-        if len(fields) >= 5 and fields[4] == wanted and _is(folder / "map_files" / _range(fields[0]), same):
-            return True
-    return False
+def _has_mapped(folder: Path, seen: os.stat_result) -> bool:
+    """Whether the file is mapped, be its descriptor closed; its device is asked of the mapping itself."""
+    wanted = b"%d" % seen.st_ino
+    return any(
+        fields[4] == wanted and _is(folder / "map_files" / _range(fields[0]), seen) for fields in _maps(folder)
+    )
 
 
 def _range(field: bytes) -> str:
@@ -78,8 +112,9 @@ def _range(field: bytes) -> str:
     return f"{start.lstrip('0') or '0'}-{end.lstrip('0') or '0'}"
 
 
-def _is(link: Path, same: Match) -> bool:
+def _is(link: Path, seen: os.stat_result) -> bool:
     try:
-        return same(link.stat())
+        other = link.stat()
     except OSError:
         return False
+    return stat.S_ISREG(other.st_mode) and (other.st_dev, other.st_ino) == (seen.st_dev, seen.st_ino)

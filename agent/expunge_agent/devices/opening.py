@@ -135,7 +135,7 @@ def identity_of(fd: int, path: str, roots: Roots = LIVE) -> Identity:
         at_path = walk(path).seen
         if at_path is None or (at_path.st_dev, at_path.st_ino) != (seen.st_dev, seen.st_ino):
             raise _gone(path, "the path no longer leads to the file that was opened")
-        return file_identity(path, seen)
+        return file_identity(path, seen, roots)
     number = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
     node = by_number(number, roots)
     if node is None:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from expunge_agent.engine.buffers import KIB, aligned, same
 from expunge_agent.engine.likeness import SAMPLE, SECTOR, SHORT, Look, constant, look, stuck_bits
-from expunge_agent.engine.problems import Problem, merged
+from expunge_agent.engine.problems import VARIOUS, Problem, merged
 from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 
 GAP = 63
@@ -252,8 +252,12 @@ class Findings:
             ]
         elif end := self._nothing_after(problems, size, read):
             words.append(f"nothing is kept from byte {end} on")
-        kinds = self._kinds.most_common(8)
-        return problems, words + [f"{kind} ({length} bytes)" for kind, length in kinds]
+        kinds = Counter[str]()
+        for one in problems:
+            kinds[_kind(one.what)] += one.length
+        if VARIOUS in kinds:  # joined until the names were lost; the pieces had them
+            kinds = self._kinds
+        return problems, words + [f"{kind} ({length} bytes)" for kind, length in kinds.most_common(8)]
 
     def _wrapped(self, size: int, read: int) -> int:
         """The real capacity of a medium that wraps its addresses, 0 if it does not look like one.

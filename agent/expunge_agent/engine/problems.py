@@ -120,10 +120,13 @@ def describe(error: OSError) -> str:
     return f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
 
 
+VARIOUS = "various"
+
+
 def merged(problems: Iterable[Problem], gap: int = 0, *, mix: bool = False) -> list[Problem]:
     """`problems` sorted, those that say the same and are at most `gap` bytes apart made one range.
 
-    With `mix` also those that say different things ("various"). A joined range still covers every
+    With `mix` also those that say different things (`VARIOUS`). A joined range still covers every
     problem, and the sound bytes between them.
     """
     out: list[Problem] = []
@@ -132,6 +135,6 @@ def merged(problems: Iterable[Problem], gap: int = 0, *, mix: bool = False) -> l
         if last is None or problem.start > last.end + gap or (not mix and problem.what != last.what):
             out.append(problem)
             continue
-        what = last.what if last.what == problem.what else "various"
+        what = last.what if last.what == problem.what else VARIOUS
         out[-1] = Problem(last.start, max(last.end, problem.end) - last.start, what)
     return out

@@ -27,12 +27,17 @@ class BlockIdentity(Frozen, frozen=True, tag_field="kind", tag="block"):
 
 
 class FileIdentity(Frozen, frozen=True, tag_field="kind", tag="file"):
-    """A regular file: absolute path, ``major:minor`` of its file system, inode, size in bytes."""
+    """A regular file: absolute path, ``major:minor`` of its file system, inode, size in bytes.
+
+    ``host`` is derived from the machine's own id (machine-id(5)), so that equal files of cloned
+    machines are different media; empty where the machine has none.
+    """
 
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     device: Name
     inode: U64
     size: U64
+    host: Text = ""
 
 
 Identity = BlockIdentity | FileIdentity
