@@ -18,7 +18,7 @@ import pytest
 
 from expunge_agent.engine.buffers import KIB, MIB, aligned
 from expunge_agent.engine.problems import Problem
-from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
+from expunge_agent.engine.sources import CIPHERS, KeyedStream, PatternSource, Source
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.verifier import VerifyReport, verify
@@ -167,6 +167,20 @@ def test_several_stripes_do_not_hide_wrapped_capacity(disks: FuseLab) -> None:
     disk.set(wrap_at=2 * MIB)
     _, back = wiped(disk, "file", tuning=Tuning(chunk=256 * KIB, stripes=4))
     assert back.looks[0] == f"wrapped capacity of {2 * MIB} bytes"
+
+
+@pytest.mark.parametrize("real", [SIZE // 2, 3 * MIB + 12 * KIB], ids=str)
+@pytest.mark.parametrize("cipher", ["aes-256-xts", "chacha20"])
+def test_wrapped_capacity_is_named_under_streams_that_do_not_tell_their_place(
+    disks: FuseLab, cipher: str, real: int
+) -> None:
+    disk = disks.disk(RECORDS)
+    disk.set(wrap_at=real)
+    source = KeyedStream(cipher, bytes(range(CIPHERS[cipher].key_bytes)))
+    target, back = wiped(disk, "file", source, tuning=ONE)
+    assert back.looks[0] == f"wrapped capacity of {real} bytes"
+    assert f"shifted stream: wrapped capacity of {real} bytes" in {one.what for one in back.mismatches}
+    exact(target, back, source)
 
 
 @pytest.mark.parametrize(

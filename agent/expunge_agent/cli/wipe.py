@@ -14,6 +14,7 @@ from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
 from expunge_agent.devices.look import look
+from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import InterruptedWipeError, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order
@@ -106,9 +107,10 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
 def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
+    eyes = Eyes.open(system=system)
     plan: Plan = []
     for path in paths:
-        medium, usage = look(path, system=system)
+        medium, usage = look(path, eyes=eyes)
         refusal = guard(None, medium, usage, system)
         if refusal is None and medium is not None:
             target = Target(identity=medium.identity, hint=medium.path)

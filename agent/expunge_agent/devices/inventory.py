@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Found
-from expunge_agent.devices.look import look_at_node, look_with
-from expunge_agent.devices.nodes import all_disks
+from expunge_agent.devices.look import look, look_at_node
 from expunge_agent.devices.roots import LIVE, Roots
 from expunge_agent.devices.usage import Eyes
 
@@ -26,7 +25,7 @@ def inventory(
     """
     eyes = Eyes.open(roots, system)
     found = []
-    for disk in all_disks(roots):
+    for disk in eyes.disks:
         if disk.size > 0 and disk.driver != "ramdisk":
             found.append(look_at_node(disk, eyes))
-    return found + [look_with(path, eyes) for path in extra_paths]
+    return found + [look(path, eyes=eyes) for path in extra_paths]

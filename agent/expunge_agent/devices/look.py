@@ -22,12 +22,30 @@ _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs", "nilfs2", "f2fs")
 """File systems that write changed data elsewhere, or may."""
 
 
-def look(path: str | os.PathLike[str], roots: Roots = LIVE, system: SystemPaths | None = None) -> Found:
+def look(
+    path: str | os.PathLike[str],
+    roots: Roots = LIVE,
+    system: SystemPaths | None = None,
+    eyes: Eyes | None = None,
+) -> Found:
     """What stands at `path` and who uses it; medium None where it is no file and no block device.
 
-    Never raises for what a user may get wrong: `core.guard` turns it into a refusal.
+    `eyes` (which bring their own roots and system) are for several looks in one moment, as for a plan;
+    without them everything is looked at anew. Never raises for what a user may get wrong: `core.guard`
+    turns it into a refusal.
     """
-    return look_with(path, Eyes.open(roots, system))
+    eyes = eyes or Eyes.open(roots, system)
+    walked = walk(path)
+    if walked.kind is Kind.FILE and walked.seen is not None:
+        return Found(_file_medium(walked, walked.seen, eyes), usage.of_file(walked, walked.seen, eyes))
+    if walked.kind is Kind.BLOCK and walked.seen is not None:
+        device = walked.seen.st_rdev
+        node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
+        if node is not None:
+            found = usage.of_block(node, walked.path, eyes)
+            return Found(describe.medium(node, walked.path), _with_links(found, walked))
+    kind = Kind.MISSING if walked.kind is Kind.BLOCK else walked.kind
+    return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
 
 
 def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
@@ -62,21 +80,6 @@ def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
 def look_at_node(node: Node, eyes: Eyes) -> Found:
     """The same for a device of sysfs, whose path is the one the kernel gives it."""
     return Found(describe.medium(node), usage.of_block(node, str(node.path), eyes))
-
-
-def look_with(path: str | os.PathLike[str], eyes: Eyes) -> Found:
-    """`look` for one of several paths, the mount tables having been read already."""
-    walked = walk(path)
-    if walked.kind is Kind.FILE and walked.seen is not None:
-        return Found(_file_medium(walked, walked.seen, eyes), usage.of_file(walked, walked.seen, eyes))
-    if walked.kind is Kind.BLOCK and walked.seen is not None:
-        device = walked.seen.st_rdev
-        node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
-        if node is not None:
-            found = usage.of_block(node, walked.path, eyes)
-            return Found(describe.medium(node, walked.path), _with_links(found, walked))
-    kind = Kind.MISSING if walked.kind is Kind.BLOCK else walked.kind
-    return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
 
 
 def file_identity(path: str, seen: os.stat_result, roots: Roots = LIVE) -> FileIdentity:

@@ -206,9 +206,9 @@ def _namespace(roots: Roots, pid: str) -> tuple[str, str] | None:
 
     None when it has ended; raises PermissionError when it may not be asked.
     """
-    folder = roots.proc / pid
+    folder = f"{roots.proc}/{pid}"
     try:
-        return os.readlink(folder / "ns/mnt"), os.readlink(folder / "root")  # noqa: PTH115 - names, no paths
+        return os.readlink(f"{folder}/ns/mnt"), os.readlink(f"{folder}/root")  # noqa: PTH115 - names, no paths
     except PermissionError:
         raise
     except OSError:

@@ -56,7 +56,8 @@ class Node:
         """Its partitions that the kernel knows, in the order of their numbers."""
         if self.is_partition:
             return []
-        found = [Node(self.roots, self.folder / name) for name in names(self.folder)]
+        own = self.folder.name  # add_partition() in the kernel's block/partitions/core.c: sda → sda1, loop0 → loop0p1
+        found = [Node(self.roots, self.folder / name) for name in names(self.folder) if name.startswith(own)]
         return sorted(
             (node for node in found if node.is_partition),
             key=lambda node: read_int(node.folder / "partition"),
@@ -146,10 +147,13 @@ class Family:
         return frozenset(node.number for node in (*self.above, *self.members) if node.number)
 
 
-def family(node: Node) -> Family:
-    """Who stands on `node`, in any depth: partitions, holders, loop devices over any of them."""
+def family(node: Node, disks: Iterable[Node] | None = None) -> Family:
+    """Who stands on `node`, in any depth: partitions, holders, loop devices over any of them.
+
+    `disks` are `all_disks`, where they have been listed already.
+    """
     above = () if node.disk == node else (node.disk,)
-    loops_over = _loops_by_backing_number(node.roots)
+    loops_over = _loops_by_backing_number(all_disks(node.roots) if disks is None else disks)
     members: list[Node] = []
     holders: list[Node] = [holder for disk in above for holder in disk.holders]
     loops: list[Node] = [loop for disk in above for loop in loops_over.get(disk.number, [])]
@@ -166,12 +170,12 @@ def family(node: Node) -> Family:
     return Family(above=above, members=tuple(members), holders=tuple(holders), loops=tuple(loops))
 
 
-def _loops_by_backing_number(roots: Roots) -> dict[str, list[Node]]:
+def _loops_by_backing_number(disks: Iterable[Node]) -> dict[str, list[Node]]:
     """Loop devices that loop over a block device, by that device's number."""
     found: dict[str, list[Node]] = {}
-    for disk in all_disks(roots):
+    for disk in disks:
         backing = disk.backing_file
-        if backing and (number := number_of_path(backing, roots)):
+        if backing and (number := number_of_path(backing, disk.roots)):
             found.setdefault(number, []).append(disk)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ class Roots:
     etc: Path = Path("/etc")
     run: Path = Path("/run")
 
-    @property
+    @cached_property
     def live(self) -> bool:
         """Whether this is the machine itself: only then may device nodes be asked."""
         return self.sys == Path("/sys") and self.proc == Path("/proc") and self.dev == Path("/dev")
@@ -26,12 +27,21 @@ class Roots:
 LIVE = Roots()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The attribute's bytes; empty when it is missing, unreadable, or its device has just gone."""
+def read_bytes(path: str | Path) -> bytes:
+    """The attribute's bytes; empty when it is missing, unreadable, or its device has just gone.
+
+    In four system calls rather than nine: a look reads hundreds of attributes.
+    """
     try:
-        return path.read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def read_text(path: Path) -> str:

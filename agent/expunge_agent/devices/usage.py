@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Kind, Usage
-from expunge_agent.devices import ioctls, mounts, openers
+from expunge_agent.devices import ioctls, mounts
 from expunge_agent.devices.nodes import Family, Node, all_disks, by_number, family, number_of_path
+from expunge_agent.devices.openers import Index
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.roots import LIVE, Roots, read_int, read_text
 
@@ -19,7 +21,7 @@ _MAX_NESTING = 8
 
 @dataclass(frozen=True)
 class Eyes:
-    """What is looked at once and used for several targets."""
+    """What is looked at once and used for several targets; nothing is taken from it to the next step of a run."""
 
     roots: Roots
     system: SystemPaths
@@ -30,19 +32,29 @@ class Eyes:
         """Read the mount tables now."""
         return cls(roots=roots, system=system or SystemPaths(), mounts=mounts.all_mounts(roots))
 
+    @cached_property
+    def disks(self) -> list[Node]:
+        """Every whole disk, empty ones too."""
+        return all_disks(self.roots)
+
+    @cached_property
+    def open_now(self) -> Index:
+        """What other processes have open, as it is when first asked."""
+        return Index(self.roots)
+
 
 def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
     """The usage of the block device `node`, seen at `path`."""
-    kin = family(node)
+    kin = family(node, eyes.disks)
     numbers = kin.numbers
     seen = mounts.mounts_of_devices(eyes.mounts.mounts, numbers, eyes.roots)
-    opened = openers.of_devices(numbers, eyes.roots)
+    opened = eyes.open_now.of_devices(numbers)
     usage = Usage(
         path=path,
         kind=Kind.BLOCK,
         mounts=_unique(mount.title for mount in seen),
         swaps=tuple(mounts.swaps_of_devices(numbers, eyes.roots)),
-        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes.roots),
+        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes),
         partitions=tuple(part.title for part in node.partitions),
         loops=tuple(str(loop.path) for loop in kin.loops),
         opened_by=opened.processes,
@@ -56,7 +68,7 @@ def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
 
 def of_file(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Usage:
     """The usage of the regular file that `walked` found and `seen` describes."""
-    opened = openers.of_file(seen, eyes.roots)
+    opened = eyes.open_now.of_file(seen)
     return Usage(
         path=walked.path,
         kind=Kind.FILE,
@@ -64,7 +76,7 @@ def of_file(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Usage:
         real_path=walked.real_path,
         mounts=_unique(mount.title for mount in mounts.mounts_of_file(eyes.mounts.mounts, seen, eyes.roots)),
         swaps=tuple(mounts.swaps_of_file(seen, eyes.roots)),
-        loops=tuple(_loops_over_file(walked.path, seen, eyes.roots)),
+        loops=tuple(_loops_over_file(walked.path, seen, eyes)),
         opened_by=opened.processes,
         read_only=_file_read_only(walked.path),
         writable=os.access(walked.path, os.R_OK | os.W_OK, effective_ids=True),
@@ -100,13 +112,13 @@ def _with_backing(usage: Usage, node: Node, eyes: Eyes, depth: int) -> Usage:
     )
 
 
-def _loops_over_file(path: str, seen: os.stat_result, roots: Roots) -> Iterable[str]:
+def _loops_over_file(path: str, seen: os.stat_result, eyes: Eyes) -> Iterable[str]:
     """Loop devices over this file: by inode where the loop device may be asked, by path otherwise."""
-    for disk in all_disks(roots):
+    for disk in eyes.disks:
         named = disk.backing_file
         if not named:
             continue
-        backing = ioctls.loop_backing(str(disk.path)) if roots.live else None
+        backing = ioctls.loop_backing(str(disk.path)) if eyes.roots.live else None
         if backing is not None:
             over = (backing.device, backing.inode) == (seen.st_dev, seen.st_ino)
         else:
@@ -133,12 +145,12 @@ def _system_device(numbers: frozenset[str], eyes: Eyes) -> str:
     return ""
 
 
-def _zram_over(kin: Family, roots: Roots) -> tuple[str, ...]:
+def _zram_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
     """zram devices that write back to one of the family (Documentation/admin-guide/blockdev/zram.rst)."""
     found = []
-    for disk in all_disks(roots):
+    for disk in eyes.disks:
         backing = read_text(disk.folder / "backing_dev")
-        if backing.startswith("/") and number_of_path(backing, roots) in kin.numbers:
+        if backing.startswith("/") and number_of_path(backing, eyes.roots) in kin.numbers:
             found.append(f"{disk.name} (write-back)")
     return tuple(found)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from expunge_agent.engine.buffers import KIB, aligned, same
-from expunge_agent.engine.likeness import SAMPLE, SECTOR, SHORT, Look, constant, look, stuck_bits
+from expunge_agent.engine.likeness import NOISE, SAMPLE, SECTOR, SHORT, Look, constant, look, stuck_bits
 from expunge_agent.engine.problems import VARIOUS, Problem, merged
 from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 
@@ -70,8 +70,12 @@ class Comparison:
         while at < len(view):
             length = min(PIECE - (offset + at) % PIECE, len(view) - at)
             found, expected = view[at : at + length], self._expected(offset + at, length)
+            self._findings.meet(expected, offset + at)
             if not same(found, expected):
-                self._findings.take(self._examine(found, expected, offset + at))
+                examined = self._examine(found, expected, offset + at)
+                self._findings.take(examined)
+                if Problem(offset + at, length, NOISE) in examined.problems[:1]:
+                    self._findings.remember(bytes(found[:SHORT]), offset + at, length)
             at += length
 
     def _expected(self, offset: int, length: int) -> memoryview:
@@ -204,6 +208,7 @@ class Findings:
         self._problems: list[Problem] = []
         self._kinds: Counter[str] = Counter()
         self._shifts: Counter[int] = Counter()
+        self._strangers: dict[bytes, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def take(self, examined: Examined) -> None:
@@ -229,6 +234,26 @@ class Findings:
             if len(self._problems) > 4 * self._most:
                 self._shrink()
 
+    def remember(self, head: bytes, offset: int, length: int) -> None:
+        """What `length` bytes of noise at `offset` begin with, to be met again if they belong further on.
+
+        Not every keyed stream can tell from bytes where they belong; but it comes by there.
+        """
+        with self._lock:
+            if len(self._strangers) < _MOST_STRANGERS:
+                self._strangers[head] = (offset, length)
+
+    def meet(self, expected: memoryview, offset: int) -> None:
+        """Look for what was remembered at every 4 KiB of what belongs at `offset`."""
+        if not self._strangers:
+            return
+        for at in range(0, len(expected), SAMPLE):
+            head = bytes(expected[at : at + SHORT])
+            if head in self._strangers:
+                with self._lock:
+                    place, length = self._strangers.pop(head)
+                    self._shifts[offset + at - place] += length
+
     def ranges(self) -> list[Problem]:
         """The ranges, ascending, at most `most`."""
         with self._lock:
@@ -246,10 +271,7 @@ class Findings:
         if capacity := self._wrapped(size, read):
             note = f"wrapped capacity of {capacity} bytes"
             words.append(note)
-            problems = [
-                Problem(one.start, one.length, f"{one.what}; {note}") if _kind(one.what) == _SHIFTED else one
-                for one in problems
-            ]
+            problems = [_with_note(one, note) for one in problems]
         elif end := self._nothing_after(problems, size, read):
             words.append(f"nothing is kept from byte {end} on")
         kinds = Counter[str]()
@@ -295,6 +317,16 @@ class Findings:
 
 
 _SHIFTED = "shifted stream"
+_MOST_STRANGERS = 65536
+
+
+def _with_note(problem: Problem, note: str) -> Problem:
+    """The problem of a medium that wraps its addresses."""
+    if problem.what == NOISE:
+        return Problem(problem.start, problem.length, f"{_SHIFTED}: {note}")
+    if _kind(problem.what) == _SHIFTED:
+        return Problem(problem.start, problem.length, f"{problem.what}; {note}")
+    return problem
 
 
 def _kind(what: str) -> str:

@@ -10,6 +10,7 @@ from expunge_agent.engine.buffers import KIB, same
 from expunge_agent.engine.sources import Source
 
 SECTOR = 512
+NOISE = "noise"
 SHORT = 16
 """Fewer bytes than that are not judged."""
 SAMPLE = 4 * KIB
@@ -68,7 +69,7 @@ def look(
         return Look("other data")
     sample = sample[:_COMPRESSED]
     if len(zlib.compress(sample, 1)) >= len(sample) * 15 // 16:
-        return Look("noise")
+        return Look(NOISE)
     return Look("old data" if sectors else "structured data")
 
 
