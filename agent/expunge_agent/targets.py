@@ -55,7 +55,7 @@ class TargetRun:
         self._tuning = around.tuning.shared_by(len(order.targets))
         self._found = ""
         self._opened: Opened | None = None
-        self._shown = ""
+        self._title, self._step = "", -1
 
     def carry_out(self) -> TargetResult | None:
         """The target's result; None when the run was asked to pause."""
@@ -201,6 +201,7 @@ class TargetRun:
     def pass_finished(self, index: int, result: PassResult) -> None:
         """Journal a finished pass."""
         self._write("pass-finished", **{"pass": index, "result": result})
+        self._step_finished(int(result.bytes_written), int(result.duration_ms))
 
     def verify_started(self, of_pass: int) -> None:
         """Journal that reading back begins."""
@@ -209,13 +210,14 @@ class TargetRun:
     def verify_finished(self, result: Verification) -> None:
         """Journal what reading back found."""
         self._write("verify-finished", result=result)
+        self._step_finished(int(result.bytes_read), int(result.duration_ms))
 
     def progress(self, step: int, title: str, progress: Progress) -> None:
         """Show how far the step is."""
         plan = self._so_far.plan
         steps = len(plan.passes) + len(plan.verify_after) if plan else 0
-        kind = EventKind.PROGRESS if title == self._shown else EventKind.STEP_STARTED
-        self._shown = title
+        kind = EventKind.PROGRESS if title == self._title else EventKind.STEP_STARTED
+        self._title, self._step = title, step
         self._events.emit(
             kind,
             target=self._index,
@@ -226,6 +228,19 @@ class TargetRun:
             total=progress.total,
             rate=progress.rate,
             eta=progress.eta,
+        )
+
+    def _step_finished(self, done: int, milliseconds: int) -> None:
+        """Show a step that is through, with its average rate."""
+        self._events.emit(
+            EventKind.STEP_FINISHED,
+            target=self._index,
+            step=self._step,
+            title=self._title,
+            done=done,
+            total=done,
+            rate=done * 1000 // max(milliseconds, 1),
+            eta=0,
         )
 
 

@@ -82,6 +82,10 @@ class ProgressView:
         """Take one event."""
         if event.kind in (EventKind.PROGRESS, EventKind.STEP_STARTED):
             self._progress(event)
+        elif event.kind is EventKind.STEP_FINISHED:
+            self._lines.pop(event.target, None)
+            curve = str(self._curves.get(event.target, "")) if self._moving else ""
+            self._say(progress_line(event, curve, self._width()))
         elif event.kind is EventKind.TARGET_FINISHED:
             self._lines.pop(event.target, None)
             self._say(f"target {event.target + 1}: {event.title}")
@@ -97,21 +101,18 @@ class ProgressView:
         now = time.monotonic()
         curve = self._curves.setdefault(event.target, RateCurve(CURVE_WIDTH))
         curve.add(event.rate, now)
-        finished = event.done >= event.total
+        if now - self._last.get(event.target, -PLAIN_EVERY) < (REDRAW_EVERY if self._moving else PLAIN_EVERY):
+            return
+        self._last[event.target] = now
+        line = progress_line(event, str(curve) if self._moving else "", self._width())
         if self._moving:
-            if not finished and now - self._last.get(event.target, 0.0) < REDRAW_EVERY:
-                return
-            self._last[event.target] = now
-            line = progress_line(event, str(curve), shutil.get_terminal_size().columns)
-            if finished:
-                self._lines.pop(event.target, None)
-                self._say(line)
-            else:
-                self._lines[event.target] = line
-                self._draw()
-        elif finished or now - self._last.get(event.target, 0.0) >= PLAIN_EVERY:
-            self._last[event.target] = now
-            self._say(progress_line(event, "", PLAIN_WIDTH))
+            self._lines[event.target] = line
+            self._draw()
+        else:
+            self._say(line)
+
+    def _width(self) -> int:
+        return shutil.get_terminal_size().columns if self._moving else PLAIN_WIDTH
 
     def _say(self, text: str) -> None:
         """A line that stays, above the moving ones."""
@@ -139,7 +140,7 @@ class ProgressView:
 def progress_line(event: Event, curve: str, columns: int) -> str:
     """Where one target stands, in at most `columns` characters."""
     share = _share(event)
-    left = "done" if event.done >= event.total else "ETA " + time_text(event.eta)
+    left = "done" if event.kind is EventKind.STEP_FINISHED else "ETA " + time_text(event.eta)
     tail = f" {share:4.0%} {size_text(event.rate)}/s {left}"
     head = f"{event.target + 1}: {event.title}"[: max(10, columns - len(tail) - 12)]
     width = min(BAR, columns - len(head) - len(tail) - len(curve) - 3)

@@ -17,7 +17,13 @@ def collect(controller: Controller, order_text: str, target: int) -> BundleParts
     """
     with controller.store.read() as unit:
         order = dispatch.find_order(unit, order_text)
-        receipt = unit.evidence.receipt_of_order(order.digest)
+        certificates = unit.evidence.certificates_of_order(order.digest)
+        certificate = next((row for row in certificates if row.target == target), None)
+        receipt = (
+            unit.evidence.receipt(certificate.receipt_digest)
+            if certificate is not None
+            else unit.evidence.receipt_of_order(order.digest)
+        )
         if receipt is None:
             raise NotFoundError(
                 f"The order {order.order_id} has no receipt yet; it is {order.status}.",
@@ -30,10 +36,8 @@ def collect(controller: Controller, order_text: str, target: int) -> BundleParts
         ]
         if target >= len(media):
             raise NotFoundError(f"The order {order.order_id} has {len(media)} targets.", "Count them from 1.")
-        certificates = unit.evidence.certificates_of_order(order.digest)
         machine = unit.fleet.machine(receipt.machine_id)
         custody = unit.evidence.custody(media[target])
-    certificate = next((row for row in certificates if row.target == target), None)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
         custody=[SignedBytes(row.body, row.signature) for row in custody],

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from expunge_agent.errors import ExpungeError
+from expunge_agent.errors import ExpungeError, RefusedError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Outcome, timestamp
 from expunge_agent.protocol.order import Order, parse_order
-from expunge_agent.protocol.receipt import Receipt, TargetResult, Verification
+from expunge_agent.protocol.receipt import Receipt, TargetResult, Verification, parse_statement
 from expunge_controller import fleet
 from expunge_controller.context import Controller
 from expunge_controller.ledger import append_custody, record_of, register_medium
 from expunge_controller.records.certificate import freeze_certificate
 from expunge_controller.records.certify import certifiable, certificate_from
+from expunge_controller.records.consistency import medium_of, tells_of_work
 from expunge_controller.records.custody import CustodyKind
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import (
@@ -66,21 +67,39 @@ def keep(case: Accepted) -> None:
             received_at=timestamp(case.now),
         )
     )
-    notes = []
-    if case.gap:
-        notes.append("Receipts of this agent are missing before this one.")
-    if case.order is not None and case.order.status is OrderStatus.FINISHED:
-        notes.append("The agent sent a second receipt for this order.")
+    notes = ["Receipts of this agent are missing before this one."] if case.gap else []
+    if case.order is None:
+        notes += _consequences(case)
+        if notes:
+            case.unit.fleet.set_note(case.machine.machine_id, " ".join(notes)[:1000])
+    elif case.order.outcome:
+        _second(case, case.order, notes)
     else:
         notes += _consequences(case)
-    if case.order is not None:
-        case.unit.orders.change(
-            case.order,
-            OrderStatus.FINISHED,
-            timestamp(case.now),
-            note=" ".join(notes),
-            outcome=case.order.outcome or str(case.receipt.outcome),
-        )
+        _end(case, case.order, OrderStatus.FINISHED, notes, str(case.receipt.outcome))
+
+
+def _second(case: Accepted, order: OrderRow, notes: list[str]) -> None:
+    """Another receipt for an order that has one: a person must look, and no fact may be lost.
+
+    A receipt that tells of work done outranks one that only refused; otherwise the first one stands.
+    """
+    notes.append("The agent sent a second receipt for this order.")
+    earlier = [row for row in case.unit.evidence.receipts_of_order(order.digest) if row.digest != case.digest]
+    worked = any(tells_of_work(parse_statement(row.body).predicate) for row in earlier)
+    outcome = order.outcome
+    if tells_of_work(case.receipt) and not worked:
+        outcome = str(case.receipt.outcome)
+        notes.append(f"The first one said {order.outcome}; this one tells of work, so it is {outcome}.")
+        notes += _consequences(case)
+    else:
+        notes.append(f"It says {case.receipt.outcome}; what the first one said stands.")
+    _end(case, order, OrderStatus.ATTENTION, notes, outcome)
+
+
+def _end(case: Accepted, order: OrderRow, status: OrderStatus, notes: list[str], outcome: str) -> None:
+    moment = timestamp(case.now)
+    case.unit.orders.change(order, status, moment, note=" ".join(notes)[:1000], outcome=outcome)
 
 
 def _consequences(case: Accepted) -> list[str]:
@@ -89,6 +108,7 @@ def _consequences(case: Accepted) -> list[str]:
     notes: list[str] = []
     for number, result in enumerate(case.receipt.targets):
         try:
+            _check_owner(case, result)
             medium = _medium(case, result)
             _record_ending(case, medium, result)
             if certifiable(result) is None:
@@ -108,6 +128,18 @@ def _consequences(case: Accepted) -> list[str]:
             )
             _append(case, medium, CustodyKind.REFUSED, _why_refused(case.receipt))
     return notes
+
+
+def _check_owner(case: Accepted, result: TargetResult) -> None:
+    """Without an order of ours a machine speaks only of its own media. Raises RefusedError."""
+    _, digest = medium_of(result.target.identity)
+    known = case.unit.evidence.medium(digest)
+    if case.order is None and known is not None and known.machine_id != case.machine.machine_id:
+        raise RefusedError(
+            f"Receipt {case.digest[:16]}, not ordered here, names medium {digest[:16]}, which is "
+            "registered for another machine: its custody was not touched.",
+            "If the medium moved, register it for its new machine.",
+        )
 
 
 def _medium(case: Accepted, result: TargetResult) -> MediumRow:

@@ -1,8 +1,8 @@
 """Orders: made, signed, handed over, followed. The agent executes; this side reconciles.
 
     created → sent → accepted → running → finished (by its receipt, see `intake`)
-       ↓ never sent in time        ↓ rejected by the agent, or a receipt kept aside
-    expired                     attention
+       ↓ never sent in time        ↓ the agent cannot use it, or a receipt kept aside
+    expired, cancelled          attention
 
 `sent` is recorded before the order leaves, so an order that may have arrived is never called
 expired: it is handed over again, which re-attaches, until its receipt comes.
@@ -24,8 +24,9 @@ from expunge_agent.protocol.wire import Document
 from expunge_controller.context import Controller
 from expunge_controller.fleet import agent_principal
 from expunge_controller.ledger import append_custody, register_medium
+from expunge_controller.problems import FINAL_ANSWERS
 from expunge_controller.records.consistency import medium_of
-from expunge_controller.records.custody import CustodyKind
+from expunge_controller.records.custody import CustodyKind, Standing, parse_custody_event
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import OPEN, MachineRow, OrderRow, OrderStatus
 from expunge_profiles.schema import Profile
@@ -139,7 +140,7 @@ def advance(controller: Controller, digest: str, now: datetime) -> OrderRow | No
         if order is None or order.status not in OPEN:
             return None
         if order.status is OrderStatus.CREATED:
-            if _expire(unit, order, now):
+            if _expire(unit, controller, order, now):
                 return None
             unit.orders.change(order, OrderStatus.SENT, timestamp(now))
         return unit.orders.get(digest)
@@ -154,7 +155,7 @@ def expire_unsent(controller: Controller, now: datetime) -> list[str]:
         return []
     with controller.store.write() as unit:
         fresh = [unit.orders.get(row.digest) for row in due]
-        return [row.order_id for row in fresh if row is not None and _expire(unit, row, now)]
+        return [row.order_id for row in fresh if row is not None and _expire(unit, controller, row, now)]
 
 
 def targets_of(order: OrderRow) -> list[Target]:
@@ -193,16 +194,41 @@ def record_event(controller: Controller, machine_id: str, event: Event, now: dat
             _forward(unit, order, OrderStatus.ACCEPTED, now)
         elif event.kind is not EventKind.FINISHED:
             _forward(unit, order, OrderStatus.RUNNING, now)
-        if event.kind is EventKind.STEP_STARTED:
+        if event.kind is EventKind.STEP_STARTED and order.status in OPEN:
             _record_start(unit, controller, order, event.target, now)
 
 
-def reject(controller: Controller, machine_id: str, digest: str, why: str, now: datetime) -> None:
-    """The agent would not take the order: a person must look."""
+def reject(
+    controller: Controller, machine_id: str, digest: str, why: str, now: datetime, *, code: str = "document"
+) -> None:
+    """The agent did not take the order, for the reason `why` with the word `code`.
+
+    What may pass (a full disk, a busy lock) leaves the order as it stands, to be handed over again;
+    for an answer that the same order would get again (`FINAL_ANSWERS`) a person must look.
+    """
     with controller.store.write() as unit:
         order = _order_of(unit, machine_id, digest)
         if order is not None and order.status in OPEN:
-            unit.orders.change(order, OrderStatus.ATTENTION, timestamp(now), note=why[:1000])
+            status = OrderStatus.ATTENTION if code in FINAL_ANSWERS else order.status
+            unit.orders.change(order, status, timestamp(now), note=why[:1000], problem=code)
+
+
+def cancel(controller: Controller, text: str, *, by: str, reason: str, now: datetime) -> OrderRow:
+    """Close the order called `text` (see `find_order`) that was never sent; its media are free again.
+
+    Raises RefusedError for an order that left already or has ended: it cannot be recalled.
+    """
+    with controller.store.write() as unit:
+        order = find_order(unit, text)
+        if order.status is not OrderStatus.CREATED:
+            raise RefusedError(
+                f"The order {order.order_id} is {order.status}: only one that was never sent can be cancelled.",
+                "What was sent cannot be recalled; it ends with its receipt.",
+            )
+        note = f"Cancelled by {by}, never sent." + (f" {reason}" if reason else "")
+        unit.orders.change(order, OrderStatus.CANCELLED, timestamp(now), note=note[:1000])
+        _release(unit, controller, order, by, note, now)
+        return find_order(unit, order.digest)
 
 
 def find_order(unit: Unit, text: str) -> OrderRow:
@@ -252,8 +278,13 @@ def _order_of(unit: Unit, machine_id: str, digest: str) -> OrderRow | None:
 
 
 def _forward(unit: Unit, order: OrderRow, status: OrderStatus, now: datetime) -> None:
-    """Move an open order on to `status`, never back."""
-    if order.status in RANK and RANK[status] > RANK[order.status]:
+    """Move an open order on to `status`, never back; the agent has it, so what kept it out is over."""
+    if order.status not in RANK:
+        return
+    status = max(status, order.status, key=RANK.__getitem__)
+    if order.problem:
+        unit.orders.change(order, status, timestamp(now), note="")
+    elif status is not order.status:
         unit.orders.change(order, status, timestamp(now))
 
 
@@ -261,11 +292,35 @@ def _is_due(order: OrderRow, moment: str) -> bool:
     return order.status is OrderStatus.CREATED and order.expires_at <= moment
 
 
-def _expire(unit: Unit, order: OrderRow, now: datetime) -> bool:
+def _expire(unit: Unit, controller: Controller, order: OrderRow, now: datetime) -> bool:
     if not _is_due(order, timestamp(now)):
         return False
     note = "The agent was not reached before the order expired; nothing was wiped."
-    return unit.orders.change(order, OrderStatus.EXPIRED, timestamp(now), note=note)
+    unit.orders.change(order, OrderStatus.EXPIRED, timestamp(now), note=note)
+    _release(unit, controller, order, controller.principal, note, now)
+    return True
+
+
+def _release(
+    unit: Unit, controller: Controller, order: OrderRow, actor: str, note: str, now: datetime
+) -> None:
+    """Record with every medium that waits for `order` that nothing will come of it."""
+    for target in parse_order(order.body).targets:
+        medium = unit.evidence.medium(medium_of(target.identity)[1])
+        last = unit.evidence.last_custody(medium.digest) if medium is not None else None
+        if medium is None or last is None or parse_custody_event(last.body).standing is not Standing.ORDERED:
+            continue
+        append_custody(
+            unit,
+            controller,
+            medium,
+            CustodyKind.CANCELLED,
+            actor=actor,
+            now=now,
+            order=order.digest,
+            order_id=order.order_id,
+            note=note[:1000],
+        )
 
 
 def _record_start(unit: Unit, controller: Controller, order: OrderRow, target: int, now: datetime) -> None:

@@ -186,14 +186,6 @@ def agent_principal(machine_id: str) -> str:
     return f"agent:{machine_id}"
 
 
-def has_open_dial_in_token(unit: Unit, now: datetime) -> bool:
-    """Whether somebody may still enrol by dialling in."""
-    return any(
-        token.reach is Reach.DIAL_IN and token.used_at is None and token.expires_at > timestamp(now)
-        for token in unit.fleet.tokens()
-    )
-
-
 def _checked(body: bytes, signature: bytes) -> Enrolment:
     enrolment = canonical.loads(body, Enrolment, "enrolment")
     line = sshsig.verify(signature, sshsig.ENROLMENT_NAMESPACE, body)

@@ -141,4 +141,4 @@ def _answers_to(medium: MediumRow, text: str) -> bool:
     identity = identity_of(medium)
     names = [medium.property_number, medium.label, medium.hint]
     names += [getattr(identity, field, "") for field in ("serial", "wwn", "path")]
-    return bool(text) and text in names
+    return bool(text.strip()) and text in names

@@ -400,6 +400,15 @@ def test_a_file_that_another_process_has_open(lab) -> None:
     assert reasons(image) == []
 
 
+def test_a_loop_device_whose_file_another_process_has_open(lab) -> None:
+    image = lab.image()
+    device = lab.loop(image)
+    process = lab.helper(HOLD, str(image))
+    answer = refusal(device)
+    assert answer.reason is Reason.IN_USE
+    assert str(process.pid) in answer.detail
+
+
 def test_a_file_that_another_process_has_mapped_only(lab) -> None:
     image = lab.image(MIB)
     process = lab.helper(MAP, str(image))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from expunge_agent.devices import host, vpd
 from expunge_agent.devices.mounts import parse_mountinfo, swaps, unescape
-from expunge_agent.devices.roots import Roots, clean, read_int, read_text
+from expunge_agent.devices.roots import Roots, clean, read_bytes, read_int, read_text
 
 LINE = b"36 35 98:0 /mnt1 /mnt/parent\\040dir rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
 
@@ -66,6 +66,9 @@ def test_attributes_are_cleaned_the_same_way_every_time(tmp_path: Path) -> None:
     attribute.write_bytes(b"  S1\xff\x01 2  \0\0\n")
     assert read_text(attribute) == "S1\\xff\\x01 2"
     assert read_text(tmp_path / "missing") == ""
+    assert read_bytes(tmp_path) == b""
+    attribute.write_bytes(b"x" * 200_001)  # more than one read(2) gives
+    assert read_bytes(attribute) == b"x" * 200_001
     assert read_int(attribute) == -1
     assert read_int(tmp_path / "missing", 7) == 7
 

@@ -56,7 +56,7 @@ class Node:
         """Its partitions that the kernel knows, in the order of their numbers."""
         if self.is_partition:
             return []
-        own = self.folder.name  # add_partition() in the kernel's block/partitions/core.c: sda → sda1, loop0 → loop0p1
+        own = self.folder.name  # sda1, loop0p1: add_partition() in the kernel's block/partitions/core.c
         found = [Node(self.roots, self.folder / name) for name in names(self.folder) if name.startswith(own)]
         return sorted(
             (node for node in found if node.is_partition),

@@ -58,7 +58,7 @@ class Index:
         devices: dict[str, set[str]] = {}
         unseen = 0
         for pid in self._others():
-            folder = f"{self.roots.proc}/{pid}/fd"  # thousands of times: a Path would cost as much as the call
+            folder = f"{self.roots.proc}/{pid}/fd"  # a Path for each of thousands would double the time
             try:
                 descriptors = os.listdir(folder)  # noqa: PTH208
             except PermissionError:
@@ -102,7 +102,8 @@ def _has_mapped(folder: Path, seen: os.stat_result) -> bool:
     """Whether the file is mapped, be its descriptor closed; its device is asked of the mapping itself."""
     wanted = b"%d" % seen.st_ino
     return any(
-        fields[4] == wanted and _is(folder / "map_files" / _range(fields[0]), seen) for fields in _maps(folder)
+        fields[4] == wanted and _is(folder / "map_files" / _range(fields[0]), seen)
+        for fields in _maps(folder)
     )
 
 

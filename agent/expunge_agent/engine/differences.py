@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from expunge_agent.engine.buffers import KIB, aligned, same
-from expunge_agent.engine.likeness import NOISE, SAMPLE, SECTOR, SHORT, Look, constant, look, stuck_bits
+from expunge_agent.engine.likeness import (
+    NOISE,
+    SAMPLE,
+    SECTOR,
+    SHORT,
+    Look,
+    StuckBits,
+    constant,
+    look,
+    stuck_bits,
+)
 from expunge_agent.engine.problems import VARIOUS, Problem, merged
 from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 
@@ -68,7 +78,7 @@ class Comparison:
         """Compare `view` (writable), read at `offset`, and add what differs to the findings."""
         at = 0
         while at < len(view):
-            length = min(PIECE - (offset + at) % PIECE, len(view) - at)
+            length = min(PIECE, len(view) - at)
             found, expected = view[at : at + length], self._expected(offset + at, length)
             self._findings.meet(expected, offset + at)
             if not same(found, expected):
@@ -89,7 +99,7 @@ class Comparison:
     def _examine(self, found: memoryview, expected: memoryview, offset: int) -> Examined:
         xor = self._difference(found, expected, offset)
         result = Examined(len(xor) - xor.count(0))
-        rule = "" if constant(found) else stuck_bits(found, xor, result.total, offset)
+        rule = "" if constant(found) else self._findings.stuck(found, xor, result.total, offset)
         runs, result.gap = _runs(xor, wide=bool(rule))
         if rule:
             for start, end in runs:
@@ -134,11 +144,14 @@ class Comparison:
 
     def _decrypted(self, source: KeyedStream, found: memoryview, offset: int) -> bytes | bytearray:
         """XOR with a stream cipher's key stream is decryption, which runs without Python's lock."""
-        context, skip = source._seek(offset)
-        if skip:
-            context.update(bytes(skip))
-        out = memoryview(self._xor)[: len(found)]
-        context.update_into(found, out)
+        at, out = 0, memoryview(self._xor)[: len(found)]
+        while at < len(found):
+            part = found[at : at + PIECE - (offset + at) % PIECE]
+            context, skip = source._seek(offset + at)
+            if skip:
+                context.update(bytes(skip))
+            context.update_into(part, out[at : at + len(part)])
+            at += len(part)
         return self._xor if len(found) == PIECE else bytes(out)
 
 
@@ -208,6 +221,7 @@ class Findings:
         self._problems: list[Problem] = []
         self._kinds: Counter[str] = Counter()
         self._shifts: Counter[int] = Counter()
+        self._stuck: list[StuckBits] = []
         self._strangers: dict[bytes, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
@@ -233,6 +247,19 @@ class Findings:
             self._shifts.update(shifts or {})
             if len(self._problems) > 4 * self._most:
                 self._shrink()
+
+    def stuck(self, found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> str:
+        """The name of the stuck bits that explain all that differs here, or an empty string."""
+        for one in self._stuck:  # found elsewhere: here there may be too few differences to tell
+            if one.explains(found, xor, total, offset):
+                return one.in_words()
+        new = stuck_bits(found, xor, total, offset)
+        if new is None:
+            return ""
+        with self._lock:
+            if len(self._stuck) < _MOST_STUCK and new not in self._stuck:
+                self._stuck.append(new)
+        return new.in_words()
 
     def remember(self, head: bytes, offset: int, length: int) -> None:
         """What `length` bytes of noise at `offset` begin with, to be met again if they belong further on.
@@ -318,6 +345,7 @@ class Findings:
 
 _SHIFTED = "shifted stream"
 _MOST_STRANGERS = 65536
+_MOST_STUCK = 4
 
 
 def _with_note(problem: Problem, note: str) -> Problem:

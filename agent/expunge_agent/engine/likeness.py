@@ -79,25 +79,81 @@ def _is(sample: bytes, offset: int, source: Source) -> bool:
     return written == sample
 
 
-def stuck_bits(found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> str:
-    """The rule by which bits seem stuck, or an empty string.
+@dataclass(frozen=True, slots=True)
+class StuckBits:
+    """The bits of `rules` read the same in every `period` bytes (a power of two) of the medium."""
 
-    `xor` is found XOR expected, `total` its non-zero bytes. The rule: in every period of 1 to 4096 bytes
-    (a power of two) the same few bits always read the same, and nothing else differs. Found in a
-    sample of 32 KiB, then checked against all of `found`.
+    period: int
+    rules: tuple[_Rule, ...]
+
+    def explains(self, found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> bool:
+        """Whether the rules hold in all of `found`, read at `offset`, and nothing else differs there.
+
+        `xor` is found XOR expected, `total` its non-zero bytes.
+        """
+        explained = 0
+        for place in {rule.place for rule in self.rules}:
+            mask = sum(rule.mask for rule in self.rules if rule.place == place)
+            first = (place - offset) % self.period
+            column, wrong = bytes(found[first :: self.period]), xor[first :: self.period]
+            if wrong.translate(None, _without(~mask)):
+                return False
+            explained += len(wrong) - wrong.count(0)
+            for rule in self.rules:
+                if rule.place == place and column.translate(None, _always(rule)):
+                    return False
+        return explained == total
+
+    def in_words(self) -> str:
+        """The name of the fault."""
+        return "stuck bits: " + ", ".join(rule.in_words(self.period) for rule in self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Of the byte at `place` of each period the bit of `mask` always reads `value` (0 or 1)."""
+
+    place: int
+    mask: int
+    value: int
+
+    def in_words(self, period: int) -> str:
+        where = f"byte {self.place} of every {period}" if period > 1 else "every byte"
+        return f"bit {self.mask.bit_length() - 1} of {where} always {self.value}"
+
+
+def _without(mask: int) -> bytes:
+    """All byte values that have none of the bits of `mask`."""
+    return bytes(value for value in range(256) if not value & mask)
+
+
+def _always(rule: _Rule) -> bytes:
+    """All byte values that keep the rule."""
+    return bytes(value for value in range(256) if bool(value & rule.mask) == bool(rule.value))
+
+
+def stuck_bits(found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> StuckBits | None:
+    """The bits that seem stuck in `found`, read at `offset`; arguments as for `StuckBits.explains`.
+
+    Looked for in a sample of 32 KiB, then checked against all of `found`.
     """
     if total < _FEWEST:
-        return ""
+        return None
     length = min(_FOLDED, 1 << (len(xor).bit_length() - 1))
     start = min(len(xor) - len(xor.lstrip(b"\0")), len(xor) - length)
     few = min(length, _FOLDED // 8)
     if int.from_bytes(xor[start : start + few], "little").bit_count() > few:
         length = few  # so dense that only a short period can explain it
-    for period, bits in _candidates(bytes(found[start : start + length]), bytes(xor[start : start + length])):
-        rules = _rules(found, xor, period, [(start * 8 + bit) % (period * 8) for bit in bits], total)
-        if rules:
-            return "stuck bits: " + ", ".join(_in_words(rule, offset, period) for rule in rules)
-    return ""
+    sample = bytes(found[start : start + length])
+    for period, bits in _candidates(sample, bytes(xor[start : start + length])):
+        rules = [
+            _Rule((offset + start + bit // 8) % period, 1 << bit % 8, sample[bit // 8] >> bit % 8 & 1)
+            for bit in bits
+        ]
+        stuck = StuckBits(period, tuple(sorted(rules, key=lambda rule: (rule.place, rule.mask))))
+        if stuck.explains(found, xor, total, offset):
+            return stuck
+    return None
 
 
 def _candidates(found: bytes, xor: bytes) -> Iterator[tuple[int, list[int]]]:
@@ -115,37 +171,3 @@ def _candidates(found: bytes, xor: bytes) -> Iterator[tuple[int, list[int]]]:
     for width, wrong, steady in reversed(folds):
         if 0 < wrong.bit_count() <= _MOST_STUCK and not wrong & ~steady:
             yield width, [bit for bit in range(wrong.bit_length()) if wrong >> bit & 1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Of the byte at `place` in each period the bits of `mask` always read `value` (0 or 1)."""
-
-    place: int
-    mask: int
-    value: int
-
-
-def _rules(
-    found: memoryview, xor: bytes | bytearray, period: int, bits: list[int], total: int
-) -> list[_Rule]:
-    """The rules, if they hold in all of `found` and explain all differences, else none."""
-    rules = []
-    explained = 0
-    for place in sorted({bit // 8 for bit in bits}):
-        mask = sum(1 << bit % 8 for bit in bits if bit // 8 == place)
-        column, wrong = bytes(found[place::period]), xor[place::period]
-        if wrong.translate(None, bytes(value for value in range(256) if not value & ~mask)):
-            return []
-        explained += len(wrong) - wrong.count(0)
-        for bit in (1 << number for number in range(8) if mask >> number & 1):
-            ones = len(column.translate(None, bytes(value for value in range(256) if not value & bit)))
-            if 0 < ones < len(column):
-                return []
-            rules.append(_Rule(place, bit, 1 if ones else 0))
-    return rules if explained == total else []
-
-
-def _in_words(rule: _Rule, offset: int, period: int) -> str:
-    where = f"byte {(offset + rule.place) % period} of every {period}" if period > 1 else "every byte"
-    return f"bit {rule.mask.bit_length() - 1} of {where} always {rule.value}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from expunge_agent.engine.buffers import KIB, MIB, aligned
-from expunge_agent.engine.sources import CIPHERS, KeyedStream
 
 MIN_CHUNK = 64 * KIB
 MAX_CHUNK = 4 * MIB
@@ -38,6 +38,8 @@ class Tuning:
             )
         if not 1 <= self.stripes <= MAX_STRIPES:
             raise ValueError(f"stripes must be 1 to {MAX_STRIPES}, not {self.stripes}")
+        from expunge_agent.engine.sources import CIPHERS  # loads OpenSSL, which an inventory does not need
+
         if self.cipher not in CIPHERS:
             raise ValueError(f"unknown cipher {self.cipher!r}; known: {', '.join(CIPHERS)}")
 
@@ -52,17 +54,31 @@ class Tuning:
 
 
 def choose(cipher: str | None = None, chunk: int | None = None, stripes: int | None = None) -> Tuning:
-    """The tuning for this machine; what is given is taken, the cipher else measured (some 20 ms).
+    """The tuning for this machine; what is given is taken.
 
-    AES in counter mode where the processor has instructions for AES, the faster one of it and
-    ChaCha20 elsewhere. Raises ValueError for values outside the limits of `Tuning`.
+    The cipher: AES in counter mode where the processor has instructions for AES, elsewhere the faster
+    one of it and ChaCha20, measured (some 20 ms). Raises ValueError for values outside the limits of `Tuning`.
     """
     base = Tuning.default()
     tuning = replace(base, chunk=chunk or base.chunk, stripes=stripes or base.stripes)
     return replace(tuning, cipher=cipher or _quickest(tuning.chunk))
 
 
+def has_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the first processor lists instructions for AES: in ``flags`` (x86) or ``Features`` (Arm)."""
+    try:
+        with cpuinfo.open("rb") as lines:
+            for name, _, values in (line.partition(b":") for line in lines):
+                if name.strip() in (b"flags", b"Features"):
+                    return b"aes" in values.split()
+    except OSError:
+        pass
+    return False
+
+
 def _quickest(chunk: int) -> str:
+    if has_aes():
+        return SEAL_CIPHER
     rate = cipher_rate(SEAL_CIPHER, chunk, PROBE_MS)
     if rate >= AES_IN_HARDWARE or cipher_rate("chacha20", chunk, PROBE_MS) <= rate:
         return SEAL_CIPHER
@@ -71,6 +87,8 @@ def _quickest(chunk: int) -> str:
 
 def cipher_rate(cipher: str, chunk: int, milliseconds: int) -> int:
     """Bytes per second of one worker filling chunks with `cipher`, nothing written."""
+    from expunge_agent.engine.sources import CIPHERS, KeyedStream
+
     stream = KeyedStream(cipher, os.urandom(CIPHERS[cipher].key_bytes)).for_worker()
     view = aligned(chunk)
     stream.fill(view, 0)  # the first call pays for loading

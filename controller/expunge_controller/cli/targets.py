@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.errors import NotFoundError, RefusedError
+from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.identity import Target
 from expunge_controller.cli.reach import ask_inventory
@@ -17,8 +17,11 @@ def resolve(
     """The targets that `texts` name on `machine`, and what the agent says against wiping them.
 
     A text is a path, a serial number or WWN that the machine reports, or the digest, property
-    number or label of a registered medium. Raises NotFoundError, RefusedError, TransportError.
+    number or label of a registered medium. Raises UsageError for an empty text, NotFoundError,
+    RefusedError, TransportError.
     """
+    if not all(text.strip() for text in texts):
+        raise UsageError("A target is empty.", "Give a path or serial number; see `expunge inventory MACHINE`.")
     targets: dict[str, Target] = {}
     for text in texts:
         registered = _registered(controller, machine, text)
@@ -66,4 +69,5 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
 
 
 def _names(item: wire.InventoryItem) -> tuple[str, ...]:
-    return (item.path, *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")))
+    names = (item.path, *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")))
+    return tuple(name for name in names if name.strip())  # a drive may have no serial number

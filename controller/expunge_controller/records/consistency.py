@@ -29,6 +29,11 @@ OVERWRITE = "overwrite"
 MAX_SUBJECT_NAME = 200
 
 
+def tells_of_work(receipt: Receipt) -> bool:
+    """Whether the receipt tells what was done to a medium, and not only why nothing was."""
+    return any(result.outcome is not Outcome.REFUSED for result in receipt.targets)
+
+
 def subject_problems(statement: Statement) -> list[str]:
     """Subjects that are not exactly the identity digests of the receipt's targets (in-toto Statement v1)."""
     receipt = statement.predicate

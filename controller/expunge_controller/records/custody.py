@@ -41,6 +41,7 @@ class CustodyKind(StrEnum):
     RECEIVED = "received"
     SEALED = "sealed"
     REQUESTED = "requested"
+    CANCELLED = "cancelled"
     WIPE_STARTED = "wipe-started"
     WIPED = "wiped"
     REFUSED = "refused"
@@ -88,6 +89,8 @@ RULES: dict[CustodyKind, Rule] = {
     CustodyKind.RECEIVED: Rule(_HERE, None),
     CustodyKind.SEALED: Rule(_HERE, None),
     CustodyKind.REQUESTED: Rule(_HERE, Standing.ORDERED),
+    # The order never left. Whatever the medium had earned before, it has to earn again.
+    CustodyKind.CANCELLED: Rule(frozenset({Standing.ORDERED}), Standing.KEPT),
     # An agent's report is a fact: it may arrive late, and must never be kept out by a rule.
     CustodyKind.WIPE_STARTED: Rule(_KNOWN, Standing.RUNNING),
     CustodyKind.WIPED: Rule(_KNOWN, Standing.WIPED),

@@ -137,12 +137,15 @@ def order_problems(receipt: Receipt, order_body: bytes) -> list[str]:
     """Where the receipt does not answer the order in `order_body`."""
     if order_digest(order_body) != receipt.order.digest:
         return ["it names another order's digest"]
-    if receipt.refusal is not None and receipt.refusal.reason in UNREAD_ORDER:
-        return []  # the agent did not believe a word of it; there is nothing to compare
     try:
         order = parse_order(order_body)
     except DocumentError as error:
         return [error.message]
+    if receipt.agent.machine_id != order.machine_id:
+        # Whatever it says of the order, it is not for this machine to end it.
+        return [f"it is by machine {receipt.agent.machine_id}, the order was for {order.machine_id}"]
+    if receipt.refusal is not None and receipt.refusal.reason in UNREAD_ORDER:
+        return []  # the agent did not believe a word of it; there is nothing more to compare
     return list(_against(receipt, order))
 
 
@@ -157,9 +160,8 @@ def _against(receipt: Receipt, order: Order) -> Iterator[str]:
     ):
         if got != due:
             yield f"its {name} is {got!r}, ordered was {due!r}"
-    elsewhere = receipt.refusal is not None and receipt.refusal.reason is Reason.WRONG_MACHINE
-    if (receipt.agent.machine_id != order.machine_id) is not elsewhere:
-        yield f"it is by machine {receipt.agent.machine_id}, the order was for {order.machine_id}"
+    if receipt.refusal is not None and receipt.refusal.reason is Reason.WRONG_MACHINE:
+        yield "it refuses the order as another machine's, yet the order is for this one"
     if receipt.level_requested != order.level and not (refused and receipt.level_requested is None):
         yield f"its level requested is {receipt.level_requested}, ordered was {order.level}"
     if receipt.profile != order.profile and not (refused and receipt.profile is None):

@@ -1,4 +1,4 @@
-"""Brings the database to this release's tables, and checks that the append-only triggers are there."""
+"""Brings the database to this release's tables, and checks that the append-only triggers are as they should be."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from expunge_agent.errors import StateError
-from expunge_controller.store.schema import APPEND_ONLY
+from expunge_controller.store.schema import TRIGGERS
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it to the scripts."""
 
 
@@ -40,17 +40,17 @@ def upgrade(connection: sa.Connection) -> None:
 
 
 def assert_append_only(connection: sa.Connection) -> None:
-    """Raise StateError when a trigger that keeps evidence is missing.
+    """Raise StateError when a trigger that keeps evidence is missing, changed, or not ours.
 
     SQLite drops them without a word when a table is rebuilt, by a migration tool or by hand.
     """
     rows = connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
     present = {str(row.name): str(row.sql) for row in rows}
-    for table in APPEND_ONLY:
-        for change in ("UPDATE", "DELETE"):
-            sql = present.get(f"{table}_no_{change.lower()}", "")
-            if f"BEFORE {change} ON {table}" not in sql or "RAISE(ABORT" not in sql:
-                raise StateError(
-                    f"The database lost the trigger that keeps {table} append-only.",
-                    "Evidence may have been altered: compare with a backup before you go on.",
-                )
+    wrong = sorted(
+        name for name in present.keys() | TRIGGERS.keys() if present.get(name) != TRIGGERS.get(name)
+    )
+    if wrong:
+        raise StateError(
+            f"The triggers that keep the evidence append-only were altered: {', '.join(wrong)}.",
+            "Evidence may have been altered too: compare with a backup before you go on.",
+        )

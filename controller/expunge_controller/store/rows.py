@@ -17,7 +17,7 @@ class OrderStatus(StrEnum):
     """How far an order has come.
 
     ``attention``: a person must look (the agent rejected it, or its receipt was kept aside).
-    ``expired``: it was never handed to the agent and may no longer be.
+    ``expired``: it was never handed to the agent and may no longer be; ``cancelled``: nor will it.
     """
 
     CREATED = "created"
@@ -26,6 +26,7 @@ class OrderStatus(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     ATTENTION = "attention"
 
 
@@ -48,7 +49,10 @@ class SshAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRow:
-    """A one-time enrolment token; only the SHA-256 of its secret is kept. Times are RFC 3339."""
+    """A one-time enrolment token; only the SHA-256 of its secret is kept. Times are RFC 3339.
+
+    ``problem`` is why the last attempt to dial it failed (see `problems`), empty after a success.
+    """
 
     secret_digest: str
     name: str
@@ -58,6 +62,7 @@ class TokenRow:
     expires_at: str
     used_at: str | None
     machine_id: str | None
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,8 @@ class MachineRow:
     """An enrolled machine. ``facts`` is the JSON of what it said of itself.
 
     ``counter`` and ``last_digest`` are those of its newest authentic receipt; ``note`` is
-    something a person should know (a second agent with the same key).
+    something a person should know (a second agent with the same key); ``problem`` is why the last
+    attempt to dial it failed (see `problems`), empty after a success.
     """
 
     machine_id: str
@@ -82,6 +88,7 @@ class MachineRow:
     counter: int = 0
     last_digest: str | None = None
     note: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,11 @@ class MediumRow:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderRow:
-    """An order and how far it has come. ``rev`` counts its changes; ``outcome`` is set once finished."""
+    """An order and how far it has come. ``rev`` counts its changes; ``outcome`` is set by its receipt.
+
+    ``problem`` is the code of the failure with which the agent answered it last, empty once the
+    agent has it; somebody follows the order while ``followed_until`` is not over.
+    """
 
     digest: str
     order_id: str
@@ -115,6 +126,8 @@ class OrderRow:
     updated_at: str
     expires_at: str
     note: str
+    problem: str = ""
+    followed_until: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,42 @@ APPEND_ONLY = ("receipts", "aside", "custody", "certificates")
 """Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
 
 
+def _trigger(name: str, when: str, what: str) -> tuple[str, str]:
+    return name, f"CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, '{what} is append-only'); END"
+
+
+def _no_replace(table: str, *keys: str) -> tuple[str, str]:
+    there = " OR ".join(("rowid = NEW.rowid", *keys))
+    when = f"INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE {there})"
+    return _trigger(f"{table}_no_replace", when, table)
+
+
+_SIGNED = ("digest", "order_id", "machine_id", "body", "signature", "created_at", "expires_at")
+TRIGGERS: dict[str, str] = dict(
+    [
+        *(_trigger(f"{table}_no_update", f"UPDATE ON {table}", table) for table in APPEND_ONLY),
+        *(_trigger(f"{table}_no_delete", f"DELETE ON {table}", table) for table in (*APPEND_ONLY, "orders")),
+        _no_replace(
+            "receipts", "digest = NEW.digest", "(machine_id = NEW.machine_id AND counter = NEW.counter)"
+        ),
+        _no_replace("aside"),
+        _no_replace("custody", "(medium = NEW.medium AND seq = NEW.seq)"),
+        _no_replace(
+            "certificates",
+            "number = NEW.number",
+            "(receipt_digest = NEW.receipt_digest AND target = NEW.target)",
+        ),
+        _no_replace("orders", "digest = NEW.digest", "order_id = NEW.order_id"),
+        _trigger(
+            "orders_no_update",
+            "UPDATE ON orders WHEN " + " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in _SIGNED),
+            "what was ordered",
+        ),
+    ]
+)
+"""Every trigger of the database by name, to the letter; of an order only how far it has come may change."""
+
+
 class Counter(sa.TypeDecorator[int]):
     """An unsigned 64-bit number as 20 digits, so that its order is kept (SQLite's integers are signed)."""
 
@@ -56,6 +92,7 @@ tokens = sa.Table(
     _text("expires_at"),
     _text("used_at", nullable=True),
     _text("machine_id", nullable=True),
+    _text("problem", server_default=""),
 )
 
 machines = sa.Table(
@@ -74,6 +111,7 @@ machines = sa.Table(
     sa.Column("counter", Counter, nullable=False),
     _text("last_digest", nullable=True),
     _text("note"),
+    _text("problem", server_default=""),
 )
 
 media = sa.Table(
@@ -105,6 +143,8 @@ orders = sa.Table(
     _text("updated_at"),
     _text("expires_at"),
     _text("note"),
+    _text("problem", server_default=""),
+    _text("followed_until", server_default=""),
     sa.Index("orders_by_machine_and_status", "machine_id", "status"),
 )
 

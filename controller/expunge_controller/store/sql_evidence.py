@@ -8,6 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from expunge_agent.protocol.receipt import parse_statement
+from expunge_controller.records.consistency import tells_of_work
 from expunge_controller.store.rows import AsideRow, CertificateRow, CustodyRow, MediumRow, ReceiptRow
 from expunge_controller.store.schema import aside, certificates, custody, media, receipts
 
@@ -46,11 +48,16 @@ class SqlEvidence:
         row = self._one(sa.select(receipts).where(receipts.c.digest == digest))
         return None if row is None else ReceiptRow(**row)
 
-    def receipt_of_order(self, order_digest: str) -> ReceiptRow | None:
-        """The newest receipt that answers an order."""
+    def receipts_of_order(self, order_digest: str) -> list[ReceiptRow]:
+        """The receipts that answer an order, in the order in which they came."""
         query = sa.select(receipts).where(receipts.c.order_digest == order_digest)
-        row = self._one(query.order_by(receipts.c.counter.desc()).limit(1))
-        return None if row is None else ReceiptRow(**row)
+        return [ReceiptRow(**row) for row in self._all(query.order_by(sa.literal_column("rowid")))]
+
+    def receipt_of_order(self, order_digest: str) -> ReceiptRow | None:
+        """The receipt that an order's outcome rests on: the first that tells of work, else the first."""
+        rows = self.receipts_of_order(order_digest)
+        working = (row for row in rows if tells_of_work(parse_statement(row.body).predicate))
+        return next(working if len(rows) > 1 else iter(rows), rows[0] if rows else None)
 
     def digest_at(self, machine_id: str, counter: int) -> str | None:
         """The digest of the machine's authentic receipt with this counter, kept aside or not."""
@@ -125,11 +132,11 @@ class SqlEvidence:
         return None if row is None else CertificateRow(**row)
 
     def last_certificate_number(self, prefix: str) -> str | None:
-        """The greatest number that begins with `prefix`."""
-        query = sa.select(sa.func.max(certificates.c.number)).where(
-            certificates.c.number.startswith(prefix, autoescape=True)
-        )
-        return self._connection.execute(query).scalar_one_or_none()
+        """The greatest number that begins with `prefix`; 1000000 comes after 999999."""
+        number = certificates.c.number
+        query = sa.select(number).where(number.startswith(prefix, autoescape=True))
+        longest = query.order_by(sa.func.length(number).desc(), number.desc()).limit(1)
+        return self._connection.execute(longest).scalar_one_or_none()
 
     def _one(self, query: sa.Select[Any]) -> dict[str, Any] | None:
         row = self._connection.execute(query).one_or_none()

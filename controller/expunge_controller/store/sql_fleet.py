@@ -73,8 +73,8 @@ class SqlFleet:
         return self._one(machines.c.dial_key == line)
 
     def set_address(self, machine_id: str, ssh: SshAddress) -> None:
-        """Replace how a machine is dialled, and the host key it must show."""
-        self._update(machine_id, **_ssh(ssh))
+        """Replace how a machine is dialled, and the host key it must show; its old problem is over."""
+        self._update(machine_id, **_ssh(ssh), problem="")
 
     def seen(self, machine_id: str, now: str) -> None:
         """Remember when a machine last spoke to us."""
@@ -83,6 +83,13 @@ class SqlFleet:
     def set_note(self, machine_id: str, note: str) -> None:
         """Leave a note for people on a machine."""
         self._update(machine_id, note=note)
+
+    def set_problem(self, who: str, problem: str) -> None:
+        """Remember why dialling failed; `who` is a machine id, or the secret digest of a token."""
+        self._update(who, problem=problem)
+        self._connection.execute(
+            sa.update(tokens).where(tokens.c.secret_digest == who).values(problem=problem)
+        )
 
     def set_chain(self, machine_id: str, counter: int, digest: str) -> None:
         """Remember the newest authentic receipt of a machine."""

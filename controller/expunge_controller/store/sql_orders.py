@@ -51,7 +51,14 @@ class SqlOrders:
         return self._select(orders.c.status.in_(OPEN))
 
     def change(
-        self, order: OrderRow, status: OrderStatus, now: str, *, note: str | None = None, outcome: str = ""
+        self,
+        order: OrderRow,
+        status: OrderStatus,
+        now: str,
+        *,
+        note: str | None = None,
+        outcome: str = "",
+        problem: str = "",
     ) -> bool:
         """Compare-and-set on ``rev``; False when somebody else changed the row since it was read."""
         done = self._connection.execute(
@@ -63,9 +70,16 @@ class SqlOrders:
                 updated_at=now,
                 outcome=outcome or order.outcome,
                 note=order.note if note is None else note,
+                problem=problem,
             )
         )
         return done.rowcount == 1
+
+    def follow(self, digest: str, until: str) -> None:
+        """Remember that somebody follows an order, for the time being."""
+        self._connection.execute(
+            sa.update(orders).where(orders.c.digest == digest).values(followed_until=until)
+        )
 
     def set_progress(self, digest: str, event: bytes) -> None:
         """Replace the newest progress of an order."""
