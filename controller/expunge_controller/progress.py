@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from expunge_agent.errors import NotFoundError
 from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.event import Event, EventKind
-from expunge_controller.context import Controller
+from expunge_controller.context import Controller, utc_now
 from expunge_controller.store.rows import OPEN, OrderRow
 
 POLL_SECONDS = 0.1
+FOLLOWED_FOR = timedelta(seconds=20)
+"""How long a follower counts as there after it was last heard; it says so again after half of that."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def watch(controller: Controller, digest: str, *, beat: float = 1.0) -> Iterator
     Raises NotFoundError for an order that is not there.
     """
     seen, rev, shown = 0, -1, b""
-    told = 0.0
+    told = marked = 0.0
     ended: set[int] = set()
     while True:
         with controller.store.read() as unit:
@@ -43,6 +47,10 @@ def watch(controller: Controller, digest: str, *, beat: float = 1.0) -> Iterator
             newest = unit.orders.progress(digest) or b""
         if order is None:
             raise NotFoundError(f"There is no order {digest[:12]}.", "See `expunge jobs`.")
+        if order.status in OPEN and time.monotonic() - marked >= FOLLOWED_FOR.total_seconds() / 2:
+            marked = time.monotonic()
+            with controller.store.write() as unit:
+                unit.orders.follow(digest, timestamp(utc_now() + FOLLOWED_FOR))
         moved = order.rev != rev or bool(fresh) or newest != shown
         if moved or time.monotonic() - told >= beat:
             told = time.monotonic()

@@ -6,6 +6,7 @@ an order, a question or an unfinished enrolment for them.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from typing import Any
 
 from expunge_agent.errors import BusyError, ExpungeError
 from expunge_agent.protocol.base import timestamp
-from expunge_controller import dispatch, files, fleet
+from expunge_controller import dispatch, files, fleet, problems
 from expunge_controller.context import Controller, utc_now
 from expunge_controller.settings import Home
-from expunge_controller.store.rows import MachineRow, Reach, TokenRow
+from expunge_controller.store.rows import MachineRow, OrderStatus, Reach, SshAddress, TokenRow
 from expunge_controller.transport.registry import Registry
 from expunge_controller.transport.session import REQUEST_AGE, Peer, Session
 
@@ -29,6 +30,10 @@ LONGEST_PAUSE = 60.0
 ENROLMENT_PAUSE = 15.0
 """Seconds between two looks at whether a machine's owner has typed the token yet."""
 MAX_DIALS = 32
+"""Machines dialled at once; when there are as many, nobody is stayed with for a follower's sake."""
+REVISIT = (15.0, 60.0)
+REVISIT_FOLLOWED = (2.0, 5.0)
+"""Seconds between two calls to a machine that runs an order, spread at random; while somebody follows it."""
 FORGET_REQUESTS = timedelta(hours=1)
 
 
@@ -37,9 +42,23 @@ class _Attempt:
     """How dialling one machine goes."""
 
     thread: threading.Thread | None = None
+    address: SshAddress | None = None
     not_before: float = 0.0
     pause: float = FIRST_PAUSE
     problem: ExpungeError | None = None
+    left: float = 0.0
+    share: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a connection, or one is being made."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def is_due(self, rest: tuple[float, float], now: float) -> bool:
+        """Whether to dial now: not right after a failure, and after a success at rest for a while."""
+        low, high = rest
+        rested = not self.left or now >= self.left + low + self.share * (high - low)
+        return not self.is_running and now >= self.not_before and rested
 
 
 @contextmanager
@@ -103,16 +122,21 @@ class Runner:
             self._log.warning("order expired before its machine was reached", order=order_id)
         since = timestamp(now - REQUEST_AGE)
         with self._controller.store.read() as unit:
-            busy = {order.machine_id for order in unit.orders.all_open()}
-            busy |= {request.machine_id for request in unit.orders.waiting_requests(None, since)}
-            due: list[MachineRow | TokenRow] = [
-                machine
+            rests = {order.machine_id: REVISIT for order in (orders := unit.orders.all_open())}
+            followed = [order for order in orders if order.followed_until > timestamp(now)]
+            rests |= {order.machine_id: REVISIT_FOLLOWED for order in followed}
+            fresh = [order for order in orders if order.status is OrderStatus.CREATED]
+            questions = unit.orders.waiting_requests(None, since)
+            rests |= {each.machine_id: (0.0, 0.0) for each in (*fresh, *questions)}
+            wanted: list[tuple[tuple[float, float], MachineRow | TokenRow]] = [
+                (rests[machine.machine_id], machine)
                 for machine in unit.fleet.machines()
-                if machine.reach is Reach.SSH and machine.machine_id in busy
+                if machine.reach is Reach.SSH and machine.machine_id in rests
             ]
-            due += fleet.pending_ssh(unit, now)
-        for target in due:
-            self._dial_if_due(target)
+            wanted += [((0.0, 0.0), token) for token in fleet.pending_ssh(unit, now)]
+        # What is new goes first, then whoever has waited longest.
+        for rest, target in sorted(wanted, key=lambda pair: (pair[0], self._attempt(pair[1]).left)):
+            self._dial_if_due(target, rest)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -142,12 +166,17 @@ class Runner:
             self._stopping.wait(SWEEP_SECONDS)
         self._registry.stop_all()
 
-    def _dial_if_due(self, target: MachineRow | TokenRow) -> None:
-        attempt = self._attempts.setdefault(target.name, _Attempt())
-        running = sum(1 for other in self._attempts.values() if other.thread and other.thread.is_alive())
-        if attempt.thread is not None and attempt.thread.is_alive():
-            return
-        if time.monotonic() < attempt.not_before or running >= MAX_DIALS:
+    def _attempt(self, target: MachineRow | TokenRow) -> _Attempt:
+        return self._attempts.setdefault(target.name, _Attempt())
+
+    def _is_crowded(self) -> bool:
+        return sum(attempt.is_running for attempt in list(self._attempts.values())) >= MAX_DIALS
+
+    def _dial_if_due(self, target: MachineRow | TokenRow, rest: tuple[float, float]) -> None:
+        attempt = self._attempt(target)
+        if attempt.address != target.ssh and not attempt.is_running:
+            attempt.address, attempt.not_before, attempt.pause = target.ssh, 0.0, FIRST_PAUSE
+        if not attempt.is_due(rest, time.monotonic()) or self._is_crowded():
             return
         attempt.thread = threading.Thread(
             target=self._visit, args=(target, attempt), name=f"dial {target.name}", daemon=True
@@ -158,16 +187,31 @@ class Runner:
         """One connection to a machine, from dialling to bye; keeps why it failed."""
         try:
             self._talk(target)
+            self._keep_problem(target, None)
             attempt.problem, attempt.pause, attempt.not_before = None, FIRST_PAUSE, 0.0
+            attempt.left, attempt.share = time.monotonic(), random.random()  # noqa: S311  (spreads load)
             return
         except ExpungeError as error:
             attempt.problem = error
             self._log.warning("dialling failed", machine=target.name, code=error.code, problem=error.message)
+            self._keep_problem(target, error)
         except Exception:  # noqa: BLE001  (other machines go on)
             self._log.exception("a defect ended this connection", machine=target.name)
         pause = ENROLMENT_PAUSE if isinstance(target, TokenRow) else attempt.pause
         attempt.not_before = time.monotonic() + pause
         attempt.pause = min(attempt.pause * 2, LONGEST_PAUSE)
+
+    def _keep_problem(self, target: MachineRow | TokenRow, error: ExpungeError | None) -> None:
+        """Leave in the store, for whoever waits in another process, why dialling failed or that it went well."""
+        text = "" if error is None else problems.frozen(error)
+        if text == target.problem:
+            return
+        who = target.secret_digest if isinstance(target, TokenRow) else target.machine_id
+        try:
+            with self._controller.store.write() as unit:
+                unit.fleet.set_problem(who, text)
+        except ExpungeError as trouble:
+            self._log.warning("a dialling problem could not be kept", problem=trouble.message)
 
     def _talk(self, target: MachineRow | TokenRow) -> None:
         from expunge_controller.transport.ssh_out import dial
@@ -192,4 +236,5 @@ class Runner:
             self._registry,
             self._log,
             until_idle=lambda: True,
+            leaves_followers=self._is_crowded,
         ).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -308,7 +309,7 @@ def order(disk: FuseDisk, over: str, folder: Path, policy: str = "random-verifie
 
 LIES: list[tuple[dict[str, Any], str]] = [
     ({"drop_every": 1}, "old data"),
-    ({"drop_every": 5}, "old data"),
+    ({"drop_every": 5}, "old data|zeros"),  # what was there before, or what the first pass left
     ({"wrap_at": SIZE // 4}, f"wrapped capacity of {SIZE // 4} bytes"),
     ({"keeps_first": 5 * MIB}, "zeros"),
     ({"stuck": [[100, 16, 1]]}, "stuck bits: bit 4 of byte 100 of every 512 always 1"),
@@ -330,7 +331,9 @@ def test_no_lie_ends_as_sanitized(
     assert receipt.level_achieved is result.level_achieved is Level.NONE
     assert result.failure
     told = [result.failure] + [one.what for check in result.verifications for one in check.mismatches]
-    assert any(name in one for one in told), canonical.dumps(receipt).decode()
+    assert any(re.search(re.escape(name).replace(r"\|", "|"), one) for one in told), canonical.dumps(
+        receipt
+    ).decode()
 
 
 def test_an_honest_disk_is_sanitized(disks: FuseLab, over: str, tmp_path: Path) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from expunge_agent.engine.buffers import KIB, aligned, same
 from expunge_agent.engine.likeness import (
+    FEWEST,
     NOISE,
+    OLD,
+    OTHER,
     SAMPLE,
     SECTOR,
     SHORT,
+    STRUCTURED,
+    UNSURE,
     Look,
     StuckBits,
     constant,
@@ -44,13 +49,15 @@ def looks_like(found: bytes, offset: int, source: Source) -> str:
 class Examined:
     """One piece that differs: the number of differing bytes, the ranges that hold them.
 
-    `gap` as in `Findings`; `shifts`: bytes of the ranges that are the stream of so many bytes further on.
+    `gap` as in `Findings`; `shifts`: bytes of the ranges that are the stream of so many bytes further on;
+    `few`: (offset, found, xor) of each differing byte where they are too few to tell anything by.
     """
 
     total: int
     problems: list[Problem] = field(default_factory=list)
     gap: int = 0
     shifts: Counter[int] = field(default_factory=Counter)
+    few: list[tuple[int, int, int]] = field(default_factory=list)
 
     def add(self, start: int, length: int, what: Look) -> None:
         """One more range, ascending; joined to the last if it touches it and looks the same."""
@@ -104,6 +111,10 @@ class Comparison:
         if rule:
             for start, end in runs:
                 result.add(offset + start, end - start, Look(rule))
+        elif result.total < FEWEST:
+            for start, end in runs:
+                result.add(offset + start, end - start, Look(OTHER))
+                result.few += [(offset + at, found[at], xor[at]) for at in range(start, end) if xor[at]]
         else:
             self._judge(found, offset, runs, result)
         return result
@@ -118,18 +129,29 @@ class Comparison:
             alike = True
             if latest is None or number % every == 0:
                 latest = self._look(found, offset, *cells[0], sectors)
-                alike = len(cells) == 1 or self._look(found, offset, *cells[-1], sectors) == latest
+                final = self._look(found, offset, *cells[-1], sectors, quick=True)
+                alike = final == (UNSURE if latest.what in _UNSURE else latest)
             for first, last in cells:
                 seen = latest if alike and not _plain(found[first:last]) else None
                 result.add(
                     offset + first, last - first, seen or self._look(found, offset, first, last, sectors)
                 )
 
-    def _look(self, found: memoryview, offset: int, first: int, last: int, sectors: bool) -> Look:
-        if _plain(found[first:last]):
-            last = min(last, first + SAMPLE)  # what is all the same is told by its first bytes
-        cell = bytes(found[first:last])
-        return look(cell, offset + first, self._source, sectors=sectors, earlier=self._earlier)
+    def _look(
+        self, found: memoryview, offset: int, first: int, last: int, sectors: bool, *, quick: bool = False
+    ) -> Look:
+        """What is in found[first:last]. Unless it is all the same, its first bytes are not."""
+        short = min(last, first + SAMPLE)
+        if _plain(found[first:last]) or not _plain(found[first:short]):
+            last = short
+        return look(
+            bytes(found[first:last]),
+            offset + first,
+            self._source,
+            sectors=sectors,
+            earlier=self._earlier,
+            quick=quick,
+        )
 
     def _difference(self, found: memoryview, expected: memoryview, offset: int) -> bytes | bytearray:
         """Found XOR expected, by the quickest way there is for these bytes."""
@@ -222,31 +244,42 @@ class Findings:
         self._kinds: Counter[str] = Counter()
         self._shifts: Counter[int] = Counter()
         self._stuck: list[StuckBits] = []
+        self._few: list[Examined] = []
         self._strangers: dict[bytes, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def take(self, examined: Examined) -> None:
         """Add a piece that differs."""
-        self.add(examined.total, examined.problems, gap=examined.gap, shifts=examined.shifts)
-
-    def add(
-        self,
-        total: int,
-        problems: Iterable[Problem],
-        *,
-        gap: int = 0,
-        shifts: Mapping[int, int] | None = None,
-    ) -> None:
-        """`total` more differing bytes, in `problems`; `gap` and `shifts` as in `Examined`."""
         with self._lock:
-            self.total += total
-            self.gap = max(self.gap, gap)
-            for problem in problems:
-                self._problems.append(problem)
-                self._kinds[_kind(problem.what)] += problem.length
-            self._shifts.update(shifts or {})
-            if len(self._problems) > 4 * self._most:
-                self._shrink()
+            self.total += examined.total
+            self.gap = max(self.gap, examined.gap)
+            self._shifts.update(examined.shifts)
+            if examined.few and len(self._few) < self._most:
+                self._few.append(examined)  # named when more is known
+            else:
+                self._list(examined.problems)
+
+    def add(self, total: int, problems: Iterable[Problem]) -> None:
+        """`total` more differing bytes, in `problems`."""
+        self.take(Examined(total, list(problems)))
+
+    def _list(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self._problems.append(problem)
+            self._kinds[_kind(problem.what)] += problem.length
+        if len(self._problems) > 4 * self._most:
+            self._shrink()
+
+    def _list_few(self) -> None:
+        """List what had too few differences, by the name of stuck bits if those explain it."""
+        few, self._few = self._few, []
+        for examined in few:
+            names = [
+                one.in_words()
+                for one in self._stuck
+                if all(one.explains_byte(*byte) for byte in examined.few)
+            ]
+            self._list(replace(one, what=names[0]) if names else one for one in examined.problems)
 
     def stuck(self, found: memoryview, xor: bytes | bytearray, total: int, offset: int) -> str:
         """The name of the stuck bits that explain all that differs here, or an empty string."""
@@ -284,6 +317,7 @@ class Findings:
     def ranges(self) -> list[Problem]:
         """The ranges, ascending, at most `most`."""
         with self._lock:
+            self._list_few()
             self._shrink()
             return list(self._problems)
 
@@ -332,7 +366,7 @@ class Findings:
         return start if wrong * of * size >= (size - start) * read * part else 0
 
     def __len__(self) -> int:
-        return len(self._problems)
+        return len(self._problems) + len(self._few)
 
     def _shrink(self) -> None:
         self._problems = merged(self._problems, GAP)
@@ -346,6 +380,7 @@ class Findings:
 _SHIFTED = "shifted stream"
 _MOST_STRANGERS = 65536
 _MOST_STUCK = 4
+_UNSURE = (NOISE, OLD, STRUCTURED)
 
 
 def _with_note(problem: Problem, note: str) -> Problem:

@@ -11,6 +11,9 @@ from expunge_agent.engine.sources import Source
 
 SECTOR = 512
 NOISE = "noise"
+OLD = "old data"
+STRUCTURED = "structured data"
+OTHER = "other data"
 SHORT = 16
 """Fewer bytes than that are not judged."""
 SAMPLE = 4 * KIB
@@ -19,7 +22,8 @@ _COMPRESSED = KIB
 _FOLDED = 32 * KIB  # what stuck bits are looked for in; they must then hold in all that is examined
 _LONGEST_PERIOD = 4 * KIB
 _MOST_STUCK = 8
-_FEWEST = 4  # differing bytes that may be called a rule rather than an accident
+FEWEST = 4
+"""Differing bytes that may be called a rule rather than an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Look:
 
     what: str
     shift: int = 0
+
+
+UNSURE = Look("")
+"""Noise or data."""
 
 
 def constant(view: memoryview) -> bool:
@@ -47,12 +55,13 @@ def look(
     *,
     sectors: bool = False,
     earlier: Sequence[Source] = (),
+    quick: bool = False,
 ) -> Look:
     """What `found` at `offset`, where `source` was expected, seems to be.
 
     `sectors`: the place begins and ends at sector borders, as a write that never happened does.
-    `earlier`: what passes before this one wrote, newest first. Only the first 4 KiB are judged, except
-    for bytes that are all the same.
+    `earlier`: what passes before this one wrote, newest first. `quick`: `UNSURE` where telling noise from
+    data would take long. Only the first 4 KiB are judged, except for bytes that are all the same.
     """
     sample = found[:SAMPLE]
     if len(found) >= SHORT:
@@ -61,16 +70,18 @@ def look(
             name = constant_name(found[0])
             return Look(f"{name}, as an earlier pass wrote" if before is not None else name)
         if before is not None:
-            return Look(f"old data: {before.describe()} of an earlier pass")
+            return Look(f"{OLD}: {before.describe()} of an earlier pass")
         place = source.recognise(found[: 4 * SHORT], offset)
         if place is not None:
             return Look(f"shifted stream: belongs {place - offset:+d} bytes away", place - offset)
     if len(found) < _COMPRESSED and not (sectors and len(found) >= SECTOR - 4):
-        return Look("other data")
+        return Look(OTHER)
+    if quick:
+        return UNSURE
     sample = sample[:_COMPRESSED]
     if len(zlib.compress(sample, 1)) >= len(sample) * 15 // 16:
         return Look(NOISE)
-    return Look("old data" if sectors else "structured data")
+    return Look(OLD if sectors else STRUCTURED)
 
 
 def _is(sample: bytes, offset: int, source: Source) -> bool:
@@ -103,6 +114,12 @@ class StuckBits:
                 if rule.place == place and column.translate(None, _always(rule)):
                     return False
         return explained == total
+
+    def explains_byte(self, place: int, found: int, xor: int) -> bool:
+        """Whether one byte `found` at `place` of the medium, `xor` off, may be its doing."""
+        rules = [rule for rule in self.rules if rule.place == place % self.period]
+        kept = all(bool(found & rule.mask) == bool(rule.value) for rule in rules)
+        return kept and not xor & ~sum(rule.mask for rule in rules)
 
     def in_words(self) -> str:
         """The name of the fault."""
@@ -137,7 +154,7 @@ def stuck_bits(found: memoryview, xor: bytes | bytearray, total: int, offset: in
 
     Looked for in a sample of 32 KiB, then checked against all of `found`.
     """
-    if total < _FEWEST:
+    if total < FEWEST:
         return None
     length = min(_FOLDED, 1 << (len(xor).bit_length() - 1))
     start = min(len(xor) - len(xor.lstrip(b"\0")), len(xor) - length)

@@ -18,9 +18,10 @@ from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.cli.app import console, plain, print_line, size
 from expunge_controller.cli.reach import running_for
 from expunge_controller.context import Controller
+from expunge_controller.problems import error_class
 from expunge_controller.progress import Update, watch
 from expunge_controller.runner import is_serving
-from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus, Reach
+from expunge_controller.store.rows import OPEN, MachineRow, OrderRow, OrderStatus, Reach
 
 EXIT_CODES = {
     Outcome.SANITIZED: errors.EXIT_OK,
@@ -37,6 +38,8 @@ SHOWN_STATUS = {
     OrderStatus.RUNNING: "running",
 }
 LINE_SECONDS = 5.0
+PATIENCE_SECONDS = 120.0
+"""How long an order may be followed that the agent cannot take for now."""
 
 
 class View(Protocol):
@@ -51,7 +54,8 @@ def follow(controller: Controller, order: OrderRow, machine: MachineRow, *, as_j
     """Show the order until it ends; returns the exit code of its outcome.
 
     Ctrl-C closes the view only, and says how to open it again. Raises PeerIdentityError when the
-    machine that should be dialled is another one.
+    machine that should be dialled is another one, and the agent's failure when it could not take
+    the order for `PATIENCE_SECONDS`.
     """
     view = _view(order, as_json)
     if machine.reach is Reach.DIAL_IN and not is_serving(controller.home):
@@ -67,6 +71,11 @@ def follow(controller: Controller, order: OrderRow, machine: MachineRow, *, as_j
         return errors.EXIT_STOPPED
     finally:
         view.close()
+    if last.status in OPEN:
+        raise error_class(last.problem)(
+            f"{machine.name} cannot take the order for now. {last.note}",
+            f"It is tried again meanwhile. Follow it: expunge jobs {order.order_id} --follow",
+        )
     return report(controller, last, as_json=as_json)
 
 
@@ -104,7 +113,8 @@ def report(controller: Controller, order: OrderRow, *, as_json: bool) -> int:
             f"Next: expunge certificate {order.order_id}, expunge export {order.order_id} -o bundle.zip"
         )
     if order.status is OrderStatus.ATTENTION:
-        click.echo("A person must look: expunge receipts --aside")
+        where = "expunge receipts" if order.outcome or order.problem else "expunge receipts --aside"
+        click.echo(f"A person must look: {where}")
     return code
 
 
@@ -113,7 +123,9 @@ def exit_code(order: OrderRow) -> int:
     if order.status is OrderStatus.FINISHED:
         return EXIT_CODES[Outcome(order.outcome)]
     if order.status is OrderStatus.ATTENTION:
-        return errors.VerificationError.exit_code
+        return error_class(order.problem).exit_code if order.problem else errors.VerificationError.exit_code
+    if order.status is OrderStatus.CANCELLED:
+        return errors.RefusedError.exit_code
     return errors.TransportError.exit_code if order.status is OrderStatus.EXPIRED else errors.EXIT_OK
 
 
@@ -135,11 +147,21 @@ def _why(receipt: bytes) -> list[str]:
 def _show_all(
     controller: Controller, order: OrderRow, view: View, problem: Callable[[], ExpungeError | None]
 ) -> OrderRow:
-    told = ""
+    told = noted = ""
     last = order
+    kept_out = 0.0
     for update in watch(controller, order.digest):
         view.show(update)
         last = update.order
+        if last.status in OPEN and last.problem:
+            kept_out = kept_out or time.monotonic()
+            if last.note != noted:
+                noted = last.note
+                view.warn(f"{plain(noted)} It will be tried again.")
+            if time.monotonic() - kept_out > PATIENCE_SECONDS:
+                return last
+        else:
+            kept_out = 0.0
         trouble = problem()
         if isinstance(trouble, PeerIdentityError):
             raise trouble

@@ -10,6 +10,7 @@ from typing import TypeVar
 from expunge_agent.errors import ExpungeError, TransportError
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.base import timestamp
+from expunge_controller import problems
 from expunge_controller.context import Controller, utc_now
 from expunge_controller.runner import Runner, is_serving
 from expunge_controller.store.rows import MachineRow, Reach
@@ -27,7 +28,7 @@ def running_for(controller: Controller, name: str, reach: Reach) -> Iterator[Pro
     """See that the machine called `name` is dialled, if it must be, while the block runs.
 
     A running `serve` does it; without one, a runner in this process. Yields a function that
-    tells why our own last attempt failed.
+    tells why the last attempt failed.
     """
     import structlog
 
@@ -37,9 +38,19 @@ def running_for(controller: Controller, name: str, reach: Reach) -> Iterator[Pro
     runner = Runner(controller, Registry(), structlog.get_logger(), gives_way=True)
     runner.start()
     try:
-        yield lambda: runner.problem(name)
+        yield lambda: runner.problem(name) or _problem_of_server(controller, name)
     finally:
         runner.stop()
+
+
+def _problem_of_server(controller: Controller, name: str) -> ExpungeError | None:
+    """Why the running `serve` failed to reach the machine called `name` the last time."""
+    if not is_serving(controller.home):
+        return None
+    with controller.store.read() as unit:
+        machine = unit.fleet.machine_named(name)
+        tokens = [token for token in unit.fleet.tokens() if token.name == name and token.used_at is None]
+    return problems.thawed(machine.problem if machine else tokens[-1].problem if tokens else "")
 
 
 def wait_for(probe: Callable[[], T | None], *, seconds: float, problem: Problem) -> T | None:

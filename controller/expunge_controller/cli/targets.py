@@ -21,7 +21,9 @@ def resolve(
     RefusedError, TransportError.
     """
     if not all(text.strip() for text in texts):
-        raise UsageError("A target is empty.", "Give a path or serial number; see `expunge inventory MACHINE`.")
+        raise UsageError(
+            "A target is empty.", "Give a path or serial number; see `expunge inventory MACHINE`."
+        )
     targets: dict[str, Target] = {}
     for text in texts:
         registered = _registered(controller, machine, text)

@@ -13,7 +13,10 @@ APPEND_ONLY = ("receipts", "aside", "custody", "certificates")
 
 
 def _trigger(name: str, when: str, what: str) -> tuple[str, str]:
-    return name, f"CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, '{what} is append-only'); END"
+    return (
+        name,
+        f"CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, '{what} is append-only'); END",
+    )
 
 
 def _no_replace(table: str, *keys: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_controller import __version__, dispatch, fleet, intake
 from expunge_controller.context import Controller, utc_now
-from expunge_controller.store.rows import MachineRow, RequestRow, TokenRow
+from expunge_controller.store.rows import MachineRow, OrderRow, RequestRow, TokenRow
 from expunge_controller.transport.link import Link, PeerClosedError, Stream
 from expunge_controller.transport.registry import DuplicateAgentError, Registry
 
@@ -36,7 +36,12 @@ TICK_SECONDS = 0.2
 PING_AFTER_SECONDS = 15.0
 SILENT_SECONDS = 60.0
 QUIET_SECONDS = 1.0
-"""How long nothing may have come before a session without work says bye."""
+"""How long nothing but progress may have come before a session without work says bye."""
+LINGER_SECONDS = 5.0
+"""The same while orders run there: a short one ends within it."""
+FIRST_PAUSE = 15.0
+LONGEST_PAUSE = 300.0
+"""Seconds until an order is handed over again that the agent could not take, doubled each time."""
 PROGRESS_SECONDS = 0.2
 """Progress events of one order closer together than this are not written."""
 SEEN_SECONDS = 30.0
@@ -59,7 +64,11 @@ class Peer:
 
 
 class Session:
-    """One connection, run by one thread. `until_idle` says whether to say bye when there is no work."""
+    """One connection, run by one thread.
+
+    `until_idle` says whether to say bye when there is nothing to hand over and nobody follows;
+    `leaves_followers` whether to do so although somebody follows.
+    """
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class Session:
         registry: Registry,
         log: Any,
         until_idle: Callable[[], bool],
+        leaves_followers: Callable[[], bool] = lambda: False,
     ) -> None:
         self._controller = controller
         self._stream = stream
@@ -77,10 +87,13 @@ class Session:
         self._registry = registry
         self._log = log.bind(peer=peer.address)
         self._until_idle = until_idle
+        self._leaves_followers = leaves_followers
         self._machine = peer.machine
         self._asked: str | RequestRow | None = None  # an order's digest, or a question
         self._asked_at = 0.0
         self._handed_over: set[str] = set()
+        self._again: dict[str, tuple[float, float]] = {}  # order → (when to try again, pause)
+        self._spoke_at = time.monotonic()
         self._progress_at: dict[str, float] = {}
         self._pinged = False
         self._seen_at = 0.0
@@ -192,6 +205,8 @@ class Session:
             while not self._stopping.is_set():
                 message = self._link.receive(TICK_SECONDS)
                 if message is not None:
+                    if not isinstance(message, wire.Progress | wire.Ping | wire.Pong):
+                        self._spoke_at = time.monotonic()
                     self._heard()
                     self._answer(message)
                 self._tick()
@@ -266,7 +281,11 @@ class Session:
             with self._controller.store.write() as unit:
                 unit.orders.answer(self._asked.request_id, "failed", sentence.encode())
         elif self._asked is not None:
-            dispatch.reject(self._controller, self._known().machine_id, self._asked, sentence, utc_now())
+            machine_id, order = self._known().machine_id, self._asked
+            dispatch.reject(self._controller, machine_id, order, sentence, utc_now(), code=message.code)
+            _, pause = self._again.get(order, (0.0, FIRST_PAUSE))
+            self._again[order] = (time.monotonic() + pause, min(pause * 2, LONGEST_PAUSE))
+            self._handed_over.discard(order)
         else:
             raise TransportError(sentence, "See the agent's log.")
         self._asked = None
@@ -294,19 +313,34 @@ class Session:
         if silent > PING_AFTER_SECONDS and not self._pinged:
             self._pinged = True
             self._link.send(wire.Ping())
-        if self._asked is None and not self._ask_next() and silent > QUIET_SECONDS and self._until_idle():
+        if self._asked is None and self._is_done(now):
             self._link.send(wire.Bye())
             self._log.info("nothing more to do")
             self._stopping.set()
 
-    def _ask_next(self) -> bool:
-        """Hand over an order or a question; False when the machine has no work left."""
+    def _is_done(self, now: float) -> bool:
+        """Whether to say bye: nothing is left to ask, and nobody waits for more on this connection."""
+        orders = self._ask_next()
+        if self._asked is not None or not self._until_idle():
+            return False
+        moment = timestamp(utc_now())
+        if any(order.followed_until > moment for order in orders) and not self._leaves_followers():
+            return False
+        return now - self._spoke_at > (LINGER_SECONDS if orders else QUIET_SECONDS)
+
+    def _ask_next(self) -> list[OrderRow]:
+        """Hand over an order or ask a question; returns the machine's open orders."""
         machine_id = self._known().machine_id
         since = timestamp(utc_now() - REQUEST_AGE)
         with self._controller.store.read() as unit:
             orders = unit.orders.open_of(machine_id)
             questions = unit.orders.waiting_requests(machine_id, since)
-        fresh = [order for order in orders if order.digest not in self._handed_over]
+        now = time.monotonic()
+        fresh = [
+            order
+            for order in orders
+            if order.digest not in self._handed_over and self._again.get(order.digest, (0.0, 0.0))[0] <= now
+        ]
         if questions:
             self._ask(questions[0], wire.InventoryRequest(paths=list(questions[0].paths)))
         elif fresh:
@@ -315,7 +349,7 @@ class Session:
             if order is not None:
                 self._log.info("order handed over", order=order.order_id)
                 self._ask(order.digest, wire.SubmitOrder(document=dispatch.document_of(order)))
-        return bool(orders or questions)
+        return orders
 
     def _ask(self, what: str | RequestRow, message: wire.Message) -> None:
         self._asked, self._asked_at = what, time.monotonic()
