@@ -29,6 +29,7 @@ FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
 ENROLMENT_PAUSE = 15.0
 """Seconds between two looks at whether a machine's owner has typed the token yet."""
+AT_ONCE = (0.0, 0.0)
 MAX_DIALS = 32
 """Machines dialled at once; when there are as many, nobody is stayed with for a follower's sake."""
 REVISIT = (15.0, 60.0)
@@ -122,18 +123,19 @@ class Runner:
             self._log.warning("order expired before its machine was reached", order=order_id)
         since = timestamp(now - REQUEST_AGE)
         with self._controller.store.read() as unit:
-            rests = {order.machine_id: REVISIT for order in (orders := unit.orders.all_open())}
+            orders = unit.orders.all_open()
+            rests = dict.fromkeys((order.machine_id for order in orders), REVISIT)
             followed = [order for order in orders if order.followed_until > timestamp(now)]
-            rests |= {order.machine_id: REVISIT_FOLLOWED for order in followed}
-            fresh = [order for order in orders if order.status is OrderStatus.CREATED]
-            questions = unit.orders.waiting_requests(None, since)
-            rests |= {each.machine_id: (0.0, 0.0) for each in (*fresh, *questions)}
+            rests |= dict.fromkeys((order.machine_id for order in followed), REVISIT_FOLLOWED)
+            fresh = {order.machine_id for order in orders if order.status is OrderStatus.CREATED}
+            fresh |= {request.machine_id for request in unit.orders.waiting_requests(None, since)}
+            rests |= dict.fromkeys(fresh, AT_ONCE)
             wanted: list[tuple[tuple[float, float], MachineRow | TokenRow]] = [
                 (rests[machine.machine_id], machine)
                 for machine in unit.fleet.machines()
                 if machine.reach is Reach.SSH and machine.machine_id in rests
             ]
-            wanted += [((0.0, 0.0), token) for token in fleet.pending_ssh(unit, now)]
+            wanted += [(AT_ONCE, token) for token in fleet.pending_ssh(unit, now)]
         # What is new goes first, then whoever has waited longest.
         for rest, target in sorted(wanted, key=lambda pair: (pair[0], self._attempt(pair[1]).left)):
             self._dial_if_due(target, rest)
@@ -186,9 +188,8 @@ class Runner:
     def _visit(self, target: MachineRow | TokenRow, attempt: _Attempt) -> None:
         """One connection to a machine, from dialling to bye; keeps why it failed."""
         try:
-            self._talk(target)
-            self._keep_problem(target, None)
-            attempt.problem, attempt.pause, attempt.not_before = None, FIRST_PAUSE, 0.0
+            self._talk(target, attempt)
+            attempt.pause, attempt.not_before = FIRST_PAUSE, 0.0
             attempt.left, attempt.share = time.monotonic(), random.random()  # noqa: S311  (spreads load)
             return
         except ExpungeError as error:
@@ -204,7 +205,7 @@ class Runner:
     def _keep_problem(self, target: MachineRow | TokenRow, error: ExpungeError | None) -> None:
         """Leave in the store, for whoever waits in another process, why dialling failed or that it went well."""
         text = "" if error is None else problems.frozen(error)
-        if text == target.problem:
+        if not text and not target.problem:
             return
         who = target.secret_digest if isinstance(target, TokenRow) else target.machine_id
         try:
@@ -213,12 +214,14 @@ class Runner:
         except ExpungeError as trouble:
             self._log.warning("a dialling problem could not be kept", problem=trouble.message)
 
-    def _talk(self, target: MachineRow | TokenRow) -> None:
+    def _talk(self, target: MachineRow | TokenRow, attempt: _Attempt) -> None:
         from expunge_controller.transport.ssh_out import dial
 
         if target.ssh is None:
             return
         dialled = dial(self._controller, target.ssh)
+        attempt.problem = None
+        self._keep_problem(target, None)
         machine = target if isinstance(target, MachineRow) else None
         if isinstance(target, TokenRow) and target.ssh.host_key != dialled.host_key:
             # Pinned by fingerprint until now: keep the whole key.

@@ -83,21 +83,39 @@ def load_folder(path: Path) -> dict[str, Profile]:
     Raises ProfileError for the first file (by name) that is wrong, that takes the id of a built-in
     policy or that repeats the id of another file, and where `path` is no readable folder.
     """
+    usable, problems = load_usable(path)
+    if problems:
+        raise problems[0]
+    return usable
+
+
+def load_usable(path: Path) -> tuple[dict[str, Profile], list[ProfileError]]:
+    """What `load_folder` gives, leaving out the files that are wrong; these as errors, by file name.
+
+    Raises ProfileError where `path` is no readable folder.
+    """
     try:
         entries = sorted(entry for entry in path.iterdir() if entry.name.endswith(".toml"))
     except OSError as error:
         raise ProfileError(str(path), "", f"cannot be read as a folder: {error.strerror}") from error
     own: dict[str, Profile] = {}
+    problems: list[ProfileError] = []
     files: dict[str, str] = {}
     for entry in entries:
-        profile = load_file(entry)
-        if profile.id in _builtin():
-            raise ProfileError(entry.name, "id", f"{profile.id!r} is a built-in profile; choose another id")
-        if profile.id in own:
-            raise ProfileError(entry.name, "id", f"{profile.id!r} is taken by {files[profile.id]}")
+        try:
+            profile = load_file(entry)
+            if profile.id in _builtin():
+                raise ProfileError(
+                    entry.name, "id", f"{profile.id!r} is a built-in profile; choose another id"
+                )
+            if profile.id in own:
+                raise ProfileError(entry.name, "id", f"{profile.id!r} is taken by {files[profile.id]}")
+        except ProfileError as error:
+            problems.append(error)
+            continue
         own[profile.id] = profile
         files[profile.id] = entry.name
-    return own
+    return own, problems
 
 
 def find(profiles: Mapping[str, Profile], profile_id: str) -> Profile:

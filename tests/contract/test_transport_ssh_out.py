@@ -334,8 +334,9 @@ def test_a_jump_host_that_is_not_known_is_not_passed(
 
 
 def test_a_cut_connection_is_dialled_again_until_the_receipt_is_here(
-    controller: Controller, start: Callable[..., Sshd], tmp_path: Path
+    controller: Controller, start: Callable[..., Sshd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("expunge_controller.runner.REVISIT", (0.2, 0.5))
     state, image = tmp_path / "agent", tmp_path / "disk.img"
     image.write_bytes(os.urandom(1 << 20) * 48)
     server = start(forced(controller, agent_command(state)))

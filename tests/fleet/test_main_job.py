@@ -53,6 +53,23 @@ def test_from_order_to_verified_bundle(running: Fleet, image: Path, tmp_path: Pa
     running.expunge_agent("verify", str(image), "--receipt", _receipt(bundle, tmp_path), code=7)
 
 
+def test_two_media_in_one_order(running: Fleet, tmp_path: Path) -> None:
+    """One order, one receipt; a certificate and a bundle for each medium."""
+    images = [tmp_path / "a.img", tmp_path / "b.img"]
+    for image in images:
+        image.write_bytes(RECORD * 300_000)
+    running.expunge("wipe", "ws1", *map(str, images), "--profile", "random-verified", "--yes")
+    assert not any(RECORD in image.read_bytes() for image in images)
+    order = newest(running)["order_id"]
+    subjects = set()
+    for number in ("1", "2"):
+        bundle = tmp_path / f"{number}.zip"
+        running.expunge("export", order, "--output", str(bundle), "--target", number)
+        running.expunge("verify", str(bundle))
+        subjects.add(json.loads(zipfile.ZipFile(bundle).read("custody/001.json"))["subject"])
+    assert subjects == {f"media:file:{image}" for image in images}
+
+
 def test_json_lines_of_a_wipe(running: Fleet, image: Path) -> None:
     told = running.expunge("wipe", "ws1", str(image), "--profile", "random-verified", "--yes", "--json")
     lines = [json.loads(line) for line in told.stdout.splitlines()]

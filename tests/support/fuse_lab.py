@@ -110,9 +110,9 @@ class FuseDisk:
             last_first.callback(self._unmount)
             last_first.callback(self._detach)
             last_first.callback(self._close)
-            last_first.callback(self._kill)
+            last_first.callback(self.kill)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         """Abort the connection: whoever waits for an answer gets an error."""
         abort = Path(f"/sys/fs/fuse/connections/{getattr(self, '_connection', 0)}/abort")
         if abort.exists():

@@ -19,6 +19,7 @@ from expunge_agent.errors import (
     PermissionProblemError,
     VerificationError,
 )
+from expunge_agent.protocol.receipt import MAX_RECEIPT
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import bundle_read
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files, write_bundle, zip_bytes
@@ -242,3 +243,9 @@ class Good:
 
 
 GOOD = Good()
+
+
+def test_the_largest_receipt_fits(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(zip_bytes({"receipt.json": os.urandom(MAX_RECEIPT)}))
+    assert len(read_bundle(path)["receipt.json"]) == MAX_RECEIPT

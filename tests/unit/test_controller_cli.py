@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from expunge_agent.protocol import sshsig
-from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.errors import NotFoundError, UsageError
+from expunge_agent.protocol import sshsig, wire
+from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.enrolment import parse_token
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
-from expunge_controller import fleet
-from expunge_controller.cli import VERBS, main
+from expunge_controller import dispatch, fleet
+from expunge_controller.cli import VERBS, main, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
-from expunge_controller.store.rows import MachineRow, OrderRow
+from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
+from expunge_profiles.load import builtin
 from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
 
 
@@ -281,7 +284,8 @@ def test_a_dry_run_prints_the_order_and_keeps_nothing(
         (["alpha", "PN-0001", "PN-0001", "-p", "zero", "--yes"], 2),
         (["alpha", "PN-0001", "-p", "zero", "--yes", "--level", "purge"], 2),
         (["alpha", "PN-0001", "-p", "zero", "--yes", "--expires-in", "0h"], 2),
-        (["alpha", "", "-p", "zero", "--yes"], 14),
+        (["alpha", "", "-p", "zero", "--yes"], 2),
+        (["alpha", "PN-0001", " ", "-p", "zero", "--yes"], 2),
     ],
 )
 def test_wipes_that_are_not_ordered(
@@ -419,14 +423,149 @@ def test_profiles_are_shown_without_a_controller(run: Run, tmp_path: Path) -> No
     assert (wrong.code, "did you mean zero" in wrong.err) == (10, True)
 
 
-def test_a_wrong_profile_of_ones_own_is_named(run: Run, controller: Controller) -> None:
+def test_a_wrong_profile_of_ones_own_costs_only_itself(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
     folder = controller.home.path / "profiles"
     folder.mkdir()
     (folder / "mine.toml").write_text('id = "mine"\nversoin = 1\n')
-    ran = run("profiles", "list")
-    assert ran.code == 10
-    assert "mine.toml" in ran.err
-    assert "versoin" in ran.err
+    listed = run("profiles", "list")
+    assert listed.code == 0
+    assert "zero" in listed.out
+    assert "broken, cannot be used: mine.toml" in listed.err
+    assert "versoin" in listed.err
+    registered(controller, machine)
+    assert run("wipe", "alpha", "PN-0001", "-p", "zero", "--dry-run").code == 0
+    used = run("wipe", "alpha", "PN-0001", "-p", "mine", "--dry-run")
+    assert used.code == 10
+    assert "versoin" in used.err
+
+
+def test_profiles_that_read_nothing_back_say_how_they_end(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    registered(controller, machine)
+    unread = next(one for one in builtin().values() if one.verification.kind == "none")
+    wanted = "ends as sanitized-with-exceptions: nothing is read back"
+    assert wanted in run("profiles", "show", unread.id).out
+    assert wanted in run("wipe", "alpha", "PN-0001", "-p", unread.id, "--dry-run").out
+    assert wanted not in run("profiles", "show", "random-verified").out
+
+
+def test_an_order_that_was_never_sent_is_cancelled_and_its_medium_is_free(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    ran = run("jobs", order.order_id, "--cancel", "--reason", "wrong disk")
+    assert ran.code == 0
+    shown = run("jobs", order.order_id).json
+    assert shown["status"] == "cancelled"
+    assert shown["note"].endswith("never sent. wrong disk")
+    (medium,) = run("media", "list", "--json").json
+    assert medium["standing"] == "kept"
+    assert run("custody", medium["medium"], "--json").json[-1]["event"] == "cancelled"
+    assert dispatch.advance(controller, order.digest, now()) is None
+    ordered(controller, machine)
+    assert run("jobs", order.order_id, "--cancel").code == 3
+    assert run("jobs", order.order_id, "--follow").code == 3
+
+
+def test_an_order_that_was_sent_cannot_be_recalled(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    dispatch.advance(controller, order.digest, now())
+    ran = run("jobs", order.order_id, "--cancel")
+    assert (ran.code, "cannot be recalled" in ran.err) == (3, True)
+    assert run("jobs", "--cancel").code == 2
+    assert run("jobs", order.order_id).json["status"] == "sent"
+
+
+def item(**changes: Any) -> wire.InventoryItem:
+    return wire.InventoryItem(
+        identity=replace(disk(), **changes),
+        path="/dev/sdz",
+        type="hdd",
+        firmware="",
+        logical_sector=512,
+        physical_sector=512,
+        blocked=[],
+        notes=[],
+    )
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_name_matches_no_drive(
+    controller: Controller, machine: MachineRow, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    answer = wire.Inventory(items=[item(serial=text, wwn=text)], problems=[])
+    monkeypatch.setattr(targets, "ask_inventory", lambda *_: answer)
+    with pytest.raises(UsageError):
+        targets.resolve(controller, machine, (text,))
+    with pytest.raises(NotFoundError):
+        targets._item(answer, text)
+
+
+@pytest.mark.parametrize("sentence", ["/disk.img is a symbolic link.", "A character device cannot be wiped."])
+def test_what_the_agent_says_of_a_path_is_passed_on(
+    run: Run, machine: MachineRow, monkeypatch: pytest.MonkeyPatch, sentence: str
+) -> None:
+    answer = wire.Inventory(items=[item()], problems=[sentence])
+    monkeypatch.setattr(targets, "ask_inventory", lambda *_: answer)
+    ran = run("wipe", "alpha", "/disk.img", "-p", "zero", "--yes")
+    assert (ran.code, sentence in ran.err) == (3, True)
+    assert run("wipe", "alpha", "S3R1AL", "-p", "zero", "--yes").code == 18
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [("no-space", 12), ("busy", 19), ("permission", 13)])
+def test_following_what_the_agent_cannot_take_shows_why_and_ends_with_its_code(
+    run: Run,
+    controller: Controller,
+    machine: MachineRow,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    exit_code: int,
+) -> None:
+    monkeypatch.setattr("expunge_controller.cli.follow.PATIENCE_SECONDS", 0.2)
+    order = ordered(controller, machine)
+    dispatch.advance(controller, order.digest, now())
+    dispatch.reject(controller, machine.machine_id, order.digest, "It is full.", now(), code=code)
+    ran = run("jobs", order.order_id, "--follow")
+    assert ran.code == exit_code
+    assert "note: It is full. It will be tried again." in ran.err
+    with controller.store.read() as unit:
+        row = unit.orders.get(order.digest)
+    assert row is not None
+    assert row.status is OrderStatus.SENT
+    assert row.followed_until > timestamp(now())
+
+
+def test_an_order_that_the_agent_cannot_use_ends_with_its_code(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    dispatch.reject(controller, machine.machine_id, order.digest, "Too long.", now(), code="document")
+    assert run("jobs", order.order_id, "--follow").code == 20
+
+
+def test_the_end_of_a_wipe_tells_time_and_speed_of_every_pass(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = finished(controller, agent, machine)
+    out = run("jobs", order.order_id, "--follow").out
+    assert "pass 1: 268.4 MB in 1.2 s, 214.7 MB/s" in out
+    assert "full verification of pass 2: 268.4 MB in 1.8 s, 149.1 MB/s" in out
+
+
+def test_tables_fit_a_page_when_piped(
+    run: Run, controller: Controller, agent: FakeAgent, machine: MachineRow, tmp_path: Path
+) -> None:
+    order = finished(controller, agent, machine)
+    medium = run("media", "list", "--json").json[0]["medium"]
+    run("export", order.order_id, "-o", tmp_path / "b.zip")
+    for arguments in (["custody", medium], ["verify", tmp_path / "b.zip"]):
+        assert max(map(len, run(*arguments).out.splitlines())) <= 120
+    assert run("export", order.order_id, "-o", tmp_path / "b.zip", "--target", "65").code == 2
 
 
 def test_a_defect_is_one_sentence_and_exit_70(

@@ -179,3 +179,18 @@ def test_orders_are_found_by_id_and_by_digest(controller: Controller, machine: M
             with pytest.raises(NotFoundError):
                 dispatch.find_order(unit, text)
         assert fleet.machine_named(unit, "alpha") == fleet.machine_named(unit, machine.machine_id)
+
+
+def test_a_late_event_of_a_closed_order_starts_nothing(controller: Controller, machine: MachineRow) -> None:
+    order = ordered(controller, machine)
+    dispatch.reject(controller, machine.machine_id, order.digest, "no", now())
+    started = event(order, EventKind.STEP_STARTED, target=0)
+    dispatch.record_event(controller, machine.machine_id, started, now())
+    assert custody(controller) == ["registered", "requested"]
+
+
+def test_an_expired_order_sets_its_medium_free(controller: Controller, machine: MachineRow) -> None:
+    order = ordered(controller, machine)
+    dispatch.expire_unsent(controller, now() + timedelta(hours=25))
+    assert again(controller, order).status is OrderStatus.EXPIRED
+    assert custody(controller) == ["registered", "requested", "cancelled"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from expunge_agent.errors import EnrolmentError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_controller import bundling, dispatch
@@ -331,3 +333,113 @@ def test_a_weaker_level_does_not_pass_for_the_ordered_one(
     (target,) = parse_order(order.body).targets
     receipt = agent.receipt(order.body, targets=[replace(target_result(target), level_achieved=Level.PURGE)])
     assert store(controller, machine, receipt).reasons
+
+
+def refusal(reason: Reason) -> dict[str, Any]:
+    """What makes a receipt that of an order refused as a whole."""
+    return {
+        "outcome": Outcome.REFUSED,
+        "refusal": Refusal(reason=reason, detail="No."),
+        "targets": [],
+        "level_achieved": Level.NONE,
+    }
+
+
+@pytest.mark.parametrize("reason", [Reason.WRONG_MACHINE, Reason.MALFORMED_ORDER, Reason.UNKNOWN_SIGNER])
+def test_another_machine_can_neither_end_an_order_nor_keep_its_certificate_away(
+    controller: Controller, agent: FakeAgent, machine: MachineRow, reason: Reason
+) -> None:
+    thief = FakeAgent(machine_id="2" * 32)
+    other = enrolled(controller, thief, "beta")
+    order = ordered(controller, machine)
+    stored = store(controller, other, thief.receipt(order.body, **refusal(reason)))
+    assert "the order was for" in " ".join(stored.reasons)
+    assert order_now(controller, order) == order
+    assert custody(controller) == ["registered", "requested"]
+    assert counts(controller) == (0, 1, 0)
+    assert store(controller, machine, agent.receipt(order.body)).reasons == ()
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome) == (OrderStatus.FINISHED, "sanitized")
+    assert counts(controller) == (1, 1, 1)
+
+
+def test_work_outranks_an_earlier_refusal_and_is_shown(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine)
+    first = store(controller, machine, agent.receipt(order.body, **refusal(Reason.BAD_SIGNATURE)))
+    assert order_now(controller, order).outcome == "refused"
+    second = agent.receipt(order.body, counter=U64(2), previous=first.digest)
+    assert store(controller, machine, second).reasons == ()
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome) == (OrderStatus.ATTENTION, "sanitized")
+    assert "The first one said refused" in ended.note
+    assert custody(controller)[-3:] == ["wipe-started", "wiped", "verified"]
+    assert counts(controller) == (2, 0, 1)
+    files = bundle_files(bundling.collect(controller, order.order_id, 0))
+    profiles = {profile.digest: profile for profile in builtin().values()}
+    assert failures(verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)) == []
+    with controller.store.read() as unit:
+        deciding = unit.evidence.receipt_of_order(order.digest)
+    assert deciding is not None
+    assert deciding.body == second.body
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_after_work_a_second_receipt_changes_nothing_but_is_shown(
+    controller: Controller, agent: FakeAgent, machine: MachineRow, refused: bool
+) -> None:
+    order = ordered(controller, machine)
+    first = agent.receipt(order.body)
+    previous = store(controller, machine, first).digest
+    before = custody(controller)
+    changes = refusal(Reason.EXPIRED) if refused else {}
+    for number in (2, 3):
+        receipt = agent.receipt(order.body, counter=U64(number), previous=previous, **changes)
+        previous = store(controller, machine, receipt).digest
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome) == (OrderStatus.ATTENTION, "sanitized")
+    assert custody(controller) == before
+    assert counts(controller) == (3, 0, 1)
+    with controller.store.read() as unit:
+        deciding = unit.evidence.receipt_of_order(order.digest)
+    assert deciding is not None
+    assert deciding.body == first.body
+
+
+def test_without_an_order_a_machine_speaks_only_of_its_own_media(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    thief = FakeAgent(machine_id="2" * 32)
+    other = enrolled(controller, thief, "beta")
+    ordered(controller, machine)
+    targets = [Target(identity=disk(), hint="/dev/sdz")]
+    alone = thief.world.order(issuer="local", machine_id=thief.machine_id, targets=targets)
+    assert store(controller, other, thief.receipt(alone)).reasons == ()
+    assert custody(controller) == ["registered", "requested"]
+    assert counts(controller) == (1, 0, 0)
+    with controller.store.read() as unit:
+        medium = unit.evidence.medium(medium_of(disk())[1])
+        row = unit.fleet.machine(other.machine_id)
+    assert medium is not None
+    assert medium.machine_id == machine.machine_id
+    assert row is not None
+    assert "registered for another machine" in row.note
+
+
+def test_certificate_numbers_go_on_after_999999(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    previous = "0" * 64
+    prefix = f"CERT-{now():%Y}-"
+    for number in range(1, 4):
+        order = ordered(controller, machine, disk(number))
+        receipt = agent.receipt(order.body, counter=U64(number), previous=previous)
+        previous = store(controller, machine, receipt).digest
+        if number == 1:
+            with controller.store.write() as unit:
+                (row,) = unit.evidence.certificates_of_order(order.digest)
+                row = dataclasses.replace(row, number=f"{prefix}999999", target=9)
+                unit.evidence.add_certificate(row)
+    with controller.store.read() as unit:
+        assert unit.evidence.last_certificate_number(prefix) == f"{prefix}1000001"

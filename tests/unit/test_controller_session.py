@@ -184,18 +184,74 @@ def test_a_bad_receipt_is_acknowledged_too(
     assert kept.body == b"no receipt"
 
 
-def test_a_rejected_order_needs_a_person(controller: Controller, agent: FakeAgent, lines: list[Line]) -> None:
+def found(controller: Controller, order: OrderRow) -> OrderRow:
+    with controller.store.read() as unit:
+        row = unit.orders.get(order.digest)
+    assert row is not None
+    return row
+
+
+@pytest.mark.parametrize("code", ["document", "protocol"])
+def test_an_order_that_the_agent_cannot_use_needs_a_person(
+    controller: Controller, agent: FakeAgent, lines: list[Line], code: str
+) -> None:
     machine = enrolled(controller, agent)
     order = ordered(controller, machine)
     lines.append(line := Line(controller, known(machine, agent)))
     peer = greeted(line, agent)
     peer.expect(wire.SubmitOrder)
-    peer.send(wire.Failure(code="no-space", message="The disk is full.", remedy="Free some space."))
+    peer.send(wire.Failure(code=code, message="What is this?", remedy="Update."))
     eventually(lambda: status(controller, order) is OrderStatus.ATTENTION)
-    with controller.store.read() as unit:
-        found = unit.orders.get(order.digest)
-    assert found is not None
-    assert found.note == "The agent answered no-space: The disk is full. Free some space."
+    assert found(controller, order).note == f"The agent answered {code}: What is this? Update."
+    assert found(controller, order).problem == code
+
+
+@pytest.mark.parametrize("code", ["no-space", "busy", "state", "permission"])
+def test_what_may_pass_is_tried_again_on_the_same_connection(
+    controller: Controller, agent: FakeAgent, lines: list[Line], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr("expunge_controller.transport.session.FIRST_PAUSE", 0.3)
+    machine = enrolled(controller, agent)
+    order = ordered(controller, machine)
+    lines.append(line := Line(controller, known(machine, agent)))
+    peer = greeted(line, agent)
+    for _ in range(2):
+        peer.expect(wire.SubmitOrder)
+        peer.send(wire.Failure(code=code, message="Not now.", remedy="Later."))
+        eventually(lambda: found(controller, order).problem == code)
+        assert found(controller, order).status is OrderStatus.SENT
+        assert found(controller, order).note == f"The agent answered {code}: Not now. Later."
+    peer.expect(wire.SubmitOrder)
+    peer.send(wire.OrderState(order=order.digest, state="spooled"))
+    eventually(lambda: status(controller, order) is OrderStatus.ACCEPTED)
+    assert (found(controller, order).note, found(controller, order).problem) == ("", "")
+
+
+def test_a_session_leaves_when_everything_is_handed_over_and_nobody_follows(
+    controller: Controller, agent: FakeAgent, lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("expunge_controller.transport.session.LINGER_SECONDS", 0.5)
+    machine = enrolled(controller, agent)
+    order = ordered(controller, machine)
+    with controller.store.write() as unit:
+        unit.orders.follow(order.digest, timestamp(now() + timedelta(seconds=60)))
+    lines.append(line := Line(controller, known(machine, agent), until_idle=True))
+    peer = greeted(line, agent)
+    peer.expect(wire.SubmitOrder)
+    peer.send(wire.OrderState(order=order.digest, state="running"))
+    tick = Event(kind=EventKind.PROGRESS, order=order.digest, time=timestamp(now()), target=0)
+    line.thread.join(1.5)
+    assert line.thread.is_alive()  # somebody follows
+    with controller.store.write() as unit:
+        unit.orders.follow(order.digest, timestamp(now()))
+    for _ in range(100):  # progress keeps nobody
+        peer.send(wire.Progress(event=tick))
+        line.thread.join(0.1)
+        if not line.thread.is_alive():
+            break
+    assert not line.thread.is_alive()
+    peer.expect(wire.Bye)
+    assert status(controller, order) is OrderStatus.RUNNING
 
 
 def test_a_question_left_in_the_store_is_asked_and_answered(

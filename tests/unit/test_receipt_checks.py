@@ -14,6 +14,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import (
     ByteRange,
+    Conduct,
     RangeProblem,
     Reason,
     Receipt,
@@ -413,13 +414,18 @@ def test_refusals(world: World) -> None:
     assert "yet bytes were written" in verdict_on(world, wrote).summary
 
 
-def test_wrong_machine_is_the_one_refusal_by_another_machine(world: World) -> None:
+@pytest.mark.parametrize(
+    "reason", [Reason.WRONG_MACHINE, Reason.MALFORMED_ORDER, Reason.BAD_SIGNATURE, Reason.UNKNOWN_SIGNER]
+)
+def test_no_refusal_by_another_machine_answers_the_order(world: World, reason: Reason) -> None:
     order = world.order(machine_id="7" * 32)
-    receipt = refused(world, Reason.WRONG_MACHINE)
+    receipt = refused(world, reason)
     receipt = replace(receipt, order=replace(receipt.order, digest=canonical.sha256_hex(order)))
-    assert verdict_on(world, receipt, order_body=order).accepted
-    same = refused(world, Reason.WRONG_MACHINE)
-    assert "by machine" in verdict_on(world, same).summary
+    assert "by machine" in verdict_on(world, receipt, order_body=order).summary
+
+
+def test_a_machine_cannot_call_its_own_order_another_machines(world: World) -> None:
+    assert "yet the order is for this one" in verdict_on(world, refused(world, Reason.WRONG_MACHINE)).summary
 
 
 def test_damaged_order_is_said_not_raised(world: World) -> None:
@@ -467,3 +473,31 @@ def test_many_findings_stay_readable(world: World) -> None:
     ]
     verdict = verdict_on(world, replace(many, targets=results))
     assert "and " in verdict.summary and len(verdict.summary) < 3000
+
+
+def test_sampled_places_can_be_found_again(world: World) -> None:
+    profile = replace(
+        PROFILE, verification=ProfileVerification(kind="sampled", after="last", rule="nist-800-88r1")
+    )
+    fields: dict[str, Any] = {"kind": "sampled", "bytes_expected": U64(4096), "bytes_read": U64(4096)}
+    told = a_verification(**fields, seed="ab" * 32, rule="at random")
+    assert not evidence_problems(with_target(world, verifications=[told]), profile)
+    for gone in ({"seed": ""}, {"rule": ""}):
+        problems = evidence_problems(with_target(world, verifications=[replace(told, **gone)]), profile)
+        assert "without the seed and rule" in " ".join(problems)
+
+
+def test_a_read_back_from_a_cache_is_not_clean(world: World) -> None:
+    cached = with_target(world, verifications=[a_verification(reads_medium=False)])
+    assert "served from a cache" in verdict_on(world, cached).summary
+
+
+def test_the_speeds_of_a_pass_are_possible(world: World) -> None:
+    conduct = Conduct(chunk=1 << 20, stripes=4, slowest=U64(2), fastest=U64(1))
+    odd = with_target(world, passes=[a_pass(0, conduct=conduct), a_pass(1)])
+    assert "faster than the fastest" in verdict_on(world, odd).summary
+
+
+def test_the_end_of_a_target_is_a_date(world: World) -> None:
+    odd = with_target(world, finished_at="2026-13-02T09:30:00Z")
+    assert "is not a date" in verdict_on(world, odd).summary

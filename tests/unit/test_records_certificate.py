@@ -139,6 +139,9 @@ def test_a_file_as_medium() -> None:
     assert made.media.subject == "media:file:/srv/images/old.img"
     assert made.media.serial == NOT_RECORDED and made.media.identity == image
     assert "/srv/images/old.img" in certificate_html(made)
+    for words in ("WWN", "Firmware", "Sector size", "Make / vendor", "Model"):
+        assert words not in certificate_html(made)
+        assert words in certificate_html(certify())
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -295,9 +298,9 @@ def walk(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], 
 
 def test_numbers_as_people_read_them() -> None:
     assert number(268435456) == "268,435,456"
-    assert size(SIZE) == "268,435,456 bytes (256.00 MiB)"
+    assert size(SIZE) == "268,435,456 bytes (268.43 MB)"
     assert size(512) == "512 bytes"
-    assert size(2**64 - 1) == "18,446,744,073,709,551,615 bytes (16777215.99 TiB)"
+    assert size(2**64 - 1) == "18,446,744,073,709,551,615 bytes (18446744.07 TB)"
     assert (seconds(1234), seconds(5)) == ("1.234 s", "0.005 s")
     assert (rate(0), rate(214_748_364)) == ("not measured", "214.7 MB/s")
     assert (percent(1_000_000), percent(999_999), percent(1)) == ("100.00 %", "99.99 %", "0.00 %")

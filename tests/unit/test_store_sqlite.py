@@ -16,11 +16,12 @@ from alembic.script import ScriptDirectory
 
 from expunge_agent.errors import StateError
 from expunge_controller.context import Controller
+from expunge_controller.intake import store_receipt
 from expunge_controller.store import migrate
 from expunge_controller.store.rows import OrderStatus
-from expunge_controller.store.schema import APPEND_ONLY, metadata
+from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
-from support.controllers import FakeAgent, enrolled, make_controller, ordered
+from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
 
 
 @pytest.fixture
@@ -66,18 +67,19 @@ def test_every_connection_is_durable_and_checks_references(controller: Controlle
     }
 
 
+def filled(controller: Controller) -> None:
+    """A row or more in every table of evidence."""
+    agent = FakeAgent()
+    machine = enrolled(controller, agent)
+    good = agent.receipt(ordered(controller, machine).body)
+    store_receipt(controller, machine.machine_id, *good, now=now())
+    store_receipt(controller, machine.machine_id, good.body[:-1], good.signature, now=now())
+
+
 @pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize("statement", ["UPDATE {} SET body = x'00'", "DELETE FROM {}"])
 def test_evidence_cannot_be_changed_by_sql(controller: Controller, table: str, statement: str) -> None:
-    agent = FakeAgent()
-    machine = enrolled(controller, agent)
-    order = ordered(controller, machine)
-    from expunge_controller.intake import store_receipt
-    from support.controllers import now
-
-    good = agent.receipt(order.body)
-    store_receipt(controller, machine.machine_id, *good, now=now())
-    store_receipt(controller, machine.machine_id, good.body[:-1], good.signature, now=now())
+    filled(controller)
     with raw(controller) as connection:
         assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > 0
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -108,7 +110,7 @@ def test_a_lost_trigger_is_noticed_at_the_next_start(controller: Controller, tri
     with raw(controller) as connection:
         connection.execute(f"DROP TRIGGER {trigger}")
     connection.close()
-    with pytest.raises(StateError, match=f"keeps {trigger.split('_', maxsplit=1)[0]} append-only"):
+    with pytest.raises(StateError, match=f"were altered: {trigger}"):
         open_store(controller.home.database)
 
 
@@ -117,8 +119,76 @@ def test_a_trigger_that_does_nothing_is_noticed_too(controller: Controller) -> N
         connection.execute("DROP TRIGGER aside_no_delete")
         connection.execute("CREATE TRIGGER aside_no_delete BEFORE DELETE ON aside BEGIN SELECT 1; END")
     connection.close()
-    with pytest.raises(StateError, match="keeps aside append-only"):
+    with pytest.raises(StateError, match="were altered: aside_no_delete"):
         open_store(controller.home.database)
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_a_trigger_that_never_fires_is_noticed(controller: Controller, name: str) -> None:
+    with raw(controller) as connection:
+        (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", [name]).fetchone()
+        connection.execute(f"DROP TRIGGER {name}")
+        head, _, tail = sql.partition(" BEGIN ")
+        connection.execute(f"{head.partition(' WHEN ')[0]} WHEN 0 BEGIN {tail}")
+    connection.close()
+    with pytest.raises(StateError, match=f"were altered: {name}"):
+        open_store(controller.home.database)
+
+
+def test_a_trigger_that_is_not_ours_is_noticed(controller: Controller) -> None:
+    with raw(controller) as connection:
+        connection.execute("CREATE TRIGGER extra AFTER INSERT ON custody BEGIN SELECT 1; END")
+    connection.close()
+    with pytest.raises(StateError, match="were altered: extra"):
+        open_store(controller.home.database)
+
+
+@pytest.mark.parametrize("table", [*APPEND_ONLY, "orders"])
+@pytest.mark.parametrize("by", ["key", "rowid"])
+def test_a_plain_sqlite_connection_cannot_replace_either(controller: Controller, table: str, by: str) -> None:
+    filled(controller)
+    connection = sqlite3.connect(controller.home.database)  # recursive_triggers is off in it
+    cursor = connection.execute(f"SELECT rowid AS place, * FROM {table} LIMIT 1")
+    row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+    place = row.pop("place")
+    row["body"] = b"forged"
+    if by == "rowid":
+        row |= {key: "another" for key in ("digest", "order_id", "medium", "number") if key in row}
+        row |= {key: 77 for key in ("counter", "seq", "target") if key in row}
+        row.pop("n", None)
+        row["rowid"] = place
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", list(row.values()))
+    connection.close()
+
+
+@pytest.mark.parametrize("column", ["digest", "order_id", "machine_id", "body", "signature", "expires_at"])
+def test_what_was_ordered_cannot_be_changed(controller: Controller, column: str) -> None:
+    filled(controller)
+    connection = sqlite3.connect(controller.home.database)
+    connection.execute("UPDATE orders SET note = 'may change'")
+    for statement in (f"UPDATE orders SET {column} = x'00'", "DELETE FROM orders"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
+    from alembic import command
+
+    path = tmp_path / "controller.db"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    store = open_store(path)
+    with store.read() as unit:
+        assert unit.orders.newest(1) == []
+    store.close()
 
 
 def test_a_newer_database_is_left_alone(controller: Controller) -> None:

@@ -40,7 +40,9 @@ UNSURE = Look("")
 
 def constant(view: memoryview) -> bool:
     """Whether all bytes of a writable `view` are the same; compares without Python's lock."""
-    return len(view) < 2 or same(view[:-1], view[1:])
+    if len(view) < 2 or view[0] != view[1] or view[0] != view[-1]:  # mostly enough, and quick
+        return len(view) < 2
+    return same(view[:-1], view[1:])
 
 
 def constant_name(value: int) -> str:

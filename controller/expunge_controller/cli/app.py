@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from expunge_controller.context import Controller
     from expunge_controller.settings import Home
 
+PIPED_WIDTH = 120
 UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -96,14 +97,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) 
 
 
 def console(*, stderr: bool = False) -> Any:
-    """A Rich console that does not guess at markup, and is wide where there is no terminal."""
+    """A Rich console that does not guess at markup, and is 120 columns wide where there is no terminal."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
     return (
         made
         if made.is_terminal
-        else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=200)
+        else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
     )
 
 
@@ -113,10 +114,10 @@ def plain(text: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes for people: ``256 MiB``."""
+    """A number of bytes for people, in decimal units as drives are sold: ``268.4 MB``."""
     value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
-        value /= 1024
-    return ""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} PB"

@@ -93,7 +93,8 @@ def _explain(
     click.echo(f"Token for {name}, good once, for {good}. On the machine, type:")
     click.echo(f"\n  expunge-agent enrol {token.text()}\n")
     if ssh is None:
-        click.echo("then keep it connected:\n\n  expunge-agent serve --dial\n")
+        click.echo("then keep it connected (the systemd units do that; without them):\n")
+        click.echo("  expunge-agent serve --dial --run-orders\n")
         return
     click.echo(f"and put this line into authorized_keys of {ssh.user or 'the account'} there:\n")
     click.echo(f"  {FORCED} {client_key}\n")

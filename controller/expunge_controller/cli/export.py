@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from expunge_agent.protocol.order import MAX_TARGETS
 from expunge_controller.cli.app import App, json_option, print_json
 
 
@@ -19,7 +20,11 @@ from expunge_controller.cli.app import App, json_option, print_json
     help="The bundle to write; an older file is replaced only when the new one is whole.",
 )
 @click.option(
-    "--target", type=click.IntRange(1, 256), default=1, show_default=True, help="Which target of the order."
+    "--target",
+    type=click.IntRange(1, MAX_TARGETS),
+    default=1,
+    show_default=True,
+    help="Which target of the order.",
 )
 @json_option
 @click.pass_obj

@@ -138,10 +138,29 @@ def _why(receipt: bytes) -> list[str]:
         remedy = result.refusal.remedy if result.refusal else ""
         tail = ". ".join(part.rstrip(".") for part in (why, remedy) if part)
         lines.append(plain(f"{subject.name}: {result.outcome}{': ' + tail if tail else ''}"))
+        lines += [
+            _work(f"pass {run.index + 1}", int(run.bytes_written), int(run.duration_ms))
+            for run in result.passes
+        ]
+        lines += [
+            _work(
+                f"{check.kind} verification of pass {check.of_pass + 1}",
+                int(check.bytes_read),
+                int(check.duration_ms),
+            )
+            for check in result.verifications
+            if check.kind != "none"
+        ]
     refusal = statement.predicate.refusal
     if refusal is not None:
         lines.append(plain(f"refused ({refusal.reason}): {refusal.detail} {refusal.remedy}".strip()))
     return lines
+
+
+def _work(what: str, count: int, milliseconds: int) -> str:
+    """How much, how long, and how fast on average: ``  pass 1: 268.4 MB in 1.3 s, 214.7 MB/s``."""
+    speed = f", {size(count * 1000 // milliseconds)}/s" if milliseconds else ""
+    return f"  {what}: {size(count)} in {milliseconds / 1000:.1f} s{speed}"
 
 
 def _show_all(

@@ -17,12 +17,17 @@ def command(app: App, clear_note: str | None, as_json: bool) -> None:
     from expunge_agent.protocol.enrolment import HostFacts
     from expunge_controller import fleet
     from expunge_controller.context import utc_now
+    from expunge_controller.problems import thawed
     from expunge_controller.store.rows import MachineRow
 
     def reached(machine: MachineRow) -> str:
         if machine.ssh is None:
             return "calls in"
         return f"ssh {machine.ssh.user + '@' if machine.ssh.user else ''}{machine.ssh.host}"
+
+    def said(machine: MachineRow) -> str:
+        trouble = thawed(machine.problem)
+        return trouble.message if trouble is not None else ""
 
     if clear_note is not None:
         with app.controller() as controller, controller.store.write() as unit:
@@ -46,6 +51,7 @@ def command(app: App, clear_note: str | None, as_json: bool) -> None:
                     "last_seen": machine.last_seen or "",
                     "receipts": str(machine.counter),
                     "note": machine.note,
+                    "problem": said(machine),
                 }
                 for machine, host in zip(machines, facts, strict=True)
             ]
@@ -61,7 +67,7 @@ def command(app: App, clear_note: str | None, as_json: bool) -> None:
                 machine.last_seen or "never",
                 str(machine.counter),
                 sshsig.fingerprint(machine.signing_key)[:23] + "…",
-                machine.note,
+                " ".join(part for part in (machine.note, said(machine)) if part),
             ]
             for machine, host in zip(machines, facts, strict=True)
         ],

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from expunge_controller.cli.app import App, json_option, print_json, print_table
+from expunge_controller.cli.app import App, json_option, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from expunge_controller.settings import Home
+    from expunge_profiles.schema import Profile, ProfileError
 
 
 @click.group(name="profiles")
@@ -24,7 +25,8 @@ def list_profiles(app: App, as_json: bool) -> None:
     """List every profile."""
     from expunge_controller.policies import all_profiles
 
-    profiles = all_profiles(_home(app)).values()
+    usable, broken = all_profiles(_home(app))
+    profiles = usable.values()
     if as_json:
         print_json(
             [
@@ -39,15 +41,29 @@ def list_profiles(app: App, as_json: bool) -> None:
                 for profile in profiles
             ]
         )
+        _tell(broken)
         return
     print_table(
         ["id", "version", "level", "status", "what it does"],
         [
-            [profile.id, str(profile.version), profile.level, profile.status, profile.summary()]
+            [profile.id, str(profile.version), profile.level, profile.status, summary(profile)]
             for profile in profiles
         ],
         "There are none.",
     )
+    _tell(broken)
+
+
+def _tell(broken: list[ProfileError]) -> None:
+    for problem in broken:
+        click.echo(f"broken, cannot be used: {plain(str(problem))}", err=True)
+
+
+def summary(profile: Profile) -> str:
+    """What the profile does, and how it ends where that may surprise."""
+    if profile.verification.kind == "none":
+        return f"{profile.summary()}; ends as sanitized-with-exceptions: nothing is read back"
+    return profile.summary()
 
 
 @command.command(name="show")
@@ -73,7 +89,7 @@ def show(app: App, profile_id: str, as_json: bool) -> None:
         "source": profile.source,
         "advice": profile.advice,
         "media": ", ".join(profile.media),
-        "passes": profile.summary(),
+        "passes": summary(profile),
         "seal": "yes" if profile.seal else "no",
         "digest": profile.digest,
     }

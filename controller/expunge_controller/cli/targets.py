@@ -64,9 +64,11 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
         return found[0]
     if found:
         raise RefusedError(f"{len(found)} media answer to {text!r}.", "Name it by its path.")
-    said = [problem for problem in answer.problems if problem.startswith(f"{text}:")]
-    if said:
-        raise RefusedError(f"The agent says: {said[0]}", "Name a block device or a regular image file.")
+    if text.startswith("/") and answer.problems:  # only the paths asked for have problems
+        said = [problem for problem in answer.problems if text in problem] or answer.problems
+        raise RefusedError(
+            f"The agent says: {' '.join(said)}", "Name a block device or a regular image file."
+        )
     raise NotFoundError(f"The machine has no medium {text!r}.", "See `expunge inventory MACHINE`.")
 
 

@@ -27,7 +27,7 @@ def command(app: App, bundle: Path, signers: Path | None, as_json: bool) -> int:
 
     trusted = read_trusted(signers) if signers is not None else None
     own = app.home if app.home.config.exists() else None
-    profiles = {profile.digest: profile for profile in all_profiles(own).values()}
+    profiles = {profile.digest: profile for profile in all_profiles(own)[0].values()}
     steps = check_bundle(bundle, trusted, profiles)
     failed = failures(steps)
     code = VerificationError.exit_code if failed else EXIT_OK

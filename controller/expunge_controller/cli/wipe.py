@@ -126,13 +126,15 @@ def _print_order(order: Order, row: MachineRow, profile: Profile, warnings: list
 
 
 def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
+    from expunge_controller.cli.profiles import summary
+
     click.echo(f"On {row.name}, all data will be destroyed on:")
     for target in order.targets:
         identity = target.identity
         serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
-    click.echo(f"Profile {profile.id} version {profile.version}: {profile.summary()}; level {order.level}.")
+    click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")
 
 
 def _confirm(order: Order, row: MachineRow, profile: Profile, warnings: list[str]) -> None:
@@ -141,7 +143,11 @@ def _confirm(order: Order, row: MachineRow, profile: Profile, warnings: list[str
     _describe(order, row, profile)
     _warn(warnings)
     if (
-        click.prompt(f"It cannot be undone. Type the machine's name ({row.name}) to go on", default="")
+        click.prompt(
+            f"It cannot be undone. Type the machine's name ({row.name}) to go on",
+            default="",
+            show_default=False,
+        )
         != row.name
     ):
         raise RefusedError("Not confirmed; nothing was ordered.", "Type the name exactly, or add --yes.")

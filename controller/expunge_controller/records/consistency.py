@@ -54,6 +54,7 @@ def time_problems(receipt: Receipt) -> list[str]:
     """Dates that do not exist or run backwards; `finished_at` and pass times are the agent's clock."""
     spans = [("the receipt", receipt.started_at, receipt.finished_at)]
     for number, result in enumerate(receipt.targets, start=1):
+        spans.append((f"target {number}", result.finished_at, result.finished_at))  # a date that exists
         spans += [
             (f"target {number} pass {run.index}", run.started_at, run.finished_at) for run in result.passes
         ]
@@ -187,6 +188,8 @@ def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterato
         yield f"pass {number} is out of order"
     if run.bytes_written + run.error_bytes > size:
         yield f"pass {number} wrote more than the target's {size} bytes"
+    if run.conduct.slowest > run.conduct.fastest:
+        yield f"pass {number} names a slowest second that is faster than the fastest"
     if run.error_count < len(run.errors):
         yield f"pass {number} lists more errors than it counts"
     if any(offset > size for offset in run.resumed_at) or _outside(run.errors, size):
@@ -199,6 +202,8 @@ def _verification_figures(check: Verification, result: TargetResult) -> Iterator
         yield f"a full verification of {check.bytes_expected} bytes, the target has {size}"
     if check.kind == "sampled" and not 0 < check.bytes_expected <= size:
         yield f"a sampled verification of {check.bytes_expected} bytes, the target has {size}"
+    if check.kind == "sampled" and not (check.seed and check.rule):
+        yield "a sampled verification without the seed and rule by which its places can be found again"
     if check.bytes_read > check.bytes_expected:
         yield "its verification read more than it should have"
     if check.mismatched_bytes > check.bytes_read:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
+from expunge_agent.protocol.identity import FileIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.markup import (
@@ -93,21 +94,26 @@ def _levels(certificate: Certificate) -> str:
 
 def _media(certificate: Certificate) -> str:
     media, register = certificate.media, certificate.register
+    drive = [
+        (Label("Make / vendor", "厂商"), register.vendor),
+        (Label("Model", "型号"), media.model),
+        (Label("Serial number", "序列号"), media.serial),
+        (Label("WWN / EUI-64", "全球唯一标识"), media.wwn),
+        (Label("Firmware", "固件版本"), media.firmware),
+    ]
+    sectors = (
+        Label("Sector size, logical / physical", "逻辑/物理扇区"),
+        f"{_sector(media.logical_sector)} / {_sector(media.physical_sector)}",
+    )
+    is_file = isinstance(media.identity, FileIdentity)  # has none of this, recorded or not
     return section(
         Label("Medium", "介质"),
         fields(
             [
-                (Label("Make / vendor", "厂商"), register.vendor),
-                (Label("Model", "型号"), media.model),
-                (Label("Serial number", "序列号"), media.serial),
-                (Label("WWN / EUI-64", "全球唯一标识"), media.wwn),
-                (Label("Firmware", "固件版本"), media.firmware),
+                *([] if is_file else drive),
                 (Label("Media type", "介质类型"), media.type),
                 (Label("Capacity", "容量"), size(int(media.size))),
-                (
-                    Label("Sector size, logical / physical", "逻辑/物理扇区"),
-                    f"{_sector(media.logical_sector)} / {_sector(media.physical_sector)}",
-                ),
+                *([] if is_file else [sectors]),
                 (Label("Path when wiped", "清除时路径"), media.path),
                 (Label("Full identity", "完整标识"), dumps(media.identity).decode()),
                 (Label("Medium digest (SHA-256)", "介质标识摘要"), media.digest),

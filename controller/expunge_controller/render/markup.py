@@ -35,9 +35,9 @@ def number(value: int) -> str:
 
 
 def size(value: int) -> str:
-    """Bytes, with a binary unit behind from 1 KiB on, rounded down to two decimals."""
+    """Bytes, with a decimal unit behind from 1 kB on, rounded down to two decimals."""
     amount, unit = value, ""
-    for step, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+    for step, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if value >= step:
             amount, unit = value * 100 // step, name
             break
