@@ -186,7 +186,10 @@ def _empty(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPat
     return Refusal(
         reason=Reason.EMPTY,
         detail=f"{readable(usage.path)} has a size of 0 bytes: there is nothing that could be wiped.",
-        remedy="Insert or attach the medium; delete an empty file by ordinary means.",
+        remedy="Delete an empty file by ordinary means."
+        if usage.kind is Kind.FILE
+        else "Insert the medium. A drive with sectors of 520 or 528 bytes, which Linux cannot address, shows as "
+        "empty too: format it to 512 first (sg_format --format --size=512).",
     )
 
 

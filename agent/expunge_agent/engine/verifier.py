@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from expunge_agent.engine.buffers import aligned
-from expunge_agent.engine.differences import Comparison, Findings
+from expunge_agent.engine.differences import Comparison
 from expunge_agent.engine.faults import Ledger
+from expunge_agent.engine.findings import Findings
 from expunge_agent.engine.meter import Meter, Progress
 from expunge_agent.engine.pace import FREE, Pace
 from expunge_agent.engine.problems import EngineError, Limits, Problem, fatal, is_medium_error, merged

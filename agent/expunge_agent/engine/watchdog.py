@@ -24,7 +24,8 @@ class Watchdog:
     """Holds the time since anything was last heard from a medium, while something was asked of it.
 
     An answer is a piece that is done and every attempt that came back, be it with an error: limits on
-    errors are not its business (`Limits`). Waiting for a pause or a rate limit asks nothing.
+    errors are not its business (`Limits`). Waiting for a pause or a rate limit asks nothing. One answer
+    is enough for all: while others move, a piece may take its time.
     """
 
     def __init__(self, patience: float, clock: Callable[[], int]) -> None:
@@ -40,13 +41,16 @@ class Watchdog:
         self._grace = 0.0
 
     def answered(self) -> None:
-        """The medium answered something."""
+        """Bytes moved, or the medium said why not."""
         with self._lock:
             self._answers += 1
 
     @contextmanager
-    def asking(self, place: int | None) -> Iterator[None]:
-        """Something is asked of the medium, at byte `place` if it is of one place."""
+    def asking(self, place: int | None = None) -> Iterator[None]:
+        """Something is asked of the medium: bytes at `place`, or with None what moves none (a flush, its size).
+
+        Only the end of the former is an answer: a medium may flush readily, and never write again.
+        """
         token = object()
         with self._lock:
             if not self._asked:
@@ -57,7 +61,7 @@ class Watchdog:
         finally:
             with self._lock:
                 del self._asked[token]
-                self._answers += 1
+                self._answers += place is not None
 
     def look(self, doing: str) -> None:
         """To be called every `TICK`. Raises Stalled when the medium owes an answer for too long."""
@@ -142,7 +146,7 @@ class _Helper(threading.Thread, Generic[_T]):
 
     def run(self) -> None:
         try:
-            with self._watchdog.asking(None):
+            with self._watchdog.asking():
                 self._outcome.append(self._call())
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
             self._error = error
