@@ -75,7 +75,8 @@ class Comparison:
     def _examine(self, found: memoryview, expected: memoryview, offset: int) -> Examined:
         xor = self._difference(found, expected, offset)
         result = Examined(len(xor) - xor.count(0))
-        rule = "" if constant(found) else self._findings.stuck(found, xor, result.total, offset)
+        plain = _plain(found)
+        rule = "" if plain else self._findings.stuck(found, xor, result.total, offset)
         runs, result.gap = _runs(xor, wide=bool(rule))
         if rule:
             for start, end in runs:
@@ -84,6 +85,10 @@ class Comparison:
             for start, end in runs:
                 result.add(offset + start, end - start, Look(OTHER))
                 result.few += [(offset + at, found[at], xor[at]) for at in range(start, end) if xor[at]]
+        elif plain:  # the same everywhere, so looked at once
+            seen = self._look(found, offset, 0, len(found), _whole_sectors(offset, offset + len(found)))
+            for start, end in runs:
+                result.add(offset + start, end - start, seen)
         else:
             self._judge(found, offset, runs, result)
         return result

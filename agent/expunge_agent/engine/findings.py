@@ -52,6 +52,7 @@ class Findings:
         """Differing bytes."""
         self.gap = 0
         """Sound bytes between differences that may lie inside a listed range beyond `GAP`; 0: none."""
+        self._joined = 0
         self._most = most
         self._problems: list[Problem] = []
         self._kinds: Counter[str] = Counter()
@@ -125,7 +126,7 @@ class Findings:
             head = bytes(expected[at : at + SHORT])
             if head in self._strangers:
                 with self._lock:
-                    place, length = self._strangers.pop(head)
+                    place, length = self._strangers.pop(head, (offset + at, 0))
                     self._shifts[offset + at - place] += length
                     self._met = True
 
@@ -186,11 +187,12 @@ class Findings:
 
     def _shrink(self) -> None:
         self._problems = merged(self._problems, GAP)
-        if self.gap:
-            self._problems = merged(self._problems, self.gap, mix=True)
+        if self._joined:
+            self._problems = merged(self._problems, self._joined, mix=True)
         while len(self._problems) > self._most:
-            self.gap = max(4096, self.gap * 2)
-            self._problems = merged(self._problems, self.gap, mix=True)
+            self._joined = max(4096, self._joined * 2)
+            self._problems = merged(self._problems, self._joined, mix=True)
+        self.gap = max(self.gap, self._joined)
 
 
 _SHIFTED = "shifted stream"
