@@ -125,7 +125,11 @@ class Target:
         return f"buffered, {self._cached} pages stayed in the cache"
 
     def write(self, view: memoryview, offset: int) -> None:
-        """Write all of `view` at `offset`. Raises OSError, and TargetShrank rather than grow a file."""
+        """Write all of `view` at `offset`. Raises OSError, and TargetShrank rather than grow a file.
+
+        A file that is cut in the instant between the look at its size and the write grows again (Linux
+        has no write that does not); the next look notices that it is shorter than it was.
+        """
         end = self._bounds(view, offset)
         if self._regular and os.fstat(self._fd).st_size < self.size:
             self.check()
