@@ -17,7 +17,14 @@ from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.temperature import celsius
 from expunge_agent.engine.meter import Progress
-from expunge_agent.engine.problems import EngineError, GiveUp, NoSpaceOnTarget, TargetGone, TargetShrank
+from expunge_agent.engine.problems import (
+    EngineError,
+    GiveUp,
+    NoSpaceOnTarget,
+    Stalled,
+    TargetGone,
+    TargetShrank,
+)
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.target import Target as OpenTarget
 from expunge_agent.events import EventLog
@@ -267,6 +274,7 @@ _ENDS = {
     TargetShrank: "The target became smaller",
     NoSpaceOnTarget: "What stores the target is full",
     SpotCheckFailed: "The medium does not hold what it was given",
+    Stalled: "The target stopped answering",
     GiveUp: "The medium fails too often and was given up",
 }
 

@@ -61,8 +61,13 @@ def judge(
     unexplained = [check for check in finished.values() if _unexplained(check, done[check.of_pass].errors)]
     if unexplained:
         wrong = sum(check.mismatched_bytes for check in unexplained)
+        looks = "; ".join(dict.fromkeys(look for check in unexplained for look in check.looks))
+        told = f" They look like: {looks}." if looks else ""
         return Verdict(
-            Outcome.FAILED, Level.NONE, [], f"Read-back found {wrong} bytes that are not what was written."
+            Outcome.FAILED,
+            Level.NONE,
+            [],
+            f"Read-back found {wrong} bytes that are not what was written.{told}"[:4000],
         )
     exceptions = _shortfalls(done, list(finished.values()))
     if not verify_after:

@@ -234,6 +234,16 @@ class Target:
             return True
         return False
 
+    def abandon(self) -> None:
+        """Leave the descriptors of a stalled target open for the life of the process; `close` then does nothing.
+
+        A thread stuck in the kernel still knows them by number and goes on with them when it wakes up.
+        Were they closed, the number could by then be another file's, and that file would be overwritten.
+        The exclusive claim and the lock stay with them, so no other order takes a medium with a write
+        under way.
+        """
+        self._fd = self._direct = -1
+
     def close(self) -> None:
         """Close the descriptors; safe to call twice."""
         for fd in (self._direct, self._fd):

@@ -19,7 +19,7 @@ from expunge_agent.engine.sources import Source
 from expunge_agent.engine.stripes import Stripes, Work
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
-from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog, abandon
+from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def verify(
         raise
     finally:
         if watchdog.stalled:
-            abandon(target)
+            target.abandon()
     return run.report()
 
 

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 from expunge_agent.engine.meter import SECOND
 from expunge_agent.engine.problems import Stalled
 from expunge_agent.engine.stripes import Stripes
-from expunge_agent.engine.target import Target
 
 TICK = 0.2  # seconds between looks at the workers: at most five progress reports a second
 PATIENCE = 120.0
@@ -159,13 +158,3 @@ class _Helper(threading.Thread, Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._outcome[0]
-
-
-def abandon(target: Target) -> None:
-    """Leave the descriptors of a stalled target open for the life of the process; `close` then does nothing.
-
-    A thread stuck in the kernel still knows them by number and goes on with them when it wakes up. Were
-    they closed, the number could by then be another file's, and that file would be overwritten. The
-    exclusive claim and the lock stay with them, so no other order takes a medium with a write under way.
-    """
-    target._fd = target._direct = -1

@@ -29,7 +29,7 @@ from expunge_agent.engine.sources import Source
 from expunge_agent.engine.stripes import Stopped, Stripes, Work
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
-from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog, abandon
+from expunge_agent.engine.watchdog import PATIENCE, TICK, Watchdog
 
 UNFLUSHED_DIRECT = 4096 * MIB  # flush at the latest after so much, so that a failing flush is pinned soon
 UNFLUSHED_BUFFERED = 256 * MIB
@@ -118,7 +118,7 @@ def write_pass(
         raise
     finally:
         if watchdog.stalled:
-            abandon(target)
+            target.abandon()
     return run.report()
 
 

@@ -187,6 +187,8 @@ class Verification(Frozen, frozen=True):
     complete: bool
     seed: str = ""
     rule: Text = ""
+    looks: list[Text] = []
+    """What the wrong bytes look like, in words, such as a wrapped capacity; sampled, unlike the counts."""
 
 
 class MediumFacts(Frozen, frozen=True):

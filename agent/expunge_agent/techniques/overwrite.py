@@ -263,7 +263,13 @@ class _PassWatch:
             for place in spots(self._durable, durable, target.block, secrets.token_bytes(16))
             if not any(one.start < place.end and place.start < one.end for one in self.bad)
         ]
-        report = verify(target, source_of(last), places, tuning=replace(self._work.tuning, stripes=1))
+        report = verify(
+            target,
+            source_of(last),
+            places,
+            tuning=replace(self._work.tuning, stripes=1),
+            earlier=_earlier(self._work.plan, self._index),
+        )
         self._spot_checked += report.bytes_read
         if report.mismatched_bytes:
             first = report.mismatches[0]
@@ -284,6 +290,7 @@ def _take_verification(work: Work, index: int, step: int) -> None:
         work.target,
         source_of(work.plan.passes[index]),
         _places(plan, work.target, seed),
+        earlier=_earlier(work.plan, index),
         tuning=work.tuning,
         progress=lambda progress: work.recorder.progress(step, title, progress),
         stop=work.stop,
@@ -302,6 +309,7 @@ def _take_verification(work: Work, index: int, step: int) -> None:
             unreadable=_listed(report.unreadable),
             mismatches=_listed(report.mismatches),
             mismatch_count=U64(len(report.mismatches)),
+            looks=report.looks,
             started_at=started_at,
             finished_at=timestamp(work.now()),
             duration_ms=U64(report.duration_ns // MILLISECOND),
@@ -312,6 +320,11 @@ def _take_verification(work: Work, index: int, step: int) -> None:
             rule=plan.rule,
         )
     )
+
+
+def _earlier(plan: TargetPlan, index: int) -> list[Source]:
+    """What the passes before this one wrote, newest first: so that a write that was dropped is known for one."""
+    return [source_of(step) for step in reversed(plan.passes[:index])]
 
 
 def _places(plan: VerificationPlan, target: Target, seed: bytes) -> Iterable[Range] | None:
