@@ -96,8 +96,9 @@ def test_a_refusal_comes_back_signed(running: Fleet, image: Path) -> None:
     ("args", "code"),
     [
         (("wipe", "nobody", "/x", "--profile", "zero", "--yes"), 18),
-        (("wipe", "ws1", "/nothing/here", "--profile", "zero", "--yes"), 18),
-        (("wipe", "ws1", "/etc", "--profile", "zero", "--yes"), None),
+        (("wipe", "ws1", "/nothing/here", "--profile", "zero", "--yes"), 3),
+        (("wipe", "ws1", "/etc", "--profile", "zero", "--yes"), 3),
+        (("wipe", "ws1", "", "--profile", "zero", "--yes"), 2),
         (("wipe", "ws1", "/x", "--profile", "zeroo", "--yes"), 10),
         (("wipe", "ws1", "/x", "--profile", "zero"), 2),
         (("export", "no-such-order", "--output", "/tmp/x.zip"), 18),
