@@ -67,6 +67,10 @@ def shown_key(key: Any) -> str:
     return f"{key.get_name()} {sshsig.fingerprint(key_line(key))}"
 
 
+LAST_WORDS = 1.0
+"""Seconds to wait for a program's exit status after the end of its output."""
+
+
 class ChannelStream:
     """One SSH channel and the connection under it."""
 
@@ -105,7 +109,14 @@ class ChannelStream:
         self._transport.close()
 
     def last_words(self) -> str:
-        """What came on standard error, and the exit status where there was one."""
+        """What came on standard error, and the exit status where there was one.
+
+        The end of the output may come first and the status a moment later, so that is waited for.
+        """
+        if not self._transport.server_mode:
+            deadline = time.monotonic() + LAST_WORDS
+            while not self._channel.exit_status_ready() and time.monotonic() < deadline:
+                time.sleep(0.02)
         self._listen_aside()
         said = " ".join(self._words.decode("utf-8", "replace").split())
         if self._channel.exit_status_ready() and self._channel.recv_exit_status() > 0:
