@@ -10,11 +10,13 @@ from datetime import datetime
 import msgspec
 
 from expunge_agent.core.guard import guard
+from expunge_agent.core.medium import Medium
 from expunge_agent.core.outcome import Verdict, judge
 from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
 from expunge_agent.core.progress import Checkpoint, TargetProgress
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.devices.patience import lasting
 from expunge_agent.devices.temperature import celsius
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import (
@@ -84,8 +86,14 @@ class TargetRun:
                 remedy="Check the cabling and the inventory (expunge-agent inventory).",
             )
         self._found = path
-        medium, usage = look(path, system=self._around.system)
-        if refusal := guard(self._target, medium, usage, self._around.system):
+        medium: Medium | None = None
+
+        def objection() -> Refusal | None:
+            nonlocal medium
+            medium, usage = look(path, system=self._around.system)
+            return guard(self._target, medium, usage, self._around.system)
+
+        if refusal := lasting(objection):
             return refusal
         if medium is None or self._so_far.plan is not None:
             return None

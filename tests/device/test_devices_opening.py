@@ -47,6 +47,20 @@ def test_two_orders_on_one_device(lab) -> None:
     open_target(device, identity, write=True).close()
 
 
+def test_a_glance_at_the_device_does_not_end_in_a_refusal(lab) -> None:
+    """As udev, blkid and losetup do: somebody claims it, or only has it open, and lets go."""
+    device = lab.loop()
+    identity = medium_at(device).identity
+    for flags in ("os.O_EXCL", "0"):
+        glance = lab.helper(
+            f"import os,sys,time; fd=os.open(sys.argv[1], os.O_RDONLY | {flags});"
+            "print(flush=True); time.sleep(0.5); os.close(fd); sys.stdin.read()",
+            device,
+        )
+        open_target(device, identity, write=True).close()
+        assert glance.poll() is None
+
+
 def test_nobody_can_mount_what_is_being_wiped(lab) -> None:
     device = lab.ext4(lab.loop())
     with open_target(device, medium_at(device).identity, write=True):

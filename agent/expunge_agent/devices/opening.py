@@ -15,6 +15,7 @@ from expunge_agent.devices import describe, ioctls
 from expunge_agent.devices.look import file_identity, look
 from expunge_agent.devices.nodes import by_number
 from expunge_agent.devices.paths import walk
+from expunge_agent.devices.patience import PATIENCE, lasting
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import LIVE, Roots, read_int
 from expunge_agent.protocol.identity import Identity, Target, differences
@@ -24,6 +25,7 @@ __all__ = ["Opened", "TargetRefused", "identity_of", "open_target"]
 
 _LOCK_PATIENCE = 3.0
 """Seconds: udev locks a device shared while it looks at it; an order holds its lock for hours."""
+_PAUSE = 0.05
 
 
 @dataclass
@@ -163,11 +165,23 @@ def _open(path: str, ordered: Identity, write: bool, roots: Roots, system: Syste
         exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
         access = os.O_RDWR if write else os.O_RDONLY
         # The descriptor, not the name, is opened again: nobody can exchange it in between.
-        return os.open(f"/proc/self/fd/{place}", access | exclusive | os.O_CLOEXEC | os.O_NOCTTY)
+        return _claim(f"/proc/self/fd/{place}", access | exclusive | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise _as_refusal(error, path, ordered, roots, system) from error
     finally:
         os.close(place)
+
+
+def _claim(path: str, flags: int) -> int:
+    """open(2) that gives whoever claims the device for a moment time to leave it."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.open(path, flags)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _place(path: str) -> int:
@@ -199,7 +213,7 @@ def _lock(fd: int, path: str) -> None:
                         remedy="Wait until it has finished.",
                     )
                 ) from error
-            time.sleep(0.05)
+            time.sleep(_PAUSE)
         else:
             return
 
@@ -251,8 +265,11 @@ def _refuse_as_guard(path: str, ordered: Identity, roots: Roots, system: SystemP
 
 
 def _guarded(path: str, ordered: Identity, roots: Roots, system: SystemPaths | None) -> Refusal | None:
-    found = look(path, roots, system)
-    return guard(Target(identity=ordered), found.medium, found.usage, system or SystemPaths())
+    def objection() -> Refusal | None:
+        found = look(path, roots, system)
+        return guard(Target(identity=ordered), found.medium, found.usage, system or SystemPaths())
+
+    return lasting(objection)
 
 
 def _read_only(path: str) -> Refusal:
