@@ -11,12 +11,15 @@ import secrets
 import select
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from expunge_agent import __version__
+from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
-from expunge_agent.devices.inventory import inventory
+from expunge_agent.devices.inventory import survey
 from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
@@ -258,10 +261,20 @@ def _event(line: bytes) -> Event | None:
         return None
 
 
+def _document(value: msgspec.Struct | None, without: str = "") -> dict[str, Any]:
+    """`value` as plain JSON values, less one field; raw answers would make a frame of many drives too long."""
+    if value is None:
+        return {}
+    plain: dict[str, Any] = msgspec.to_builtins(value, enc_hook=canonical.encode_hook)
+    plain.pop(without, None)
+    return plain
+
+
 def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
     system = protected(state_root)
     items, problems = [], []
-    for found in inventory(paths, system=system):
+    for entry in survey(paths, system=system):
+        found = entry.found
         against = [refusal.detail for refusal in objections(None, found.medium, found.usage, system)]
         medium = found.medium
         if medium is None:
@@ -277,6 +290,14 @@ def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
                 physical_sector=medium.physical_sector,
                 blocked=against,
                 notes=[*medium.notes, *found.usage.notes],
+                paths=list(entry.paths),
+                drive=_document(entry.drive, without="answers"),
+                stack=_document(entry.layers),
+                members=list(entry.members),
+                silent=entry.silent,
+                can=can(entry.drive) if entry.drive else "",
+                hidden=hidden(entry.drive) if entry.drive else "",
+                condition=condition(entry.drive) if entry.drive else "",
             )
         )
     return wire.Inventory(items=items, problems=problems)

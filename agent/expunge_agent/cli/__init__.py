@@ -18,6 +18,7 @@ SYSTEM_STATE = Path("/var/lib/expunge")
 OWN_STATE = Path("~/.local/share/expunge-agent")
 VERBS = {
     "inventory": "Show the media of this machine and why each could not be wiped.",
+    "plan": "Show which techniques could be used on a target, why not, and which would be taken.",
     "wipe": "Destroy the data on files or drives, here and now, without a controller.",
     "verify": "Check that a medium still is what a receipt says was left on it.",
     "serve": "Talk to the controller: on standard input and output, or by dialling it.",

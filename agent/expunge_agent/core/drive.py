@@ -112,7 +112,10 @@ class Drive(Frozen, frozen=True):
     sanitize_frozen: bool = False
     sanitize_state: Literal["", "idle", "running", "failed", "done"] = ""
     """What the drive says of its last sanitize operation, whoever started it."""
+    nsid: int = 0
+    """Which of `namespaces` was asked about; 0: not told, or not NVMe."""
     namespaces: list[NvmeNamespace] = []
+    """Every namespace of the subsystem that the controller tells of, this one too."""
     health: Health = Health()
     opal: Opal | None = None
     doubtful: list[Text] = []

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     IN_USE = "in-use"
     HARD_LINKED = "hard-linked"
     NOT_PERMITTED = "not-permitted"
+    OTHER_NAMESPACES = "other-namespaces"
     UNSUPPORTED = "unsupported"
 
 

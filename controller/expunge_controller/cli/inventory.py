@@ -16,7 +16,10 @@ NAMES = ("serial", "wwn", "instance", "inode")
 @json_option
 @click.pass_obj
 def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped."""
+    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped.
+
+    --json has all that each drive answered, and what stands on it.
+    """
     from expunge_agent.protocol import canonical
     from expunge_controller import fleet
     from expunge_controller.cli.reach import ask_inventory
@@ -29,14 +32,29 @@ def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> No
         print_json(msgspec.to_builtins(answer, enc_hook=canonical.encode_hook))
         return
     print_table(
-        ["path", "type", "size", "model", "serial number or inode", "would be refused because"],
+        [
+            "path",
+            "bus",
+            "type",
+            "size",
+            "model",
+            "serial number or inode",
+            "can",
+            "hidden",
+            "condition",
+            "would be refused because",
+        ],
         [
             [
-                item.path,
+                ", ".join(item.paths) or item.path,
+                getattr(item.identity, "bus", "file"),
                 item.type,
                 size(int(item.identity.size)),
                 getattr(item.identity, "model", ""),
                 next((value for field in NAMES if (value := str(getattr(item.identity, field, "")))), ""),
+                item.can,
+                item.hidden,
+                item.silent or item.condition,
                 "; ".join(item.blocked),
             ]
             for item in answer.items
