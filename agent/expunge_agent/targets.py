@@ -106,6 +106,7 @@ class TargetRun:
             choose_byte=lambda: secrets.randbelow(256),
             choose_key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
             cipher=self._around.tuning.cipher,
+            unread_cipher=self._around.tuning.unread_cipher,
         )
         if isinstance(plan, Refusal):
             return plan
@@ -147,6 +148,7 @@ class TargetRun:
             checkpoint_seconds=self._around.checkpoint_seconds,
             stop=self._around.stop,
             pace=self._around.pace,
+            patience=self._around.patience,
             calibrate=self._around.calibrate and len(self._order.targets) == 1,
             celsius=lambda: celsius(self._found),
         )

@@ -336,6 +336,19 @@ def test_no_lie_ends_as_sanitized(
     ).decode()
 
 
+def test_a_disk_that_answers_nothing_is_given_up_when_the_order_s_patience_ends(
+    disks: FuseLab, over: str, tmp_path: Path
+) -> None:
+    disk = disks.disk(RECORDS)
+    disk.set(stall_after=SIZE // 2)
+    receipt = order(disk, over, tmp_path, patience=1.0)
+    (result,) = receipt.targets
+    assert result.outcome is Outcome.FAILED
+    assert result.failure.startswith("The target stopped answering: ")
+    assert "no answer for 1 s" in result.failure
+    disk.free()
+
+
 def test_an_honest_disk_is_sanitized(disks: FuseLab, over: str, tmp_path: Path) -> None:
     """The counter-check: the same path without a lie."""
     disk = disks.disk(RECORDS)

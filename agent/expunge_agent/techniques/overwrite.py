@@ -87,6 +87,7 @@ class Work:
     checkpoint_seconds: float
     stop: threading.Event
     pace: Pace
+    patience: float
     calibrate: bool = False
     celsius: Callable[[], int | None] = lambda: None
 
@@ -191,6 +192,7 @@ def _write(work: Work, index: int, watch: _PassWatch, start: int) -> tuple[Tunin
             record=watch.bad.append,
             stop=work.stop,
             pace=work.pace,
+            patience=work.patience,
         )
 
     tuning = work.tuning
@@ -268,6 +270,7 @@ class _PassWatch:
             source_of(last),
             places,
             tuning=replace(self._work.tuning, stripes=1),
+            patience=self._work.patience,
             earlier=_earlier(self._work.plan, self._index),
         )
         self._spot_checked += report.bytes_read
@@ -295,6 +298,7 @@ def _take_verification(work: Work, index: int, step: int) -> None:
         progress=lambda progress: work.recorder.progress(step, title, progress),
         stop=work.stop,
         pace=work.pace,
+        patience=work.patience,
     )
     if not report.complete:
         return
