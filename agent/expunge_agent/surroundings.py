@@ -30,7 +30,8 @@ def protected(state: Path) -> SystemPaths:
 class Surroundings:
     """`stop` ends the run soon and seals what was done; with `pause` set too it seals nothing, so that
     the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost, `patience`
-    the seconds after which a medium that answers nothing is given up."""
+    the seconds after which a medium that answers nothing is given up, `absence` how many seconds one that
+    disappeared is waited for."""
 
     profiles: Mapping[str, Profile]
     now: Callable[[], datetime] = utc_now
@@ -39,6 +40,7 @@ class Surroundings:
     tuning: Tuning = field(default_factory=Tuning.default)
     checkpoint_seconds: float = 5.0
     patience: float = PATIENCE
+    absence: float = 0.0
     system: SystemPaths = DEFAULT_SYSTEM
     parallel: int = 32
     per_lane: int = 0

@@ -66,3 +66,10 @@ def test_passes_that_are_not_read_back_get_what_is_measured_fastest(
     monkeypatch.setattr(tuning, "cipher_rate", lambda name, *_: {"aes-256-xts": xts, SEAL_CIPHER: 300}[name])
     assert (choose().cipher, choose().unread_cipher) == (SEAL_CIPHER, unread)
     assert choose(cipher="chacha20").unread_cipher == "chacha20"
+
+
+def test_stripes_that_were_asked_for_are_kept_with_several_targets() -> None:
+    assert choose(stripes=7).shared_by(8).stripes == 7
+    assert choose(stripes=7).shared_by(1).stripes == 7
+    assert tuning.Tuning(stripes=7).shared_by(8).stripes == 2
+    assert choose(chunk=1 << 20).shared_by(8).stripes <= 2

@@ -98,6 +98,14 @@ RUN_OPTIONS = (
         envvar="EXPUNGE_PATIENCE",
         help="Seconds after which a medium that answers nothing is given up.",
     ),
+    click.option(
+        "--absence",
+        type=click.FloatRange(0, 86400),
+        default=120.0,
+        show_default=True,
+        envvar="EXPUNGE_ABSENCE",
+        help="Seconds for which a medium that disappeared under the work is waited for.",
+    ),
 )
 
 
@@ -119,6 +127,7 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
         per_lane=how["per_bus"],
         pace=Pace(how["rate"]),
         patience=how["patience"],
+        absence=how["absence"],
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],

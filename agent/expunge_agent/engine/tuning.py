@@ -33,6 +33,8 @@ class Tuning:
     stripes: int = 4
     cipher: str = SEAL_CIPHER
     unread_cipher: str = SEAL_CIPHER
+    asked: bool = False
+    """Whether somebody asked for this number of stripes."""
 
     def __post_init__(self) -> None:
         if not MIN_CHUNK <= self.chunk <= MAX_CHUNK or self.chunk & (self.chunk - 1):
@@ -48,8 +50,8 @@ class Tuning:
                 raise ValueError(f"unknown cipher {cipher!r}; known: {', '.join(CIPHERS)}")
 
     def shared_by(self, targets: int) -> Tuning:
-        """The tuning for each of several targets worked on at once: fewer calls under way each."""
-        return self if targets == 1 else replace(self, stripes=min(self.stripes, 2))
+        """The tuning for each of several targets worked on at once: fewer calls under way each, unless asked for."""
+        return self if targets == 1 or self.asked else replace(self, stripes=min(self.stripes, 2))
 
     @classmethod
     def default(cls) -> Tuning:
@@ -65,7 +67,9 @@ def choose(cipher: str | None = None, chunk: int | None = None, stripes: int | N
     faster still, measured (some 6 ms). Raises ValueError for values outside the limits of `Tuning`.
     """
     base = Tuning.default()
-    tuning = replace(base, chunk=chunk or base.chunk, stripes=stripes or base.stripes)
+    tuning = replace(
+        base, chunk=chunk or base.chunk, stripes=stripes or base.stripes, asked=stripes is not None
+    )
     read_back = cipher or _telling(tuning.chunk)
     return replace(tuning, cipher=read_back, unread_cipher=cipher or _quickest(read_back, tuning.chunk))
 
