@@ -16,6 +16,9 @@ from expunge_agent.protocol.event import Event, EventKind
 
 FILE_EVERY = 0.5
 """Seconds between progress events of one target in the file."""
+FILE_LONG = 8 * 1024 * 1024
+"""Bytes from which on progress goes to the file only every `FILE_RARELY` seconds."""
+FILE_RARELY = 60.0
 
 
 class EventLog:
@@ -34,6 +37,7 @@ class EventLog:
         self._watch = watch
         self._lock = threading.Lock()
         self._written: dict[int, float] = {}
+        self._size = 0
         self.latest: dict[int, Event] = {}
         """The newest event of each target, for whoever asks how it goes."""
 
@@ -69,15 +73,24 @@ class EventLog:
             if self._is_due(event):
                 with suppress(OSError), self._path.open("ab", buffering=0) as handle:
                     handle.write(canonical.dumps(event) + b"\n")
-            if self._watch is not None:
-                self._watch(event)
+                    self._size = handle.tell()
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
+        """A watcher that went away (a closed pipe or terminal) is not told any more."""
+        if self._watch is None:
+            return
+        try:
+            self._watch(event)
+        except (OSError, ValueError):
+            self._watch = None
 
     def _is_due(self, event: Event) -> bool:
-        """Progress goes to the file once a second and target, and when a step is through."""
+        """Progress goes to the file every `FILE_EVERY` seconds, later `FILE_RARELY`, and when a step is through."""
         if event.kind is not EventKind.PROGRESS or event.done >= event.total:
             return True
-        now = time.monotonic()
-        if now - self._written.get(event.target, -FILE_EVERY) < FILE_EVERY:
+        now, every = time.monotonic(), FILE_EVERY if self._size < FILE_LONG else FILE_RARELY
+        if now - self._written.get(event.target, -every) < every:
             return False
         self._written[event.target] = now
         return True

@@ -34,7 +34,7 @@ class DamagedJournalError(StateError):
 
 
 class Journal:
-    """An open journal; `records` are those on disk. Use as a context manager."""
+    """An open journal; `records` are those found on disk when it was opened. Use as a context manager."""
 
     def __init__(self, path: Path, boot: str) -> None:
         self._path = path
@@ -42,6 +42,7 @@ class Journal:
         self._sum = ""
         self._size = 0
         self._failed = False
+        self._count = 0
         self.records: list[Record] = []
         with explained(path):
             fresh = not path.exists()
@@ -68,7 +69,7 @@ class Journal:
         """
         if self._failed:
             raise StateError(f"The journal {self._path} could not be written.", "Start the order again.")
-        record = Record(n=len(self.records), kind=kind, at=at, boot=self._boot, data=data)
+        record = Record(n=self._count, kind=kind, at=at, boot=self._boot, data=data)
         line, total = _line(record, self._sum)
         read = canonical.loads(line, _Line).record  # as a restart will read it
         try:
@@ -84,7 +85,7 @@ class Journal:
                 os.fdatasync(self._descriptor)
             raise
         self._sum, self._size = total, self._size + len(line)
-        self.records.append(read)
+        self._count += 1
         return read
 
     def _replay(self) -> None:
@@ -92,7 +93,7 @@ class Journal:
         *lines, tail = data.split(b"\n")
         for number, line in enumerate(lines):
             self._sum = self._check(number, line)
-        self._size = len(data) - len(tail)
+        self._size, self._count = len(data) - len(tail), len(lines)
         if tail:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)

@@ -20,16 +20,17 @@ class Ledger:
         self._journal = journal
         self._now = now
         self._lock = threading.Lock()
+        found, journal.records = journal.records, []  # a long run would otherwise keep them all
         try:
-            self.progress: RunProgress = fold(journal.records)
+            self.progress: RunProgress = fold(found)
         except (DocumentError, KeyError, TypeError, ValueError) as error:
             raise DamagedJournalError(
                 f"The journal holds a record that this version does not understand ({error}).",
                 "The order ends as unknown.",
             ) from error
-        self.empty = not journal.records
+        self.empty = not found
         """Whether nothing had been journalled when the ledger was opened."""
-        self.last_boot = journal.records[-1].boot if journal.records else ""
+        self.last_boot = found[-1].boot if found else ""
         """The boot id of the newest record found when the ledger was opened."""
 
     def record(self, kind: str, **data: Any) -> None:

@@ -11,34 +11,44 @@ from expunge_agent.core.plan import PassPlan, describe_pass
 from expunge_agent.devices.look import look
 from expunge_agent.devices.opening import open_target
 from expunge_agent.engine.meter import Progress
-from expunge_agent.engine.problems import EngineError, Problem
+from expunge_agent.engine.problems import EngineError, Problem, merged
 from expunge_agent.engine.tuning import Tuning
-from expunge_agent.engine.verifier import verify
+from expunge_agent.engine.verifier import VerifyReport, verify
 from expunge_agent.errors import DocumentError, MismatchError, NotFoundError
 from expunge_agent.protocol.identity import Identity, differences
-from expunge_agent.protocol.receipt import PassResult, Receipt
+from expunge_agent.protocol.receipt import PassResult, RangeProblem, Receipt
 from expunge_agent.targets import in_words, take_over
 from expunge_agent.techniques.overwrite import source_of
 
 
 @dataclass(frozen=True)
 class SealReport:
-    """What reading the whole target found. ``identity`` lists how it differs from the receipt's medium."""
+    """What reading the whole target found. ``identity`` lists how it differs from the receipt's medium.
+
+    ``explained``: of the mismatched bytes those in ranges that the receipt lists as not written.
+    """
 
     path: str
     left_by: str
     identity: list[str]
     bytes_read: int
     mismatched_bytes: int
+    explained: int
     unreadable_bytes: int
     mismatches: list[Problem]
     complete: bool
     io_mode: str
+    reads_medium: bool
 
     @property
     def untouched(self) -> bool:
-        """Whether every byte is what the last pass wrote."""
-        return self.complete and not self.mismatched_bytes and not self.unreadable_bytes
+        """Whether every byte was read from the medium, and is what the last pass wrote or listed as not written."""
+        return (
+            self.complete
+            and self.reads_medium
+            and self.mismatched_bytes == self.explained
+            and not self.unreadable_bytes
+        )
 
 
 def check_seal(
@@ -53,7 +63,7 @@ def check_seal(
     if medium is None:
         raise NotFoundError(f"There is no file or block device at {path}.", "Check the path.")
     seen = medium.identity
-    last, size, identity = _pass_for(receipt, seen)
+    last, size, identity, listed = _pass_for(receipt, seen)
     if size != int(seen.size):
         raise MismatchError(
             f"{path} has {seen.size} bytes; the receipt is about a medium of {size} bytes.",
@@ -75,15 +85,27 @@ def check_seal(
             identity=differences(identity, seen),
             bytes_read=report.bytes_read,
             mismatched_bytes=report.mismatched_bytes,
+            explained=_explained(report, listed),
             unreadable_bytes=report.unreadable_bytes,
             mismatches=report.mismatches,
             complete=report.complete,
             io_mode=report.io_mode,
+            reads_medium=report.reads_medium,
         )
 
 
-def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity]:
-    """The last complete pass over the target that is `seen`, else over the only target there is."""
+def _explained(report: VerifyReport, listed: list[RangeProblem]) -> int:
+    """The mismatched bytes, where all of them lie in ranges that the pass could not write; else 0."""
+    known = merged([Problem(int(one.range.start), int(one.range.length), "not written") for one in listed])
+    inside = all(
+        any(one.start <= found.start and found.end <= one.end for one in known) for found in report.mismatches
+    )
+    return report.mismatched_bytes if inside and not report.mismatch_gap else 0
+
+
+def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity, list[RangeProblem]]:
+    """The last pass over the target that is `seen`, else over the only target there is; its size and
+    identity, and the ranges that the pass could not write."""
     results = [result for result in receipt.targets if not differences(result.target.identity, seen)]
     results = results or receipt.targets
     if len(results) != 1:
@@ -91,12 +113,13 @@ def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity
             f"The receipt is about {len(receipt.targets)} media, and none of them is clearly this one.",
             "Name the medium by the path it had, or check it on the machine where it was wiped.",
         )
-    complete = [one for one in results[0].passes if one.complete]
-    if not complete:
+    if not results[0].passes or not results[0].passes[-1].complete:
         raise DocumentError(
-            "The receipt lists no complete pass over this medium.", "There is nothing to compare with."
+            "The receipt says that the last pass over this medium did not come to its end.",
+            "There is nothing to compare with; wipe the medium again.",
         )
-    return _as_plan(complete[-1]), int(results[0].target.identity.size), results[0].target.identity
+    last, identity = results[0].passes[-1], results[0].target.identity
+    return _as_plan(last), int(identity.size), identity, last.errors
 
 
 def _as_plan(last: PassResult) -> PassPlan:

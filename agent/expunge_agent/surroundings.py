@@ -12,6 +12,7 @@ from pathlib import Path
 from expunge_agent.core.guard import DEFAULT_SYSTEM, SystemPaths
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.tuning import Tuning
+from expunge_agent.engine.watchdog import PATIENCE
 from expunge_profiles.schema import Profile
 
 
@@ -28,7 +29,9 @@ def protected(state: Path) -> SystemPaths:
 @dataclass(frozen=True)
 class Surroundings:
     """`stop` ends the run soon and seals what was done; with `pause` set too it seals nothing, so that
-    the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost."""
+    the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost, `patience`
+    the seconds after which a medium that answers nothing is given up, `absence` how many seconds one that
+    disappeared is waited for."""
 
     profiles: Mapping[str, Profile]
     now: Callable[[], datetime] = utc_now
@@ -36,6 +39,8 @@ class Surroundings:
     pause: threading.Event = field(default_factory=threading.Event)
     tuning: Tuning = field(default_factory=Tuning.default)
     checkpoint_seconds: float = 5.0
+    patience: float = PATIENCE
+    absence: float = 0.0
     system: SystemPaths = DEFAULT_SYSTEM
     parallel: int = 32
     per_lane: int = 0

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from contextlib import closing
 from datetime import datetime
 
 import msgspec
 
 from expunge_agent.core.guard import guard
+from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.outcome import Verdict, judge
-from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
-from expunge_agent.core.progress import Checkpoint, TargetProgress
+from expunge_agent.core.plan import EARNS, TargetPlan, is_file, plan_target
+from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, Checkpoint, TargetProgress
+from expunge_agent.devices import host
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.patience import lasting
 from expunge_agent.devices.temperature import celsius
+from expunge_agent.engine.extents import layout
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import (
     EngineError,
@@ -35,10 +39,20 @@ from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.identity import Identity, Target, differences
 from expunge_agent.protocol.order import Order
-from expunge_agent.protocol.receipt import PassResult, Reason, Refusal, TargetResult, Verification
+from expunge_agent.protocol.receipt import (
+    Interruption,
+    PassResult,
+    Reason,
+    Refusal,
+    TargetResult,
+    Verification,
+)
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite import SpotCheckFailed, Work, overwrite, pass_result
 from expunge_profiles.schema import Profile
+
+_LOOK_EVERY = 0.5
+"""Seconds between looks for a medium that disappeared."""
 
 
 class TargetRun:
@@ -65,16 +79,71 @@ class TargetRun:
         self._found = ""
         self._opened: Opened | None = None
         self._title, self._step = "", -1
+        self._gone = ""
 
     def carry_out(self) -> TargetResult | None:
-        """The target's result; None when the run was asked to pause."""
+        """The target's result; None when the run was asked to pause.
+
+        A medium that disappears under the work is waited for; once back, it is taken up where it was.
+        """
+        while True:
+            self._gone = ""
+            result = self._attempt()
+            if not self._gone or not self._so_far.passes or not self._comes_back():
+                return None if self._around.pause.is_set() else result
+
+    def _attempt(self) -> TargetResult | None:
+        """One go at the target, from wherever it stands."""
         try:
             refusal = self._prepare()
             if refusal is None:
                 return self._work()
         except TargetRefused as error:
             refusal = error.refusal
+        if refusal.reason is Reason.TARGET_NOT_FOUND:
+            self._gone = refusal.detail
         return self._refused(refusal)
+
+    def _comes_back(self) -> bool:
+        """Wait until the medium is there again; False when it stays away, or away again and again."""
+        until = time.monotonic() + self._around.absence
+        if self._ledger.progress.fruitless >= MAX_FRUITLESS_RESUMES:
+            return False
+        self._events.emit(
+            EventKind.STEP_STARTED,
+            target=self._index,
+            title="disappeared; waiting for it to come back",
+            total=1,
+        )
+        while not self._is_there():
+            if time.monotonic() >= until or self._around.stop.wait(_LOOK_EVERY):
+                return False
+        boot = host.boot_id()
+        self._write(
+            "returned",
+            interruption=Interruption(
+                noticed_at=timestamp(self._around.now()),
+                boot_id_before=boot,
+                boot_id_after=boot,
+                decision="resumed",
+                what=f"Target {self._index + 1} disappeared and came back. {self._gone}"[:4000],
+            ),
+        )
+        return True
+
+    def _is_there(self) -> bool:
+        """Whether it can be opened as what was ordered, and answers a read."""
+        try:
+            path = find(self._target.identity, self._target.hint)
+            if path is None:
+                return False
+            with (
+                open_target(path, self._target.identity, write=False, system=self._around.system) as opened,
+                closing(take_over(opened)) as target,
+            ):
+                return target.answers()
+        except (TargetRefused, EngineError, OSError):
+            return False
 
     def _prepare(self) -> Refusal | None:
         """Find, guard and plan; nothing is opened for writing yet."""
@@ -106,10 +175,12 @@ class TargetRun:
             choose_byte=lambda: secrets.randbelow(256),
             choose_key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
             cipher=self._around.tuning.cipher,
+            unread_cipher=self._around.tuning.unread_cipher,
         )
         if isinstance(plan, Refusal):
             return plan
-        self._write("planned", plan=plan, before=medium.identity, medium=medium.facts())
+        where = {"layout": _layout(path)} if is_file(self._target) else {}
+        self._write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
         return None
 
     def _work(self) -> TargetResult | None:
@@ -128,12 +199,14 @@ class TargetRun:
                     overwrite(self._as_work(target, so_far.plan))
             except EngineError as error:
                 trouble = in_words(error)
+                self._gone = trouble if isinstance(error, TargetGone) else ""
             except TargetRefused as error:
                 trouble = error.message
+                self._gone = trouble if error.refusal.reason is Reason.TARGET_NOT_FOUND else ""
             if self._around.pause.is_set():
                 return None
             after, changed = self._identity_after(opened)
-            return self._judge(after, trouble or changed)
+            return self._judge(after, trouble or changed or self._left_behind(opened))
 
     def _as_work(self, target: OpenTarget, plan: TargetPlan) -> Work:
         return Work(
@@ -147,6 +220,7 @@ class TargetRun:
             checkpoint_seconds=self._around.checkpoint_seconds,
             stop=self._around.stop,
             pace=self._around.pace,
+            patience=self._around.patience,
             calibrate=self._around.calibrate and len(self._order.targets) == 1,
             celsius=lambda: celsius(self._found),
         )
@@ -164,6 +238,20 @@ class TargetRun:
             return None, error.message
         changed = differences(self._target.identity, after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
+
+    def _left_behind(self, opened: Opened) -> str:
+        """What is wrong when bytes the file had are no longer its own: nothing written reached them."""
+        before = self._so_far.layout
+        if before is None or before.doubts:
+            return ""
+        after = layout(opened.fd)
+        lost = left_behind(before, after)
+        return (
+            f"{lost} bytes of the file lie elsewhere now: its file system writes changes to new places, or the "
+            "file was cut or moved meanwhile. What it held before was not overwritten."
+            if lost
+            else ""
+        )
 
     def _judge(self, after: Identity | None, trouble: str) -> TargetResult:
         so_far = self._so_far
@@ -184,6 +272,7 @@ class TargetRun:
             verifications=checks,
             trouble=trouble,
             stopped=self._around.stop.is_set(),
+            doubts=so_far.layout.doubts if so_far.layout else (),
         )
         return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
@@ -225,7 +314,8 @@ class TargetRun:
     def verify_finished(self, result: Verification) -> None:
         """Journal what reading back found."""
         self._write("verify-finished", result=result)
-        self._step_finished(int(result.bytes_read), int(result.duration_ms))
+        if result.complete:
+            self._step_finished(int(result.bytes_read), int(result.duration_ms))
 
     def progress(self, step: int, title: str, progress: Progress) -> None:
         """Show how far the step is."""
@@ -257,6 +347,18 @@ class TargetRun:
             rate=done * 1000 // max(milliseconds, 1),
             eta=0,
         )
+
+
+def _layout(path: str) -> Layout:
+    """Where the file at `path` lies; opened for reading only, which moves nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return Layout(extents=[], doubts=[f"where the file lies could not be asked ({error.strerror})"])
+    try:
+        return layout(fd)
+    finally:
+        os.close(fd)
 
 
 def take_over(opened: Opened) -> OpenTarget:

@@ -110,6 +110,7 @@ class _Run:
         ]
         results = run_jobs(jobs, self._around.parallel, self._around.per_lane)
         if self._around.pause.is_set():
+            self._ledger.record("paused")
             return None
         return self._seal(order, profile, None, [result for result in results if result is not None])
 

@@ -199,18 +199,23 @@ def paused_wipe(agent: Agent, tmp_path: Path) -> subprocess.Popen[str]:
     image = tmp_path / "big.img"
     image.touch()
     os.truncate(image, 1 << 30)
-    options = ("wipe", "big.img", "--profile", "zero", "--yes", "--rate", "20M")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "expunge_agent", "--state", str(agent.state), *options],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = wipe_of_big(agent, "zero", "--rate", "20M")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not written(agent):
         time.sleep(0.05)
     return process
+
+
+def wipe_of_big(agent: Agent, profile: str, *options: str) -> subprocess.Popen[str]:
+    """A wipe of big.img, started."""
+    wipe = ("wipe", "big.img", "--yes", "--profile", profile, *options)
+    return subprocess.Popen(
+        [sys.executable, "-m", "expunge_agent", "--state", str(agent.state), *wipe],
+        cwd=agent.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def written(agent: Agent) -> int:
@@ -271,3 +276,70 @@ def test_help_is_there_for_every_verb(agent: Agent) -> None:
     assert {"inventory", "wipe", "verify", "serve", "run", "report"} <= set(verbs)
     for verb in ("inventory", "wipe", "verify", "serve", "run", "report", "enrol", "profiles"):
         assert "Usage:" in agent(verb, "--help").stdout
+
+
+def test_a_view_that_closes_early_ends_nothing(agent: Agent, tmp_path: Path) -> None:
+    """As with ``wipe --json … | head -1``: the wipe goes on, and its receipt is kept."""
+    with (tmp_path / "big.img").open("wb") as handle:
+        handle.truncate(64 << 20)
+    process = wipe_of_big(agent, "random-verified", "--rate", "60M", "--json")
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        process.stderr.close()
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    (receipt,) = json.loads(agent("report", "--json").stdout)["receipts"]
+    assert receipt["outcome"] == "sanitized"
+
+
+def test_sigterm_ends_a_wipe_with_a_truthful_receipt(agent: Agent, tmp_path: Path) -> None:
+    process = paused_wipe(agent, tmp_path)
+    try:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 6, err
+    (entry,) = json.loads(agent("report", "--json").stdout)["receipts"]
+    assert entry["outcome"] == "interrupted"
+    agent("report", "1", "--out", "out")
+    receipt = parse_statement((tmp_path / "out" / "receipt.json").read_bytes()).predicate
+    (taken,) = receipt.targets[0].passes
+    assert not taken.complete
+    assert 0 < int(taken.bytes_written) < 1 << 30
+    with (tmp_path / "big.img").open("rb") as handle:
+        assert not handle.read(int(taken.bytes_written)).strip(b"\0")
+    told = agent("verify", "big.img", "--receipt", "out/receipt.json", code=20)
+    assert "did not come to its end" in told.stderr
+
+
+def test_a_reading_tells_how_far_it_is_and_ends_on_demand(agent: Agent, tmp_path: Path) -> None:
+    with (tmp_path / "big.img").open("wb") as handle:
+        handle.truncate(1 << 30)
+    agent("wipe", "big.img", "--profile", "zero", "--yes", code=5)
+    agent("report", "1", "--out", "out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "expunge_agent", "verify", "big.img", "--receipt", "out/receipt.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # it is under way
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert "reading back" in first
+    assert process.returncode in (0, 130), err  # a quick machine may have come to the end
+    assert "target 1: reading back" in err

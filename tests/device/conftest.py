@@ -82,6 +82,16 @@ class Lab:
         tool("mkfs.ext4", "-q", "-F", *options, device)
         return device
 
+    def formatted(self, maker: str, *options: str, size: int = 192 * MIB) -> tuple[Path, Path]:
+        """(image, mount point) of a file system made by ``mkfs.MAKER`` on a sparse image."""
+        needs(f"mkfs.{maker}")
+        image = self.name("disk")
+        with image.open("wb") as file:
+            file.truncate(size)
+        device = self.loop(image)
+        tool(f"mkfs.{maker}", "-q", *options, device)
+        return image, self.mount(device)
+
     def mount(self, source: str | Path, *options: str, at: Path | None = None) -> Path:
         """`source` mounted on a new folder (or on `at`); `options` as for mount."""
         point = at or self.name("mnt")

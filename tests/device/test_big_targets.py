@@ -343,8 +343,10 @@ def test_an_order_on_a_big_device_goes_on_near_its_end(
     durable = SIZE - 5 * MIB
     with Journal(bench.state.order_folder(digest) / "journal.jsonl", host.boot_id()) as journal:
         done = Checkpoint(durable=U64(durable), elapsed_ms=U64(7_200_000), written=U64(durable))
-        Ledger(journal, lambda: NOW).record("checkpoint", target=0, **{"pass": 0, "checkpoint": done})
-        (plan,) = [one.data["plan"] for one in journal.records if one.kind == "planned"]
+        ledger = Ledger(journal, lambda: NOW)
+        ledger.record("checkpoint", target=0, **{"pass": 0, "checkpoint": done})
+        plan = ledger.target(0).plan
+    assert plan is not None
     with little_memory():
         sealed = run_order(bench.state, digest, surroundings())
     assert sealed is not None
@@ -357,7 +359,7 @@ def test_an_order_on_a_big_device_goes_on_near_its_end(
     assert (int(taken.bytes_written), [int(at) for at in taken.resumed_at]) == (SIZE, [durable])
     assert taken.duration_ms >= 7_200_000
     assert int(receipt.targets[0].target.identity.size) == SIZE
-    cipher, key = plan["passes"][0]["cipher"], bytes.fromhex(plan["passes"][0]["key"])
+    cipher, key = plan.passes[0].cipher, bytes.fromhex(plan.passes[0].key)
     assert there(image, durable, 5 * MIB) == expected(cipher, key, durable, 5 * MIB)
     only_data_in(image, durable, SIZE)
 

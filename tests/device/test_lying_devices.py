@@ -27,7 +27,6 @@ from expunge_agent.engine.writer import write_pass
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import Receipt
-from expunge_agent.seal_check import check_seal
 from support.agents import Bench
 from support.fuse_lab import FuseDisk, FuseLab, why_not
 
@@ -336,26 +335,75 @@ def test_no_lie_ends_as_sanitized(
     ).decode()
 
 
+def test_a_disk_that_answers_nothing_is_given_up_when_the_order_s_patience_ends(
+    disks: FuseLab, over: str, tmp_path: Path
+) -> None:
+    disk = disks.disk(RECORDS)
+    disk.set(stall_after=SIZE // 2)
+    receipt = order(disk, over, tmp_path, patience=1.0)
+    (result,) = receipt.targets
+    assert result.outcome is Outcome.FAILED
+    assert result.failure.startswith("The target stopped answering: ")
+    assert "no answer for 1 s" in result.failure
+    disk.free()
+
+
 def test_an_honest_disk_is_sanitized(disks: FuseLab, over: str, tmp_path: Path) -> None:
-    """The counter-check: the same path without a lie."""
+    """The counter-check: the same path without a lie. (FUSE does not tell where a file lies.)"""
     disk = disks.disk(RECORDS)
     receipt = order(disk, over, tmp_path)
-    assert receipt.outcome is Outcome.SANITIZED, canonical.dumps(receipt).decode()
+    expected = Outcome.SANITIZED if over == "loop" else Outcome.EXCEPTIONS
+    assert receipt.outcome is expected, canonical.dumps(receipt).decode()
+    assert len(receipt.targets[0].exceptions) == (0 if over == "loop" else 1)
 
 
-def test_a_cache_as_large_as_the_disk_fools_the_run_but_not_the_seal(disks: FuseLab, tmp_path: Path) -> None:
-    """What no reading in one session can see: everything is forgotten at the last close. The seal shows it."""
+@pytest.mark.parametrize(
+    "when", [SIZE // 2, SIZE + SIZE // 2, 3 * SIZE], ids=["pass 1", "pass 2", "read-back"]
+)
+def test_a_disk_that_disappears_and_comes_back_is_taken_up_where_it_was(
+    disks: FuseLab, tmp_path: Path, when: int
+) -> None:
     disk = disks.disk(RECORDS)
-    disk.set(cache=2 * SIZE)
-    receipt = order(disk, "file", tmp_path)
-    assert disk.truth() == RECORDS
-    report = check_seal(str(disk.path), receipt, lambda _: None, threading.Event())
-    assert not report.untouched
-    assert report.mismatched_bytes == differing(RECORDS, _left_by(receipt))
-    assert {one.what for one in report.mismatches} == {"old data"}
-
-
-def _left_by(receipt: Receipt) -> bytes:
-    stream = receipt.targets[0].passes[-1].stream
+    disk.set(vanish_after=when)
+    back = threading.Timer(1.5, lambda: disk.set(vanish_after=None))
+    back.start()
+    receipt = order(disk, "file", tmp_path, absence=20.0)
+    back.join()
+    (result,) = receipt.targets
+    assert result.outcome is Outcome.EXCEPTIONS, canonical.dumps(receipt).decode()
+    assert [one.of_pass for one in result.verifications if one.complete] == [1]
+    (interruption,) = receipt.interruptions
+    assert interruption.what.startswith("Target 1 disappeared and came back. The target disappeared: ")
+    stream = result.passes[-1].stream
     assert stream is not None
-    return content(KeyedStream(stream.cipher, bytes.fromhex(stream.key)))
+    assert disk.truth() == content(KeyedStream(stream.cipher, bytes.fromhex(stream.key)))
+
+
+def test_a_disk_that_stays_away_ends_as_failed(disks: FuseLab, tmp_path: Path) -> None:
+    disk = disks.disk(RECORDS)
+    disk.set(vanish_after=SIZE // 2)
+    receipt = order(disk, "file", tmp_path, absence=1.0)
+    assert receipt.outcome is Outcome.FAILED
+    assert receipt.targets[0].failure.startswith("The target disappeared")
+    assert not receipt.interruptions
+
+
+def test_a_disk_that_comes_and_goes_is_given_up(disks: FuseLab, tmp_path: Path) -> None:
+    disk = disks.disk(RECORDS)
+    disk.set(vanish_after=SIZE + SIZE // 2)
+    stop = threading.Event()
+
+    def flicker() -> None:
+        while not stop.wait(0.7):
+            disk.set(vanish_after=0)
+            disk.set(vanish_after=KIB)
+
+    worker = threading.Thread(target=flicker)
+    worker.start()
+    try:
+        receipt = order(disk, "file", tmp_path, absence=3.0)
+    finally:
+        stop.set()
+        worker.join()
+    assert receipt.outcome is Outcome.FAILED
+    assert receipt.targets[0].failure.startswith("The target disappeared")

@@ -553,18 +553,14 @@ def test_a_thread_that_wakes_up_late_writes_to_its_own_disk_alone(disks: FuseLab
     assert {path.read_bytes() for path in others} == {b"precious"}
 
 
-def test_an_order_on_a_stuck_disk_is_sealed_as_failed(
-    disks: FuseLab, over: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for work in (write_pass, verify):
-        monkeypatch.setitem(work.__kwdefaults__, "patience", 1.0)  # type: ignore[attr-defined]
+def test_an_order_on_a_stuck_disk_is_sealed_as_failed(disks: FuseLab, over: str, tmp_path: Path) -> None:
     disk = disks.disk(OLD)
     path = disk.path if over == "file" else Path(disk.loop())
     bench = Bench.make(tmp_path / "state")
     order = bench.order(path)
     disk.set(stall_after=SIZE // 2)
     with takes_at_most(20):
-        receipt = bench.run(order, tuning=TWO)
+        receipt = bench.run(order, tuning=TWO, patience=1.0)
     assert receipt.outcome is Outcome.FAILED
     assert "no answer for 1 s" in receipt.targets[0].failure
     (only,) = receipt.targets[0].passes

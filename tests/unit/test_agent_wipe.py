@@ -17,11 +17,13 @@ from expunge_agent.engine.ranges import samples
 from expunge_agent.engine.sources import KeyedStream
 from expunge_agent.engine.target import Target
 from expunge_agent.errors import BusyError, NoSpaceError, StateError
+from expunge_agent.events import EventLog
 from expunge_agent.journal import Journal
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64, sha256_hex
+from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.order import MAX_ORDER, ProfileRef
 from expunge_agent.protocol.receipt import (
     MAX_RECEIPT,
@@ -34,6 +36,7 @@ from expunge_agent.protocol.receipt import (
 )
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.state import State
+from expunge_agent.surroundings import Surroundings
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import builtin
 from expunge_profiles.schema import Verification
@@ -236,6 +239,27 @@ def test_an_order_that_breaks_off_again_and_again_is_given_up(bench: Bench, imag
     finally:
         Target.write = original  # type: ignore[method-assign]
     pytest.fail("it went on for ever")
+
+
+def test_deliberate_pauses_never_end_an_order(bench: Bench, image: Path) -> None:
+    digest = bench.hand_in(*bench.sign(bench.order(image)))
+    for _ in range(MAX_FRUITLESS_RESUMES + 3):
+        around = surroundings()
+
+        def pause(event: Event, around: Surroundings = around) -> None:
+            if event.title.startswith("verify"):
+                around.pause.set()
+                around.stop.set()
+
+        folder = bench.state.order_folder(digest)
+        folder.mkdir(parents=True, exist_ok=True)
+        events = EventLog(folder / "events.jsonl", digest, around.now, pause)
+        assert run_order(bench.state, digest, around, events) is None
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.SANITIZED
+    assert len(receipt.interruptions) == MAX_FRUITLESS_RESUMES + 3
 
 
 def test_a_damaged_journal_ends_as_unknown(bench: Bench, image: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
 from expunge_agent.engine import calibration
+from expunge_agent.engine.buffers import PAGE
 from expunge_agent.engine.sources import KeyedStream
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
+from expunge_agent.engine.verifier import verify
 from expunge_agent.engine.writer import write_pass
 from expunge_agent.protocol.base import Outcome
 from support.agents import Bench
@@ -67,3 +70,28 @@ def test_a_calibrated_order_is_like_any_other(tmp_path: Path, monkeypatch: pytes
     data = bytearray(size)
     KeyedStream(last.stream.cipher, bytes.fromhex(last.stream.key)).fill(memoryview(data), 0)
     assert image.read_bytes() == data
+
+
+def test_buffers_are_gone_when_a_part_is_done(tmp_path: Path) -> None:
+    """Five candidates would else hold 40 MB until the collector of cycles comes by."""
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB)
+    target = Target(os.open(path, os.O_RDWR), 64 * MIB)
+    source = KeyedStream("aes-256-ctr", bytes(32))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            before = mapped()
+            for work in (write_pass, verify):
+                assert work(target, source, tuning=Tuning(chunk=4 * MIB, stripes=8)).complete  # type: ignore[operator]
+    finally:
+        gc.enable()
+        target.close()
+    assert mapped() - before < 8 * MIB
+
+
+def mapped() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE

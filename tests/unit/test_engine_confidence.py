@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 import random
+import tracemalloc
 from fractions import Fraction
 from math import comb
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge_agent.engine.confidence import MILLION, UNIT, drawn, units_needed
+from expunge_agent.engine.confidence import MILLION, UNIT, Drawn, drawn, units_needed
 from expunge_agent.engine.ranges import whole
 
 SEED = bytes(range(16))
@@ -59,3 +62,31 @@ def test_what_is_beyond_the_allowed_share_is_nearly_always_caught(seed: int) -> 
         places = drawn(units * UNIT, 512, f"seed {seed} {trial}".encode().ljust(16), 1000, 950_000)
         caught += any(place.start // UNIT in bad for place in places)
     assert caught >= 85  # 95 expected; 85 or fewer would be a chance of 1 in 10,000
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.data(), st.binary(min_size=16, max_size=16))
+def test_the_places_are_the_first_different_numbers(units: int, data: st.DataObject, seed: bytes) -> None:
+    """By the rule as it is worded, number by number."""
+    count, chosen, number = data.draw(st.integers(0, units)), set[int](), 0
+    while len(chosen) < count:
+        message = f"expunge confidence v1 {number}".encode()
+        chosen.add(int.from_bytes(hmac.digest(seed, message, hashlib.sha256), "big") % units)
+        number += 1
+    places = Drawn(units * UNIT, UNIT, count, seed)
+    assert [place.start // UNIT for place in places] == sorted(chosen)
+    assert list(places) == list(places)
+    assert len(places) == count
+
+
+def test_many_places_need_little_memory() -> None:
+    """Four bytes for each of millions; a list of ranges would be some 200."""
+    tracemalloc.start()
+    try:
+        places = drawn(10 << 40, 512, SEED, 100, 999_000)
+        count = sum(1 for _ in places)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == units_needed((10 << 40) // UNIT, 100, 999_000) > 60_000
+    assert peak < 16 * count

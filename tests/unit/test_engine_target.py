@@ -231,3 +231,35 @@ def test_merging_keeps_what_is_said_apart() -> None:
     assert merged(parts) == [P(0, 12, "a"), P(12, 4, "b"), P(20, 1, "b")]
     assert merged(parts, 4) == [P(0, 12, "a"), P(12, 9, "b")]
     assert merged(parts, 0, mix=True) == [P(0, 16, "various"), P(20, 1, "b")]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENODEV])
+def test_what_fails_while_opening_is_an_end_of_the_engine(
+    image: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Dirty pages of others are flushed to see whether direct I/O is any; that may fail."""
+    asked = []
+
+    def fails(fd: int) -> None:
+        asked.append(fd)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    monkeypatch.setattr(pagecache, "resident", lambda *_: 1)
+    monkeypatch.setattr(pagecache, "in_memory", lambda _: False)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    fd = os.open(image, os.O_RDWR)
+    try:
+        if number == errno.EIO:  # lost bytes of others: the medium's own errors show in the pass
+            Target(fd, image.stat().st_size).close()
+            fd = -1
+        else:
+            kind = TargetGone if number == errno.ENODEV else TargetRefused
+            with pytest.raises(kind, match=f"opening: {errno.errorcode[number]}"):
+                Target(fd, image.stat().st_size)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    if not asked:
+        pytest.skip("no direct I/O here, so nothing is flushed on opening")
+    assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -46,12 +46,30 @@ def test_without_the_instructions_it_is_measured_and_with_them_it_is_not(
 
     def rate(name: str, _chunk: int, _milliseconds: int) -> int:
         asked.append(name)
-        return rates[name]
+        return rates.get(name, 0)
 
     monkeypatch.setattr(tuning, "cipher_rate", rate)
     monkeypatch.setattr(tuning, "has_aes", lambda: True)
     assert choose().cipher == SEAL_CIPHER
-    assert not asked
+    assert asked == ["aes-256-xts", SEAL_CIPHER]  # for passes that are not read back only
+    asked.clear()
     monkeypatch.setattr(tuning, "has_aes", lambda: False)
     assert choose().cipher == cipher
-    assert asked == list(rates)
+    assert asked == [*rates, "aes-256-xts", cipher]
+
+
+@pytest.mark.parametrize(("xts", "unread"), [(400, "aes-256-xts"), (200, SEAL_CIPHER)])
+def test_passes_that_are_not_read_back_get_what_is_measured_fastest(
+    monkeypatch: pytest.MonkeyPatch, xts: int, unread: str
+) -> None:
+    monkeypatch.setattr(tuning, "has_aes", lambda: True)
+    monkeypatch.setattr(tuning, "cipher_rate", lambda name, *_: {"aes-256-xts": xts, SEAL_CIPHER: 300}[name])
+    assert (choose().cipher, choose().unread_cipher) == (SEAL_CIPHER, unread)
+    assert choose(cipher="chacha20").unread_cipher == "chacha20"
+
+
+def test_stripes_that_were_asked_for_are_kept_with_several_targets() -> None:
+    assert choose(stripes=7).shared_by(8).stripes == 7
+    assert choose(stripes=7).shared_by(1).stripes == 7
+    assert tuning.Tuning(stripes=7).shared_by(8).stripes == 2
+    assert choose(chunk=1 << 20).shared_by(8).stripes <= 2

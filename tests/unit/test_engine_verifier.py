@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.engine.buffers import KIB, aligned
-from expunge_agent.engine.differences import GAP, Findings, looks_like
+from expunge_agent.engine.differences import GAP, Findings
+from expunge_agent.engine.findings import Examined
+from expunge_agent.engine.likeness import look
 from expunge_agent.engine.meter import Progress
-from expunge_agent.engine.problems import Problem, TargetShrank
+from expunge_agent.engine.problems import Problem, TargetRefused, TargetShrank
 from expunge_agent.engine.ranges import Range, samples
 from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
 from expunge_agent.engine.target import Target
@@ -96,7 +101,7 @@ def test_what_is_there_instead_is_told(tmp_path: Path) -> None:
 
 
 def test_a_shifted_pattern_is_told() -> None:
-    assert looks_like(b"bca" * 20, 0, PatternSource(b"abc")) == "shifted stream: belongs +1 bytes away"
+    assert look(b"bca" * 20, 0, PatternSource(b"abc")).what == "shifted stream: belongs +1 bytes away"
 
 
 def test_a_medium_full_of_something_else_is_one_range(tmp_path: Path) -> None:
@@ -113,7 +118,7 @@ def test_too_many_ranges_are_joined_and_still_cover_everything() -> None:
     findings = Findings(most=10)
     places = [n * 1000 for n in range(500)]
     for place in places:
-        findings.add(1, [Problem(place, 1, "other data" if place % 3000 else "zeros")])
+        findings.take(Examined(1, [Problem(place, 1, "other data" if place % 3000 else "zeros")]))
     listed = findings.ranges()
     assert findings.total == 500
     assert len(listed) <= 10
@@ -201,3 +206,73 @@ def test_progress_ends_at_the_end(tmp_path: Path) -> None:
     assert moments[-1].done == moments[-1].total == SIZE
     assert report.reads_medium
     assert report.io_mode.startswith(("direct", "buffered, cache dropped", "memory"))
+
+
+class Every:
+    """The first sector of every page, made anew each time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.times = 0
+
+    def __iter__(self) -> Iterator[Range]:
+        self.times += 1
+        return (Range(start, 512) for start in range(0, self.size, 4096))
+
+
+def test_very_many_ranges_are_gone_through_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    size = 30_000 * 4096
+    with path.open("wb") as file:
+        file.truncate(size)
+    target = Target(os.open(path, os.O_RDONLY), size)
+    plan = Every(size)
+    tracemalloc.start()
+    try:
+        report = verify(target, PatternSource(b"\0"), plan, tuning=SMALL)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        target.close()
+    assert report.clean
+    assert report.bytes_expected == report.bytes_read == 30_000 * 512
+    assert plan.times == 2
+    assert peak < 1_500_000, "thirty thousand ranges kept would be 3 MB and more"
+
+
+def test_ranges_that_can_be_gone_through_once_only_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(SIZE))
+    target = Target(os.open(path, os.O_RDONLY), SIZE)
+    report = verify(target, PatternSource(b"\0"), iter([Range(0, 4096), Range(8192, 4096)]), tuning=SMALL)
+    target.close()
+    assert report.clean
+    assert report.bytes_read == 8192
+
+
+class UnflushableTarget(Target):
+    """A buffered file whose every flush fails with `number`."""
+
+    number = errno.EIO
+
+    def _open_direct(self, block: int | None) -> tuple[int, int]:
+        return -1, self.block
+
+    def flush(self) -> None:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+def test_a_flush_that_fails_again_and_again_does_not_escape(tmp_path: Path) -> None:
+    """What was lost shows when it is read; that no cache answered is asserted, not believed."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(SIZE - 1) + b"x")
+    os.sync()
+    target = UnflushableTarget(os.open(path, os.O_RDWR), SIZE)
+    report = verify(target, PatternSource(b"\0"), tuning=SMALL)
+    assert report.complete
+    assert report.mismatched_bytes == 1
+    assert report.reads_medium == ("stayed" not in report.io_mode and "not checked" not in report.io_mode)
+    target.number = errno.EROFS
+    with pytest.raises(TargetRefused, match="flush: EROFS"):
+        verify(target, PatternSource(b"\0"), tuning=SMALL)
+    target.close()

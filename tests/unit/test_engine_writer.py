@@ -55,9 +55,6 @@ class Watched:
         self._hook(offset)
         self._source.fill(view, offset)
 
-    def matches(self, view: memoryview, offset: int) -> bool:
-        return self._source.matches(view, offset)
-
     def recognise(self, data: bytes, offset: int) -> int | None:
         return self._source.recognise(data, offset)
 

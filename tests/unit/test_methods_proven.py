@@ -280,12 +280,21 @@ def test_a_profile_of_ones_own_leaves_what_it_says(
 def test_a_stream_of_each_cipher_is_what_its_definition_gives(
     bench: Bench, image: Path, monkeypatch: pytest.MonkeyPatch, cipher: str
 ) -> None:
-    tuning = Tuning(chunk=64 * 1024, stripes=3, cipher=cipher)
+    tuning = Tuning(chunk=64 * 1024, stripes=3, cipher=cipher, unread_cipher=cipher)
     receipt, proof = prove(bench, image, monkeypatch, custom("all-kinds"), CUSTOM["all-kinds"], tuning=tuning)
     check_receipt(receipt, CUSTOM["all-kinds"])
     streams = [one.stream.cipher for one in receipt.targets[0].passes if one.stream]
     assert streams == [cipher] * 2
     assert len(set(proof.keys)) == 2
+
+
+def test_a_stream_that_is_read_back_keeps_the_cipher_that_tells(
+    bench: Bench, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = Tuning(chunk=64 * 1024, stripes=3, unread_cipher="aes-256-xts")
+    for name, ciphers in (("pfitzner", ["aes-256-xts"] * 33), ("hmg-is5-enhanced", ["aes-256-ctr"])):
+        receipt, _ = prove(bench, image, monkeypatch, builtin()[name], METHODS[name], tuning=tuning)
+        assert [one.stream.cipher for one in receipt.targets[0].passes if one.stream] == ciphers
 
 
 @pytest.mark.parametrize(

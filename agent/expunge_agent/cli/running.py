@@ -15,6 +15,7 @@ from expunge_agent.devices import priority
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.tuning import choose
+from expunge_agent.engine.watchdog import PATIENCE
 from expunge_agent.events import EventLog
 from expunge_agent.surroundings import Surroundings, protected
 from expunge_agent.terminal import status_lines
@@ -74,7 +75,8 @@ RUN_OPTIONS = (
         "--cipher",
         type=click.Choice(list(CIPHERS)),
         envvar="EXPUNGE_CIPHER",
-        help="Cipher of keyed streams.  [default: AES-256-CTR, or ChaCha20 where AES is slow]",
+        help="Cipher of keyed streams.  [default: AES-256-CTR, or ChaCha20 where AES is slow; for passes that "
+        "are not read back AES-256-XTS where it is faster]",
     ),
     click.option(
         "--chunk",
@@ -87,6 +89,22 @@ RUN_OPTIONS = (
         type=click.IntRange(1, 16),
         envvar="EXPUNGE_STRIPES",
         help="Calls under way for each target.  [default: measured]",
+    ),
+    click.option(
+        "--patience",
+        type=click.FloatRange(1, 86400),
+        default=PATIENCE,
+        show_default=True,
+        envvar="EXPUNGE_PATIENCE",
+        help="Seconds after which a medium that answers nothing is given up.",
+    ),
+    click.option(
+        "--absence",
+        type=click.FloatRange(0, 86400),
+        default=120.0,
+        show_default=True,
+        envvar="EXPUNGE_ABSENCE",
+        help="Seconds for which a medium that disappeared under the work is waited for.",
     ),
 )
 
@@ -108,6 +126,8 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
         parallel=how["parallel"],
         per_lane=how["per_bus"],
         pace=Pace(how["rate"]),
+        patience=how["patience"],
+        absence=how["absence"],
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],

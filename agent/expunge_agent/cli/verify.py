@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from expunge_agent.protocol.canonical import U64, sha256_hex
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_agent.seal_check import check_seal
-from expunge_agent.terminal import ProgressView, size_text
+from expunge_agent.terminal import ProgressView, size_text, status_lines
 
 MAX_RECEIPT = 4 * 1024 * 1024
 SHOWN = 20
@@ -50,25 +52,28 @@ def command(path: str, receipt_path: Path, signers: Path | None, as_json: bool) 
     receipt = parse_statement(body).predicate
     view = ProgressView()
 
-    def show(progress: object) -> None:
+    latest: list[Event] = []
 
-        if isinstance(progress, Progress):
-            view.show(
-                Event(
-                    kind=EventKind.PROGRESS,
-                    order=sha256_hex(body),
-                    time=timestamp(datetime.now(UTC)),
-                    title="reading back",
-                    done=U64(progress.done),
-                    total=U64(progress.total),
-                    rate=U64(progress.rate),
-                    eta=progress.eta,
-                )
-            )
+    def show(progress: Progress) -> None:
+        event = Event(
+            kind=EventKind.PROGRESS,
+            order=sha256_hex(body),
+            time=timestamp(datetime.now(UTC)),
+            target=0,
+            title="reading back",
+            done=U64(progress.done),
+            total=U64(progress.total),
+            rate=U64(progress.rate),
+            eta=progress.eta,
+        )
+        latest[:] = [event]
+        with suppress(OSError):  # nobody looks any more
+            view.show(event)
 
     began = time.monotonic()
+    stop = _heed_signals(latest)
     try:
-        report = check_seal(path, receipt, show, threading.Event())
+        report = check_seal(path, receipt, show, stop)
     finally:
         view.close()
     if as_json:
@@ -81,12 +86,14 @@ def command(path: str, receipt_path: Path, signers: Path | None, as_json: bool) 
                 "identity_differences": report.identity,
                 "bytes_read": U64(report.bytes_read),
                 "mismatched_bytes": U64(report.mismatched_bytes),
+                "explained_bytes": U64(report.explained),
                 "unreadable_bytes": U64(report.unreadable_bytes),
                 "mismatches": [
                     {"start": U64(one.start), "length": U64(one.length), "what": one.what}
                     for one in report.mismatches
                 ],
                 "io_mode": report.io_mode,
+                "reads_medium": report.reads_medium,
             }
         )
     else:
@@ -102,13 +109,35 @@ def command(path: str, receipt_path: Path, signers: Path | None, as_json: bool) 
         if len(report.mismatches) > SHOWN:
             click.echo(f"  … and {len(report.mismatches) - SHOWN} more ranges (--json lists them)")
         if report.untouched:
-            click.echo("Untouched: every byte is what the receipt's last pass wrote.")
-    if not report.untouched:
+            but = f", but for {report.explained} bytes it lists as not written" if report.explained else ""
+            click.echo(f"Untouched: every byte is what the receipt's last pass wrote{but}.")
+    if report.untouched:
+        return 0
+    if stop.is_set():
+        raise click.Abort
+    if report.complete and not report.reads_medium:
         raise MismatchError(
-            f"{report.mismatched_bytes} bytes differ and {report.unreadable_bytes} could not be read.",
-            "This is another medium, or something was written to it after the wipe.",
+            f"What was read may have come from the system's memory ({report.io_mode}).",
+            "End the programs that use the medium, detach it and attach it again.",
         )
-    return 0
+    raise MismatchError(
+        f"{report.mismatched_bytes} bytes differ and {report.unreadable_bytes} could not be read.",
+        "This is another medium, or something was written to it after the wipe.",
+    )
+
+
+def _heed_signals(latest: list[Event]) -> threading.Event:
+    """SIGINT and SIGTERM end the reading, SIGUSR1 prints how far it is; the event says that it is to end."""
+    stop = threading.Event()
+
+    def status(_number: int, _frame: object) -> None:
+        for line in status_lines(latest) or ["nothing was read yet"]:
+            click.echo(line, err=True)
+
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, status)
+    return stop
 
 
 def _signer(body: bytes, signature: bytes, signers: Path | None) -> str:

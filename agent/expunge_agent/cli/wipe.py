@@ -117,7 +117,15 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
             if any(target == known for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             steps = plan_target(
-                target, medium, wish.profile, wish.level, wish.allow_downgrade, lambda: 0, lambda _: b"", "-"
+                target,
+                medium,
+                wish.profile,
+                wish.level,
+                wish.allow_downgrade,
+                choose_byte=lambda: 0,
+                choose_key=lambda _: b"",
+                cipher="-",
+                unread_cipher="-",
             )
             if isinstance(steps, TargetPlan):
                 plan.append((target, steps))

@@ -13,8 +13,8 @@ OVERWRITE = (
 )
 
 FILE = (
-    "Only the file's present blocks were overwritten: copies, snapshots, backups, journals of the "
-    "file system and earlier places of its data are not covered.",
+    "An overwrite of a file reaches the blocks it has and no others: copies, snapshots, backups, journals of "
+    "the file system and earlier places of its data are not covered.",
 )
 
 VIRTUAL = ("A virtual device: what its host or storage system keeps of earlier contents is not covered.",)

@@ -39,11 +39,13 @@ def judge(
     verifications: Sequence[Verification],
     trouble: str = "",
     stopped: bool = False,
+    doubts: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on one target of `size` bytes.
 
     `trouble` is what broke the run (device gone, identity changed), `stopped` that a person or
-    the system stopped it. A level is earned only by a target without any shortfall.
+    the system stopped it, `doubts` why writing may not have reached what was there. A level is earned
+    only by a target without any shortfall.
     """
     if trouble:
         return Verdict(Outcome.FAILED, Level.NONE, [], trouble)
@@ -69,7 +71,7 @@ def judge(
             [],
             f"Read-back found {wrong} bytes that are not what was written.{told}"[:4000],
         )
-    exceptions = _shortfalls(done, list(finished.values()))
+    exceptions = [*doubts, *_shortfalls(done, list(finished.values()))]
     if not verify_after:
         exceptions.append(NOT_READ_BACK)
     if exceptions:
@@ -96,14 +98,23 @@ def _unexplained(check: Verification, write_errors: Sequence[RangeProblem]) -> b
         return False
     if check.mismatch_count > len(check.mismatches):
         return True  # not all are listed, so not all can be explained
-    return any(not _inside(mismatch, write_errors) for mismatch in check.mismatches)
-
-
-def _inside(problem: RangeProblem, known: Sequence[RangeProblem]) -> bool:
-    start, end = problem.range.start, problem.range.start + problem.range.length
+    known = _joined(write_errors)
     return any(
-        other.range.start <= start and end <= other.range.start + other.range.length for other in known
+        not any(start <= first and last <= end for start, end in known)
+        for first, last in _joined(check.mismatches)
     )
+
+
+def _joined(problems: Sequence[RangeProblem]) -> list[tuple[int, int]]:
+    """(start, end) of what `problems` cover together, ascending; how each failed does not matter here."""
+    out: list[tuple[int, int]] = []
+    for one in sorted(problems, key=lambda problem: problem.range.start):
+        start, end = int(one.range.start), int(one.range.start + one.range.length)
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out
 
 
 def _shortfalls(passes: Sequence[PassResult], checks: Sequence[Verification]) -> list[str]:

@@ -9,7 +9,7 @@ from expunge_agent.core.medium import Medium
 from expunge_agent.protocol.base import Frozen, Level
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.receipt import Reason, Refusal
-from expunge_profiles.expand import Fixed, expand
+from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.schema import Profile
 
 OVERWRITE = "overwrite"
@@ -69,8 +69,12 @@ def plan_target(
     choose_byte: Callable[[], int],
     choose_key: Callable[[str], bytes],
     cipher: str,
+    unread_cipher: str,
 ) -> TargetPlan | Refusal:
-    """The steps for one target, or why there are none that the order would accept."""
+    """The steps for one target, or why there are none that the order would accept.
+
+    `cipher` makes the keyed streams that are read back or left as a seal, `unread_cipher` the others.
+    """
     if medium.type not in profile.media:
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
@@ -83,17 +87,21 @@ def plan_target(
             detail=f"The order asks for {level}; overwriting earns {EARNS[OVERWRITE]} at the most.",
             remedy="Ask for clear, allow a downgrade explicitly, or destroy the medium physically.",
         )
-    passes = [
-        PassPlan(fixed=step.pattern.hex())
-        if isinstance(step, Fixed)
-        else PassPlan(cipher=cipher, key=choose_key(cipher).hex())
-        for step in expand(profile, choose_byte)
-    ]
+    steps = expand(profile, choose_byte)
+    verify_after = _verify_after(profile, len(steps))
+
+    def as_pass(index: int, step: Fixed | Keyed) -> PassPlan:
+        if isinstance(step, Fixed):
+            return PassPlan(fixed=step.pattern.hex())
+        looked_at = index in verify_after or (profile.seal and index == len(steps) - 1)
+        name = cipher if looked_at else unread_cipher
+        return PassPlan(cipher=name, key=choose_key(name).hex())
+
     return TargetPlan(
         path=medium.path,
         technique=OVERWRITE,
-        passes=passes,
-        verify_after=_verify_after(profile, len(passes)),
+        passes=[as_pass(index, step) for index, step in enumerate(steps)],
+        verify_after=verify_after,
         verification=_verification(profile),
         seal=profile.seal,
     )

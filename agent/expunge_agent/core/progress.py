@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
@@ -42,7 +43,9 @@ class Checkpoint(Frozen, frozen=True):
     """What is durable of a pass that is under way: every byte below ``durable`` was written or listed.
 
     Numbers are those of the whole pass so far; ``new_errors`` only what came since the checkpoint
-    before, so that a bad medium does not fill the journal.
+    before, so that a bad medium does not fill the journal. ``broken_off``: the pass ended here before its
+    end, with the ``open_errors`` (the first of ``open_count`` ranges, ``open_bytes``) that stand besides:
+    they are met again if the pass goes on, so they are in no other number.
     """
 
     durable: U64 = U64(0)
@@ -53,6 +56,11 @@ class Checkpoint(Frozen, frozen=True):
     error_bytes: U64 = U64(0)
     spot_checked: U64 = U64(0)
     celsius_max: int | None = None
+    io_mode: str = ""
+    broken_off: bool = False
+    open_errors: list[RangeProblem] = []
+    open_count: U64 = U64(0)
+    open_bytes: U64 = U64(0)
 
 
 @dataclass
@@ -68,10 +76,14 @@ class PassProgress:
 
 @dataclass
 class TargetProgress:
-    """One target: its plan, what was opened, passes and verifications so far, its result."""
+    """One target: its plan, what was there and was opened, passes and verifications so far, its result.
+
+    ``layout``: where a file lay before the first byte was written; None for a block device.
+    """
 
     plan: TargetPlan | None = None
     before: Identity | None = None
+    layout: Layout | None = None
     medium: MediumFacts | None = None
     opened: Identity | None = None
     passes: dict[int, PassProgress] = field(default_factory=dict)
@@ -82,7 +94,7 @@ class TargetProgress:
 @dataclass
 class RunProgress:
     """The whole order. ``sealing`` is the receipt number announced last; ``fruitless`` counts the
-    resumes since the journal last got ahead; ``damaged`` says why the journal before this was given up."""
+    times it was taken up again since the journal last got ahead, but for deliberate pauses; ``damaged`` says why the journal before this was given up."""
 
     started_at: Timestamp = ""
     order: Order | None = None
@@ -92,6 +104,7 @@ class RunProgress:
     interruptions: list[Interruption] = field(default_factory=list)
     sealing: int | None = None
     fruitless: int = 0
+    paused: bool = False
 
     def target(self, index: int) -> TargetProgress:
         """The progress of one target, empty at first."""
@@ -109,12 +122,22 @@ def fold(records: Iterable[Entry]) -> RunProgress:
 def apply(run: RunProgress, record: Entry) -> None:
     """Take one more record into `run`. Unknown kinds raise KeyError: the journal is ours."""
     _HANDLERS[record.kind](run, record)
-    run.fruitless = run.fruitless + 1 if record.kind == "resumed" else _ahead(run.fruitless, record.kind)
+    if record.kind in ("resumed", "returned"):
+        run.fruitless += 0 if run.paused else 1
+        run.paused = False
+    elif record.kind not in _NOT_YET_AHEAD and not _broken_off(record):
+        run.fruitless = 0
 
 
-def _ahead(fruitless: int, kind: str) -> int:
-    """Opening and beginning again is not yet getting ahead."""
-    return fruitless if kind in ("opening", "opened", "pass-resumed", "verify-started") else 0
+_NOT_YET_AHEAD = ("opening", "opened", "pass-resumed", "verify-started", "paused")
+"""Opening and beginning again is not yet getting ahead."""
+
+
+def _broken_off(record: Entry) -> bool:
+    """Whether the record says how far a step came that did not come to its end; that is no gain."""
+    if record.kind == "checkpoint":
+        return bool(record.data["checkpoint"].get("broken_off"))
+    return record.kind == "verify-finished" and not record.data["result"]["complete"]
 
 
 def _accepted(run: RunProgress, record: Entry) -> None:
@@ -129,10 +152,23 @@ def _damaged(run: RunProgress, record: Entry) -> None:
 
 def _resumed(run: RunProgress, record: Entry) -> None:
     for target in run.targets.values():
-        if target.result is None and target.plan is not None:
-            # Nobody held the medium meanwhile: what was read back last has to be read back again.
-            target.verifications.pop(len(target.plan.passes) - 1, None)
+        _unheld(target)
     run.interruptions.append(canonical.convert(record.data["interruption"], Interruption))
+
+
+def _returned(run: RunProgress, record: Entry) -> None:
+    _unheld(run.target(record.data["target"]))
+    run.interruptions.append(canonical.convert(record.data["interruption"], Interruption))
+
+
+def _unheld(target: TargetProgress) -> None:
+    """Nobody held the medium meanwhile: what was read back last has to be read back again."""
+    if target.result is None and target.plan is not None:
+        target.verifications.pop(len(target.plan.passes) - 1, None)
+
+
+def _paused(run: RunProgress, _record: Entry) -> None:
+    run.paused = True
 
 
 def _planned(run: RunProgress, record: Entry) -> None:
@@ -140,6 +176,7 @@ def _planned(run: RunProgress, record: Entry) -> None:
     target.plan = canonical.convert(record.data["plan"], TargetPlan)
     target.before = canonical.convert(record.data["before"], Identity)  # type: ignore[arg-type]
     target.medium = canonical.convert(record.data["medium"], MediumFacts)
+    target.layout = canonical.convert(record.data["layout"], Layout) if "layout" in record.data else None
 
 
 def _opened(run: RunProgress, record: Entry) -> None:
@@ -190,6 +227,8 @@ _HANDLERS = {
     "accepted": _accepted,
     "damaged": _damaged,
     "resumed": _resumed,
+    "returned": _returned,
+    "paused": _paused,
     "planned": _planned,
     "opening": _nothing,
     "opened": _opened,

@@ -29,9 +29,3 @@ def same(one: memoryview, other: memoryview) -> bool:
     if len(one) != len(other):
         raise ValueError(f"cannot compare {len(one)} with {len(other)} bytes")
     return not one or _memcmp(address(one), address(other), len(one)) == 0
-
-
-def xor_into(view: memoryview, other: memoryview) -> None:
-    """Replace `view` by `view` XOR `other` (equal lengths); for the rare chunk that differs."""
-    mixed = int.from_bytes(view, "little") ^ int.from_bytes(other, "little")
-    view[:] = mixed.to_bytes(len(view), "little")

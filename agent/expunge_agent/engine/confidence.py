@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import math
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from expunge_agent.engine.ranges import Range, whole
 
@@ -47,8 +51,8 @@ def units_needed(units: int, max_bad_ppm: int, confidence_ppm: int) -> int:
     return units
 
 
-def drawn(size: int, block: int, seed: bytes, max_bad_ppm: int, confidence_ppm: int) -> Iterator[Range]:
-    """The units to read of a target of `size` bytes, ascending, without overlap.
+def drawn(size: int, block: int, seed: bytes, max_bad_ppm: int, confidence_ppm: int) -> Iterable[Range]:
+    """The units to read of a target of `size` bytes, ascending, without overlap; can be iterated again.
 
     Units are `UNIT` bytes (or one `block`, if that is more). The numbers
     HMAC-SHA256(seed, "expunge confidence v1 k") (big-endian) mod units for k = 0, 1, 2 … are taken,
@@ -58,13 +62,51 @@ def drawn(size: int, block: int, seed: bytes, max_bad_ppm: int, confidence_ppm: 
     units = -(-size // unit)
     count = units_needed(units, max_bad_ppm, confidence_ppm)
     if count * 4 > units * 3:
-        yield from whole(size)  # nearly everything is asked for; reading in order is quicker
-        return
-    chosen: set[int] = set()
-    number = 0
-    while len(chosen) < count:
+        return whole(size)  # nearly everything is asked for; reading in order is quicker
+    return Drawn(size, unit, count, seed)
+
+
+class Drawn:
+    """`count` units drawn by `seed`, as `drawn` says; four bytes of memory for each."""
+
+    def __init__(self, size: int, unit: int, count: int, seed: bytes) -> None:
+        self._size, self._unit, self._count = size, unit, count
+        units = -(-size // unit)
+        self._width = -(-units // _GROUPS)
+        if self._width >> 32:
+            raise ValueError(f"{size} bytes are more than can be sampled")
+        self._groups = [array("I") for _ in range(_GROUPS)]
+        numbers = _numbers(seed, units)
+        for number in islice(numbers, count):
+            self._groups[number // self._width].append(number % self._width)
+        self._groups = [array("I", sorted(set(group))) for group in self._groups]
+        missing = count - sum(map(len, self._groups))
+        while missing:
+            missing -= self._insert(next(numbers))
+
+    def _insert(self, number: int) -> bool:
+        """Take one more unit; False if it was taken before."""
+        group, place = self._groups[number // self._width], number % self._width
+        at = bisect_left(group, place)
+        if at < len(group) and group[at] == place:
+            return False
+        group.insert(at, place)
+        return True
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Range]:
+        for index, group in enumerate(self._groups):
+            for place in group:
+                start = (index * self._width + place) * self._unit
+                yield Range(start, min(start + self._unit, self._size) - start)
+
+
+_GROUPS = 1024  # parts of the target whose units are sorted by themselves
+
+
+def _numbers(seed: bytes, units: int) -> Iterator[int]:
+    for number in itertools.count():
         message = f"expunge confidence v1 {number}".encode()
-        chosen.add(int.from_bytes(hmac.digest(seed, message, hashlib.sha256), "big") % units)
-        number += 1
-    for at in sorted(chosen):
-        yield Range(at * unit, min((at + 1) * unit, size) - at * unit)
+        yield int.from_bytes(hmac.digest(seed, message, hashlib.sha256), "big") % units

@@ -32,11 +32,6 @@ _ZEROS = bytes(_WIDE + 1)
 _UNSURE = (NOISE, OLD, STRUCTURED)
 
 
-def looks_like(found: bytes, offset: int, source: Source) -> str:
-    """What `found` at `offset`, where `source` was expected, seems to be."""
-    return look(found, offset, source).what
-
-
 class Comparison:
     """Compares with a source, for one worker: its own clones, one small buffer that stays cached."""
 

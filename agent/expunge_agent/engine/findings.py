@@ -74,10 +74,6 @@ class Findings:
             else:
                 self._list(examined.problems)
 
-    def add(self, total: int, problems: Iterable[Problem]) -> None:
-        """`total` more differing bytes, in `problems`."""
-        self.take(Examined(total, list(problems)))
-
     def _list(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             self._problems.append(problem)

@@ -7,16 +7,17 @@ stripe, sector and resume borders by construction, and any place can be verified
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-from expunge_agent.engine.buffers import KIB, MIB, PAGE, aligned, same, xor_into
+from expunge_agent.engine.buffers import KIB, MIB, PAGE, aligned
 
 LONGEST_PATTERN = 64
 SPAN = 2 * MIB
+FEW = 64 * KIB
 PIECE = 256 * KIB  # small enough to stay in the processor's cache
 XTS_UNIT = PIECE
 
@@ -37,13 +38,6 @@ class Source(Protocol):
     def fill(self, view: memoryview, offset: int) -> None:
         """Put the bytes from `offset` on into `view` (writable)."""
 
-    def matches(self, view: memoryview, offset: int) -> bool:
-        """Whether `view` (writable) holds the bytes from `offset` on.
-
-        If not, `view` holds the difference afterwards: what was there XOR what should be. If it
-        matches, its content is unspecified afterwards.
-        """
-
     def recognise(self, data: bytes, offset: int) -> int | None:
         """Where in this source the bytes `data`, found at `offset`, belong; None if nowhere known."""
 
@@ -55,44 +49,50 @@ class PatternSource:
         if not 1 <= len(pattern) <= LONGEST_PATTERN:
             raise ValueError(f"a pattern has 1 to {LONGEST_PATTERN} bytes, not {len(pattern)}")
         self.pattern = bytes(pattern)
-        # One tile serves every offset: it holds the pattern at all phases that an aligned offset can
-        # have, each at an aligned address.
         self._cycle = math.lcm(len(pattern), PAGE)
-        length = self._cycle + SPAN
-        self._tile = aligned(length)
-        self._tile[:] = (self.pattern * (length // len(pattern) + 1))[:length]
+        self._tile: memoryview | None = None
+        self._lock = threading.Lock()
+
+    def _tiled(self) -> memoryview:
+        """One tile serves every offset: it holds the pattern at all phases that an aligned offset can have,
+        each at an aligned address. Made at first need, as a source that only recognises needs none."""
+        with self._lock:
+            if self._tile is None:
+                length = self._cycle + SPAN
+                tile = aligned(length)
+                for at in range(0, length, self._cycle):
+                    part = tile[at : at + self._cycle]
+                    part[:] = self._few(at, len(part))
+                self._tile = tile
+            return self._tile
+
+    def _few(self, offset: int, length: int) -> bytes:
+        """Bytes [offset, offset + length), made from the pattern itself."""
+        phase = offset % len(self.pattern)
+        return (self.pattern * ((phase + length) // len(self.pattern) + 1))[phase : phase + length]
 
     def describe(self) -> str:
         """``pattern 0x…``."""
         return f"pattern 0x{self.pattern.hex()}"
 
     def for_worker(self) -> PatternSource:
-        """Itself: nothing in it changes."""
+        """Itself: nothing it gives changes."""
         return self
 
     def ready(self, offset: int, length: int) -> memoryview | None:
         """A piece of the tile."""
         start = offset % self._cycle
-        return self._tile[start : start + length] if length <= SPAN else None
+        return self._tiled()[start : start + length] if length <= SPAN else None
 
     def fill(self, view: memoryview, offset: int) -> None:
-        """Copy from the tile."""
+        """Copy from the tile; a few bytes are made without it."""
+        if len(view) <= FEW:
+            view[:] = self._few(offset, len(view))
+            return
+        tile = self._tiled()
         for at in range(0, len(view), SPAN):
             start, length = (offset + at) % self._cycle, min(SPAN, len(view) - at)
-            view[at : at + length] = self._tile[start : start + length]
-
-    def matches(self, view: memoryview, offset: int) -> bool:
-        """Compare with the tile."""
-        result = True
-        for at in range(0, len(view), SPAN):
-            start, length = (offset + at) % self._cycle, min(SPAN, len(view) - at)
-            piece, tile = view[at : at + length], self._tile[start : start + length]
-            if not same(piece, tile):
-                result = False
-                xor_into(piece, tile)
-            elif len(view) > SPAN:
-                piece[:] = bytes(length)
-        return result
+            view[at : at + length] = tile[start : start + length]
 
     def recognise(self, data: bytes, offset: int) -> int | None:
         """The nearest phase of the pattern that gives `data`."""
@@ -148,7 +148,6 @@ class KeyedStream:
         self.cipher = cipher
         self._key = bytes(key)
         self._context: CipherContext | None = None
-        self._scratch: memoryview | None = None
 
     def describe(self) -> str:
         """The cipher's name; the key is not in it."""
@@ -176,25 +175,6 @@ class KeyedStream:
                 context.update(bytes(skip))
             context.update_into(_ZEROS[: len(part)], part)
             at += len(part)
-
-    def matches(self, view: memoryview, offset: int) -> bool:
-        """Make the stream piece by piece beside `view` and compare; XOR it on only if it differs."""
-        if all(same(piece, made) for piece, made in self._beside(view, offset)):
-            return True
-        for piece, made in self._beside(view, offset):
-            xor_into(piece, made)
-        return False
-
-    def _beside(self, view: memoryview, offset: int) -> Iterator[tuple[memoryview, memoryview]]:
-        """Pieces of `view` and the stream that belongs there, made in one small buffer that stays cached."""
-        scratch = self._scratch = self._scratch or aligned(PIECE)
-        at = 0
-        while at < len(view):
-            length = min(PIECE - (offset + at) % PIECE, len(view) - at)
-            made = scratch[:length]
-            self.fill(made, offset + at)
-            yield view[at : at + length], made
-            at += length
 
     def recognise(self, data: bytes, offset: int) -> int | None:
         """For AES-CTR: a block of the stream decrypts to its counter, which is its place.

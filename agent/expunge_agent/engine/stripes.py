@@ -21,9 +21,10 @@ class Stripes:
         plan: Iterator[tuple[int, int]],
         workers: list[Work],
         stop: threading.Event,
-        before: Callable[[Callable[[], bool]], None] | None = None,
+        before: Callable[[int, Callable[[], bool]], None] | None = None,
     ) -> None:
-        """`before` is called by each worker ahead of each piece, with a function that says whether to stop."""
+        """`before` is called by each worker ahead of each piece it took, with the piece's length and a
+        function that says whether to stop."""
         self.failure: BaseException | None = None
         """What a worker raised first; its piece and all not yet taken are undone."""
         self.exhausted = False
@@ -85,7 +86,11 @@ class Stripes:
 
     def _run(self, index: int, work: Work) -> None:
         try:
-            while (piece := self._next(index)) is not None:
+            while (piece := self._take(index)) is not None:
+                if self._before is not None:
+                    self._before(piece[1] - piece[0], lambda: self._halt or self.stopping)
+                    if self.stopping:
+                        raise Stopped
                 work(*piece)
         except Stopped:
             self._leave(index)
@@ -100,13 +105,6 @@ class Stripes:
                 if self._running == 0:
                     self._idle.set()
 
-    def _next(self, index: int) -> tuple[int, int] | None:
-        if self._before is not None:
-            with self._lock:
-                self._active.pop(index, None)  # waiting is no work under way
-            self._before(lambda: self._halt or self.stopping)
-        return self._take(index)
-
     def _take(self, index: int) -> tuple[int, int] | None:
         with self._lock:
             self._active.pop(index, None)
@@ -119,6 +117,10 @@ class Stripes:
             self._active[index] = piece[0]
             self.taken = piece[1]
             return piece
+
+    def release(self) -> None:
+        """Let go of the workers and their buffers; nothing can be started any more."""
+        self._workers = []
 
     def _leave(self, index: int) -> None:
         """Remember that this worker's piece stays undone."""

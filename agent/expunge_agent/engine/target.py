@@ -10,7 +10,7 @@ from pathlib import Path
 
 from expunge_agent.engine import pagecache
 from expunge_agent.engine.buffers import KIB, PAGE, aligned
-from expunge_agent.engine.problems import TargetGone, TargetShrank, describe
+from expunge_agent.engine.problems import TargetGone, TargetShrank, describe, fatal, is_medium_error
 
 _BLKSSZGET = 0x1268  # linux/fs.h: logical block size of a block device
 _PROBE = 64 * KIB
@@ -29,8 +29,15 @@ class Target:
 
         `block` is the logical block size in bytes; left out, the device is asked, or for a file the
         smallest that direct I/O takes is found by trying. On an exception `fd` stays the caller's.
-        Raises ValueError for anything that is not a medium, TargetShrank if it is smaller than `size`.
+        Raises ValueError for anything that is not a medium, TargetShrank if it is smaller than `size`,
+        TargetGone or TargetRefused where the system does not even let it be looked at.
         """
+        try:
+            self._take(fd, size, block)
+        except OSError as error:
+            raise fatal(error, "opening") from error
+
+    def _take(self, fd: int, size: int, block: int | None) -> None:
         status = os.fstat(fd)
         self._regular = stat.S_ISREG(status.st_mode)
         if not self._regular and not stat.S_ISBLK(status.st_mode):
@@ -62,9 +69,13 @@ class Target:
             direct = os.open(f"/proc/self/fd/{self._fd}", flags)
         except OSError:
             return -1, self.block
-        for candidate in (self.block,) if block or not self._regular else (512, 4096):
-            if self._takes(direct, candidate) and self._bypasses_cache(direct, candidate):
-                return direct, candidate
+        try:
+            for candidate in (self.block,) if block or not self._regular else (512, 4096):
+                if self._takes(direct, candidate) and self._bypasses_cache(direct, candidate):
+                    return direct, candidate
+        except BaseException:
+            os.close(direct)
+            raise
         os.close(direct)
         return -1, self.block
 
@@ -84,7 +95,7 @@ class Target:
         for _ in range(3):  # somebody else may be reading just now
             os.posix_fadvise(self._fd, 0, length, os.POSIX_FADV_DONTNEED)
             if pagecache.resident(self._fd, 0, length):
-                os.fdatasync(self._fd)  # dirty pages are not dropped
+                self._settle()  # dirty pages are not dropped
                 os.posix_fadvise(self._fd, 0, length, os.POSIX_FADV_DONTNEED)
                 if pagecache.resident(self._fd, 0, length):
                     return True  # mapped or locked by somebody: it cannot be told, so the flag is believed
@@ -95,6 +106,14 @@ class Target:
             if not pagecache.resident(self._fd, 0, length):
                 return True
         return False
+
+    def _settle(self) -> None:
+        """Bring to the medium what others wrote before. What it loses of that is none of our bytes."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            if not is_medium_error(error):
+                raise
 
     @property
     def direct(self) -> bool:
@@ -191,8 +210,15 @@ class Target:
         os.fsync(self._fd)
 
     def drop_cache(self) -> int | None:
-        """Flush and empty the page cache of this target; the pages that stayed (None: cannot be told)."""
+        """Flush and empty the page cache of this target; the pages that stayed (None: cannot be told).
+
+        Raises OSError.
+        """
         self.flush()
+        return self.forget_cache()
+
+    def forget_cache(self) -> int | None:
+        """Empty the page cache of what was flushed; the pages that stayed (None: cannot be told)."""
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         self._cached = pagecache.resident(self._fd, 0, self.size)
         self._dropped = True

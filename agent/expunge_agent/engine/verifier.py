@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from expunge_agent.engine.buffers import aligned
@@ -77,6 +77,10 @@ def verify(
 ) -> VerifyReport:
     """Compare `target` with `source` in `ranges` (ascending, apart, aligned to the block; None: whole).
 
+    `ranges` are gone through twice, one at a time: first to check and count them, then to read. An iterator,
+    which can be gone through once only, is kept in memory; for very many give an object that can be
+    iterated again (`confidence.Drawn`).
+
     `progress` comes at most five times a second, in the caller's thread; what it raises ends the
     verification and comes through. `earlier`: what passes before this one wrote, newest first, so that
     old data is recognised. A target that answers nothing for `patience` seconds ends it as it ends
@@ -84,12 +88,12 @@ def verify(
     TargetShrank, TargetRefused, GiveUp, Stalled), and ValueError for ranges that overlap, descend or
     leave the target.
     """
-    plan = whole(target.size) if ranges is None else list(ranges)
-    _check_plan(plan, target)
+    plan = whole(target.size) if ranges is None else list(ranges) if isinstance(ranges, Iterator) else ranges
     run = _Verification(
         target,
         source,
         plan,
+        _bytes_of(plan, target),
         tuning=tuning or Tuning.default(),
         stop=stop or threading.Event(),
         limits=limits or Limits(),
@@ -104,19 +108,23 @@ def verify(
         error.report = run.report()
         raise
     finally:
+        run.release()
         if watchdog.stalled:
             target.abandon()
     return run.report()
 
 
-def _check_plan(plan: list[Range], target: Target) -> None:
-    end = 0
+def _bytes_of(plan: Iterable[Range], target: Target) -> int:
+    """How many bytes `plan` asks for. Raises ValueError where it would spoil the totals."""
+    end = total = 0
     for item in plan:
         if item.start < end or item.length <= 0 or item.end > target.size:
             raise ValueError(f"bytes {item.start} to {item.end} overlap, descend or leave the target")
         if item.start % target.block or (item.end % target.block and item.end != target.size):
             raise ValueError(f"bytes {item.start} to {item.end} are not aligned to {target.block}")
         end = item.end
+        total += item.length
+    return total
 
 
 class _Verification:
@@ -126,7 +134,8 @@ class _Verification:
         self,
         target: Target,
         source: Source,
-        plan: list[Range],
+        plan: Iterable[Range],
+        expected: int,
         *,
         tuning: Tuning,
         stop: threading.Event,
@@ -144,7 +153,7 @@ class _Verification:
         self._watchdog = watchdog
         self._clock = clock
         self._began = clock()
-        self._expected = sum(item.length for item in plan)
+        self._expected = expected
         self._read = 0
         self._lock = threading.Lock()
         self._findings = Findings()
@@ -155,7 +164,7 @@ class _Verification:
             pieces(plan, tuning.chunk),
             workers,
             self._stop,
-            lambda stopping: pace.wait(tuning.chunk, stopping),
+            pace.wait,
         )
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
@@ -176,6 +185,10 @@ class _Verification:
             raise self._stripes.failure
         self._watchdog.watched(self._target.check, "size", show)
         show()
+
+    def release(self) -> None:
+        """Free the buffers now, not when the collector of cycles comes by."""
+        self._stripes.release()
 
     def report(self) -> VerifyReport:
         """What is known now."""
@@ -207,12 +220,16 @@ class _Verification:
         if self._target.direct or self._target.memory:
             return
         try:
-            self._target.drop_cache()
+            try:
+                self._target.drop_cache()
+            except OSError as error:
+                if not is_medium_error(error):
+                    raise
+                # Bytes were lost on their way, and reading will show where. Another flush may fail for
+                # ever; what cannot be dropped without it is counted and told (`reads_medium`).
+                self._target.forget_cache()
         except OSError as error:
-            if not is_medium_error(error):
-                raise fatal(error, "flush") from error
-            # Bytes were lost on their way; the kernel has told so once, and reading will show where.
-            self._target.drop_cache()
+            raise fatal(error, "flush") from error
 
     def _worker(self) -> Work:
         """One stripe: its own clone of the source, its own buffer."""

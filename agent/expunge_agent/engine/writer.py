@@ -117,6 +117,7 @@ def write_pass(
         error.report = run.report()
         raise
     finally:
+        run.release()
         if watchdog.stalled:
             target.abandon()
     return run.report()
@@ -169,7 +170,7 @@ class _Pass:
             plan,
             [self._worker() for _ in range(tuning.stripes)],
             stop,
-            lambda stopping: pace.wait(tuning.chunk, stopping),
+            pace.wait,
         )
 
     def run(self) -> None:
@@ -185,6 +186,10 @@ class _Pass:
                 return
         self._finished = self._durable == self._end
         self._show()
+
+    def release(self) -> None:
+        """Free the buffers now, not when the collector of cycles comes by."""
+        self._stripes.release()
 
     def report(self) -> WriteReport:
         """What is known now."""

@@ -164,7 +164,8 @@ class PassResult(Frozen, frozen=True):
 
 
 class Verification(Frozen, frozen=True):
-    """What was read back. ``kind``: none, full or sampled; ``seed`` regenerates the sampled places.
+    """What was read back. ``kind``: none, full or sampled; ``seed``, ``rule`` and ``block`` (bytes; 0 where
+    it was not sampled) regenerate the sampled places.
 
     ``mismatched_bytes`` is exact; ``mismatches`` are ranges that hold them, at most
     `MAX_LISTED_RANGES` of ``mismatch_count``. ``reads_medium``: no byte can have come from a cache
@@ -188,6 +189,7 @@ class Verification(Frozen, frozen=True):
     complete: bool
     seed: str = ""
     rule: Text = ""
+    block: int = 0
     looks: list[Text] = []
     """What the wrong bytes look like, in words, such as a wrapped capacity; sampled, unlike the counts."""
 
@@ -225,12 +227,16 @@ class TargetResult(Frozen, frozen=True):
 
 
 class Interruption(Frozen, frozen=True):
-    """The run was found unfinished and taken up again (or given up): boot ids tell a reboot from a crash."""
+    """The run was found unfinished and taken up again (or given up): boot ids tell a reboot from a crash.
+
+    ``what`` says what else broke in: a medium that disappeared and came back.
+    """
 
     noticed_at: Timestamp
     boot_id_before: Text
     boot_id_after: Text
     decision: Literal["resumed", "given-up"]
+    what: Text = ""
 
 
 class Receipt(Frozen, frozen=True):

@@ -1,0 +1,70 @@
+"""Asking the kernel where a file lies (include/uapi/linux/fiemap.h, Documentation/filesystems/fiemap.rst)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+from expunge_agent.core.layout import MOST_EXTENTS, Layout
+from expunge_agent.engine.pagecache import in_memory
+from expunge_agent.protocol.canonical import U64
+
+FS_IOC_FIEMAP = 0xC020660B
+_FLAG_SYNC = 1
+_HEAD = struct.Struct("=QQIIII")
+_EXTENT = struct.Struct("=QQQ16xI12x")
+_AT_ONCE = 256
+_LAST = 0x1
+_DOUBTFUL = {
+    0x2: "the file system does not tell where a part of the file lies",
+    0x8: "a part of the file is stored encoded (compressed)",
+    0x80: "a part of the file is stored encrypted by the file system",
+    0x200: "a part of the file is stored among the file system's own data",
+    0x2000: "a part of the file is shared with other files or snapshots",
+}
+"""FIEMAP_EXTENT_UNKNOWN, ENCODED, DATA_ENCRYPTED, DATA_INLINE, SHARED."""
+NOT_TOLD = "the file system does not tell where the file lies, so an overwrite may go elsewhere"
+TOO_MANY = f"the file lies in more than {MOST_EXTENTS} pieces, too many to be followed"
+
+
+def layout(fd: int) -> Layout:
+    """Where the open file lies now, all that was written to it flushed first.
+
+    A file in memory (tmpfs, ramfs) has one place, that of its pages: nothing to follow.
+    """
+    if in_memory(fd):
+        return Layout(extents=[])
+    extents: list[tuple[U64, U64]] = []
+    doubts: dict[str, None] = {}
+    try:
+        for physical, length, flags in _extents(fd):
+            doubts.update((words, None) for flag, words in _DOUBTFUL.items() if flags & flag)
+            extents.append((U64(physical), U64(length)))
+            if len(extents) > MOST_EXTENTS:
+                return Layout(extents=[], doubts=[TOO_MANY])
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
+            return Layout(extents=[], doubts=[NOT_TOLD])
+        return Layout(extents=[], doubts=[f"{NOT_TOLD} ({os.strerror(error.errno or 0)})"])
+    return Layout(extents=extents, doubts=list(doubts))
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int, int]]:
+    """(first byte on the device, bytes, flags) of each extent, in the file's order."""
+    start, whole = 0, 2**64 - 1
+    while True:
+        buffer = bytearray(_HEAD.size + _AT_ONCE * _EXTENT.size)
+        _HEAD.pack_into(buffer, 0, start, whole - start, _FLAG_SYNC, 0, _AT_ONCE, 0)
+        fcntl.ioctl(fd, FS_IOC_FIEMAP, buffer)
+        found = _HEAD.unpack_from(buffer)[3]
+        for index in range(found):
+            logical, physical, length, flags = _EXTENT.unpack_from(buffer, _HEAD.size + index * _EXTENT.size)
+            yield physical, length, flags
+            start = logical + length
+            if flags & _LAST:
+                return
+        if not found:
+            return

@@ -1,0 +1,98 @@
+"""What evidence earns where not every byte could be written."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from expunge_agent.core.outcome import judge
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import ByteRange, Conduct, PassResult, RangeProblem, Verification
+
+SIZE = 1 << 20
+NOW = "2026-11-22T12:00:00Z"
+
+
+def bad(start: int, length: int, what: str) -> RangeProblem:
+    return RangeProblem(range=ByteRange(start=U64(start), length=U64(length)), what=what)
+
+
+def written_but_for(errors: list[RangeProblem]) -> PassResult:
+    lost = sum(one.range.length for one in errors)
+    return PassResult(
+        index=0,
+        pattern="byte 00",
+        fixed="00",
+        stream=None,
+        bytes_written=U64(SIZE - lost),
+        started_at=NOW,
+        finished_at=NOW,
+        duration_ms=U64(1),
+        complete=True,
+        flushed=True,
+        io_mode="direct",
+        resumed_at=[],
+        errors=errors,
+        error_count=U64(len(errors)),
+        error_bytes=U64(lost),
+        conduct=Conduct(chunk=65536, stripes=1),
+    )
+
+
+def read_back(mismatches: list[RangeProblem]) -> Verification:
+    wrong = sum(one.range.length for one in mismatches)
+    return Verification(
+        kind="full",
+        of_pass=0,
+        bytes_expected=U64(SIZE),
+        bytes_read=U64(SIZE),
+        mismatched_bytes=U64(wrong),
+        unreadable_bytes=U64(0),
+        unreadable=[],
+        mismatches=mismatches,
+        mismatch_count=U64(len(mismatches)),
+        started_at=NOW,
+        finished_at=NOW,
+        duration_ms=U64(1),
+        io_mode="direct",
+        reads_medium=True,
+        complete=True,
+    )
+
+
+def outcome(errors: list[RangeProblem], mismatches: list[RangeProblem], **changes: object) -> Outcome:
+    check = msgspec.structs.replace(read_back(mismatches), **changes)
+    return judge(SIZE, 1, [0], Level.CLEAR, [written_but_for(errors)], [check]).outcome
+
+
+TWO = [bad(8192, 512, "flush: EIO"), bad(4096, 4096, "write: EIO"), bad(65536, 512, "write: EIO")]
+
+
+@pytest.mark.parametrize(
+    ("mismatches", "explained"),
+    [
+        ([(4096, 4608)], True),  # spans two neighbours that failed each in its way
+        ([(4097, 4606)], True),
+        ([(4096, 4096), (8192, 512), (65536, 512)], True),
+        ([(4095, 4608)], False),
+        ([(4096, 4609)], False),
+        ([(4096, 4608), (70000, 1)], False),
+        ([(8192, 60000)], False),  # the gap between two errors is none
+    ],
+)
+def test_wrong_bytes_are_explained_by_what_could_not_be_written(
+    mismatches: list[tuple[int, int]], explained: bool
+) -> None:
+    found = [bad(start, length, "old data") for start, length in mismatches]
+    assert outcome(TWO, found) is (Outcome.EXCEPTIONS if explained else Outcome.FAILED)
+
+
+def test_what_is_not_listed_is_not_explained() -> None:
+    found = [bad(4096, 4608, "old data")]
+    assert outcome(TWO, found, mismatch_count=U64(2)) is Outcome.FAILED
+
+
+def test_a_verification_that_was_broken_off_does_not_count() -> None:
+    assert outcome([], []) is Outcome.SANITIZED
+    assert outcome([], [], complete=False) is Outcome.FAILED
