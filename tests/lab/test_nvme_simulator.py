@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,13 +40,12 @@ class Bench:
         return json.loads(self.guest.run(f"nvme {command} -o json").ok().out)
 
     def log(self) -> dict[str, int]:
-        """The sanitize log as stock nvme reads it: sprog, sstat (with bit 8), cdw10_info."""
-        (log,) = self.json("sanitize-log /dev/nvme0").values()
-        return {
-            "sprog": log["sprog"],
-            "state": log["sstat"]["status"] & 7 if isinstance(log["sstat"], dict) else log["sstat"] & 7,
-            "cdw10": log["cdw10_info"],
-        }
+        """The sanitize log as stock nvme reads it."""
+        text = self.guest.run("nvme sanitize-log /dev/nvme0").ok().out
+        names = {"sprog": "SPROG", "state": "SSTAT", "cdw10": "SCDW10"}
+        found = {key: re.search(rf"\({name}\)\s*:\s*(\w+)", text) for key, name in names.items()}
+        numbers = {key: int(each[1], 0) for key, each in found.items() if each}
+        return numbers | {"state": numbers["state"] & 7}
 
     def node(self, nsid: int) -> str:
         return self.guest.node("SIM0001", nsid)
