@@ -219,6 +219,10 @@ class Guest:
         inner = f"setsid sh -c {shlex.quote(f'exec {command}')} >{log} 2>&1 </dev/null & echo $!"
         return int(self.run(inner).ok().out)
 
+    def alive(self, pid: int) -> bool:
+        """Whether this process of the guest still runs (a dead one that nobody collected does not)."""
+        return self.run(f"grep -q . /proc/{pid}/cmdline").code == 0
+
     def get(self, path: str) -> bytes:
         """The bytes of a file in the guest."""
         done = subprocess.run([*self._ssh(), f"cat {shlex.quote(path)}"], capture_output=True, check=False)

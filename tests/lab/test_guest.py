@@ -233,6 +233,7 @@ def test_null_blk(
     bench: Bench, lab_report: Report, name: str, memory: bool, bad: str, fault: str, outcomes: set[str]
 ) -> None:
     node = null_blk(bench.guest, name, memory=memory, bad=bad)
-    done = wipe(bench.guest, node, "random-verified")
-    lab_report.row("overwrite (random-verified)", "null_blk", fault, done.outcome, "")
+    # The kernel says nothing of what this medium is, so the profile must be one for any medium.
+    done = wipe(bench.guest, node, "nist-clear-complement")
+    lab_report.row("overwrite (nist-clear-complement)", "null_blk", fault, done.outcome, "")
     assert done.outcome in outcomes

@@ -180,10 +180,10 @@ def read_address(reply: AtaReply, *, extended: bool) -> int:
     Raises NoPassThrough where the upper half was not handed on.
     """
     registers = reply.need()
-    if not extended:
-        return registers.lba & 0xFFFFFF | (registers.device & 0x0F) << 24
     if not registers.lba_known:
         raise NoPassThrough(f"{reply.name}: the bridge hands on only half of the address")
+    if not extended:
+        return registers.lba & 0xFFFFFF | (registers.device & 0x0F) << 24
     return registers.lba
 
 

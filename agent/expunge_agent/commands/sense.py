@@ -175,7 +175,7 @@ def ata_registers(data: bytes) -> AtaRegisters | None:
     if _plausible(fixed[4]):
         return _registers_of_fixed(fixed[3:7], fixed[8:12])
     if not any(fixed[3:7]) and _plausible(fixed[9]):
-        return _registers_of_fixed(fixed[8:12], fixed[16:20])
+        return _registers_of_fixed(fixed[8:12], fixed[16:20], whole=len(data) >= 20)
     return None
 
 
@@ -194,7 +194,8 @@ def _registers_of_descriptor(one: bytes) -> AtaRegisters:
     return AtaRegisters(error=one[3], status=one[13], device=one[12], count=count, lba=lba, extended=extended)
 
 
-def _registers_of_fixed(information: bytes, specific: bytes) -> AtaRegisters:
+def _registers_of_fixed(information: bytes, specific: bytes, *, whole: bool = True) -> AtaRegisters:
+    """`whole` false: the sense ended before LBA 23:8, as Linux 6.1 cuts it after 18 bytes."""
     error, status, device, count = information
     flags, low, middle, high = specific
     return AtaRegisters(
@@ -205,7 +206,7 @@ def _registers_of_fixed(information: bytes, specific: bytes) -> AtaRegisters:
         lba=low | middle << 8 | high << 16,
         extended=bool(flags & 0x80),
         count_known=not flags & 0x40,
-        lba_known=not flags & 0x20,
+        lba_known=whole and not flags & 0x20,
     )
 
 

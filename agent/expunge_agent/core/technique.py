@@ -44,6 +44,14 @@ class Technique(StrEnum):
     ZERO_OUT = "zero-out"
 
 
+KEEPS_NO_RECORD = (
+    Technique.SCSI_SANITIZE_CRYPTO,
+    Technique.SCSI_SANITIZE_BLOCK,
+    Technique.SCSI_SANITIZE_OVERWRITE,
+    Technique.SCSI_FORMAT_UNIT,
+)
+"""A drive that has ended one of these well is as one that never began (SBC-4 §4.11, §5.4): for who saw it
+accepted or at work, ready is the end."""
 FLASH = (MediumType.SSD, MediumType.USB_FLASH)
 
 _CRYPTO = (

@@ -13,8 +13,8 @@ from expunge_agent.commands import ata_features as features
 from expunge_agent.commands.ata import Ata, AtaCommand, AtaReply
 from expunge_agent.commands.ata_features import SanitizeStatus
 from expunge_agent.commands.ata_identify import Sanitize, identify
-from expunge_agent.commands.port import CommandError, ScsiPort
-from expunge_agent.commands.sense import PROGRESS_UNITS
+from expunge_agent.commands.port import CommandError, NoPassThrough, ScsiPort
+from expunge_agent.commands.sense import FIXED, PROGRESS_UNITS
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Rejected, State, Status
@@ -98,7 +98,10 @@ class AtaSanitize:
             raise Rejected(f"the drive refused {reply.words}: {features.sanitize_reason(reply)}", answers)
         if reply.registers is None:
             raise CommandError(f"{reply.name}: no registers came back, whether it began is not known")
-        after, answer = self._look("after")
+        try:
+            after, answer = self._look("after")
+        except NoPassThrough as error:  # it has begun: not to be taken for a command that never left
+            raise CommandError(f"{reply.name} was taken, but cannot be followed: {error}") from error
         answers.append(answer)
         if not (after.running or after.completed or after.failed):
             raise Rejected(
@@ -153,6 +156,8 @@ class AtaSanitize:
 
     def _look(self, when: str) -> tuple[SanitizeStatus, Answer]:
         reply = self._ata.run(features.sanitize_status())
+        if reply.ok and reply.sense is not None and reply.sense.response in FIXED:
+            raise NoPassThrough("the bridge gives no upper COUNT register: sanitize could not be followed")
         return features.read_sanitize_status(reply), _named(reply, when)
 
     def _clear(self) -> tuple[SanitizeStatus, list[Answer]]:

@@ -16,9 +16,11 @@ DESCRIPTOR = "descriptor"
 """Registers in an ATA Status Return descriptor (09h), as SAT wants it."""
 FIXED = "fixed"
 """Fixed-format sense with registers in the INFORMATION and COMMAND-SPECIFIC INFORMATION fields (SAT-4 §12.2.2.7)."""
+FIXED_ERRORS = "fixed-errors"
+"""Descriptors after success, FIXED after an error: Linux' libata today."""
 FIXED_AT_8 = "fixed-at-8"
-"""Fixed-format sense with the registers from byte 8 on, as some kernels wrote it: against every standard."""
-VARIANTS = (DESCRIPTOR, FIXED, FIXED_AT_8)
+"""The same, with the registers of an error from byte 8 on, against every standard: libata up to 6.1 at least."""
+VARIANTS = (DESCRIPTOR, FIXED, FIXED_ERRORS, FIXED_AT_8)
 
 PASS_THROUGH = {0xA1: 12, 0x85: 16}
 NON_DATA, PIO_IN, PIO_OUT, DMA, UDMA_IN, UDMA_OUT = 3, 4, 5, 6, 10, 11
@@ -155,7 +157,8 @@ class SatDrive:
     def _registers(self, code: wire.Code, result: Result, ext: bool) -> bytes:
         """Sense data with the registers in it."""
         lba, count = result.lba, result.count
-        if self.sense == DESCRIPTOR:
+        mixed = self.sense in (FIXED_ERRORS, FIXED_AT_8) and code == INFORMATION
+        if self.sense == DESCRIPTOR or mixed:
             high = (count >> 8, lba >> 24 & 0xFF, lba >> 32 & 0xFF, lba >> 40 & 0xFF) if ext else (0, 0, 0, 0)
             low = (count & 0xFF, lba & 0xFF, lba >> 8 & 0xFF, lba >> 16 & 0xFF)
             pairs = bytes(value for pair in zip(high, low, strict=True) for value in pair)
@@ -165,7 +168,7 @@ class SatDrive:
         first = bytes([result.error, result.status, result.device, count & 0xFF])
         second = bytes([upper, lba & 0xFF, lba >> 8 & 0xFF, lba >> 16 & 0xFF])
         fixed = bytearray(wire.sense_data(code).ljust(20, b"\0"))
-        if self.sense == FIXED:
+        if self.sense != FIXED_AT_8:
             fixed[0] |= 0x80
             fixed[3:7], fixed[8:12] = first, second
             return bytes(fixed[:18])

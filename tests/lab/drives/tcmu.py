@@ -211,6 +211,10 @@ class Front:
         return 0
 
     def _serve(self, ring: Ring) -> None:
+        with contextlib.suppress(OSError):  # the device is taken away
+            self._loop(ring)
+
+    def _loop(self, ring: Ring) -> None:
         while True:
             for cdb, data, room in ring.commands():
                 began = time.monotonic()
@@ -314,6 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="how long an erase takes")
     parser.add_argument("--sense", choices=sat.VARIANTS, default=sat.DESCRIPTOR)
     parser.add_argument("--no-pass-through", action="store_true", help="a bridge without ATA PASS-THROUGH")
+    parser.add_argument("--libata", action="store_true", help="reads are aborted while the drive sanitizes")
     parser.add_argument("--short", action="store_true", help="a bridge with ATA PASS-THROUGH (12) only")
     parser.add_argument(
         "--hide", type=int, default=0, help="sectors hidden by an HPA or AMA (new state only)"
