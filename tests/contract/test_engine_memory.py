@@ -15,6 +15,7 @@ from support.agents import Bench
 MB = 1_000_000
 GOAL = 64 * MB
 SIZE = 24 * MB
+OFTEN = ("--checkpoint-seconds", "0.01")
 PEAK = """
 import sys
 from expunge_agent.cli import main
@@ -29,8 +30,7 @@ finally:
 def peak_of(bench: Bench, digest: str) -> int:
     """Bytes in memory at the most while a process of its own carries out the order."""
     run = subprocess.run(
-        [sys.executable, "-c", PEAK, "--state", str(bench.state.root), "run", digest]
-        + ["--checkpoint-seconds", "0.01"],
+        [sys.executable, "-c", PEAK, "--state", str(bench.state.root), "run", digest, *OFTEN],
         capture_output=True,
         text=True,
         timeout=300,

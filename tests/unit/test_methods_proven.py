@@ -16,11 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from expunge_agent import wipe
+from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import Receipt
+from expunge_agent.targets import TargetRun
+from expunge_agent.techniques import overwrite
 from expunge_profiles.load import builtin, parse
 from expunge_profiles.schema import Profile
 from support.agents import Bench
@@ -149,7 +152,8 @@ class Proof:
         elif word in ("c", "r", "0/1"):
             same(found, found[:1] * SIZE, where)
             assert word != "0/1" or found[0] in (0x00, 0xFF), where
-            assert word != "r" or found[0] == int(self._planned(index)["fixed"], 16), where
+            # A pass that wrote nothing leaves one byte throughout too: that of the pass before.
+            assert found[0] == int(self._planned(index)["fixed"], 16), where
         else:
             pattern = bytes.fromhex(word)
             same(found, (pattern * (SIZE // len(pattern) + 1))[:SIZE], where)
@@ -313,3 +317,34 @@ def test_a_method_that_differs_is_found(
 ) -> None:
     with pytest.raises(AssertionError):
         prove(bench, image, monkeypatch, builtin()[name], method)
+
+
+@pytest.mark.parametrize(
+    ("profile", "method", "silent"),
+    [
+        (builtin()["gb-46864-magnetic"], METHODS["gb-46864-magnetic"], 1),
+        (custom("complement-of-a-random-byte"), "c V c V", 1),
+        (builtin()["nist-clear-complement"], "c c V", 1),
+    ],
+)
+def test_a_pass_that_writes_nothing_is_found(
+    bench: Bench, image: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile, method: str, silent: int
+) -> None:
+    """Also after a pass of one byte throughout, which it leaves as it is."""
+    original, started = Target.write, 0
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        if started - 1 != silent:
+            original(self, view, offset)
+
+    def begun(self: TargetRun, index: int) -> None:
+        nonlocal started
+        started += 1
+        noted(self, index)
+
+    noted = TargetRun.pass_started
+    monkeypatch.setattr(TargetRun, "pass_started", begun)
+    monkeypatch.setattr(Target, "write", write)
+    monkeypatch.setattr(overwrite, "spots", lambda *_: [])  # it would be found before the pass is over
+    with pytest.raises(AssertionError, match=rf"pass {silent + 1} \(c\)"):
+        prove(bench, image, monkeypatch, profile, method)

@@ -330,3 +330,28 @@ def test_sampled_places_are_found_again_from_the_receipt_alone(
     assert read == {
         number for place in again for number in range(place.start // BLOCK, -(-place.end // BLOCK))
     }
+
+
+def test_nothing_since_the_last_checkpoint_is_believed_of_a_medium_that_lied(
+    bench: Bench, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It confirms all writes and drops those of the second half; the spot check reads other bytes there."""
+    original, kept = Target.write, 0
+
+    def write(self: Target, view: memoryview, offset: int) -> None:
+        nonlocal kept
+        if not self.direct:
+            pytest.skip("no direct I/O here, so nothing is read back on the way")
+        if offset < HALF:
+            original(self, view, offset)
+            kept = offset + len(view)
+
+    monkeypatch.setattr(Target, "write", write)
+    receipt = bench.run(bench.order(image, policy="zero"), tuning=ONE, checkpoint_seconds=3600)
+    assert receipt.outcome is Outcome.FAILED
+    (only,) = receipt.targets[0].passes
+    assert int(only.bytes_written) == 0, "no checkpoint was kept before"
+    assert int(only.error_count) == len(only.errors) > 0
+    assert all(one.what == "spot check: byte 0xa5 throughout" for one in only.errors)
+    assert all(one.range.start >= HALF == kept for one in only.errors)
+    assert 0 < int(only.error_bytes) < int(only.conduct.spot_checked)
