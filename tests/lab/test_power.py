@@ -20,10 +20,10 @@ def test_a_power_cut_costs_no_fact(power: Callable[..., Guest], tmp_path: Path, 
     backing.fill()
     guest = power(Sata("cut", backing, "CUTSERIAL"))
     node = guest.node("CUTSERIAL")
-    guest.spawn(
+    pid = guest.spawn(
         f"expunge-agent wipe {node} --profile nist-clear --yes --json --rate 6M --checkpoint-seconds 0.5"
     )
-    _wait_for(lambda: len(backing.remains()) < 64 * MIB // 512 * 3 // 4, "a quarter is overwritten")
+    _until_left(guest, pid, backing, 64 * MIB // 512 * 3 // 4)
     guest.kill()
     left = len(backing.remains())
     assert 0 < left < 64 * MIB // 512
@@ -59,7 +59,7 @@ def test_a_disk_that_is_pulled_is_never_called_erased(
     guest = power(disk)
     node = guest.node("GONESERIAL")
     pid = guest.spawn(f"expunge-agent wipe {node} --profile nist-clear --yes --json --rate 6M")
-    _wait_for(lambda: len(backing.remains()) < 64 * MIB // 512 * 7 // 8, "an eighth is overwritten")
+    _until_left(guest, pid, backing, 64 * MIB // 512 * 7 // 8)
     guest.unplug("gone")
     _wait_for(lambda: not guest.alive(pid), "the agent has ended")
     left = len(backing.remains())
@@ -70,6 +70,16 @@ def test_a_disk_that_is_pulled_is_never_called_erased(
     )
     assert receipt["outcome"] in ("failed", "unknown")
     assert receipt["level_achieved"] == "none"
+
+
+def _until_left(guest: Guest, pid: int, backing: Backing, sectors: int) -> None:
+    """Wait until less than this is left of the disk; fail in the agent's words if it ended before."""
+
+    def enough() -> bool:
+        assert guest.alive(pid), f"the agent ended: {guest.run('tail -c 2000 /run/spawn.log').out}"
+        return len(backing.remains()) < sectors
+
+    _wait_for(enough, f"fewer than {sectors} sectors left")
 
 
 def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:

@@ -69,8 +69,8 @@ class ErasureProgress:
         """Whether the drive may be at work for this order."""
         return self.attempts > 0 and self.ended is None
 
-    def result(self, technique: str) -> Erasure:
-        """The command as the receipt shows it."""
+    def result(self, technique: str, before: Drive | None) -> Erasure:
+        """The command as the receipt shows it; `before`: the drive as it answered when it was planned."""
         ended = self.ended or Ended(end="running" if self.under_way else "not-begun", detail="")
         evidence = self.evidence
         return Erasure(
@@ -89,7 +89,8 @@ class ErasureProgress:
             read_back=evidence.read_back if evidence is not None else None,
             changes=evidence.changes if evidence is not None else [],
             answers=[
-                DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192]) for one in self.answers[:MAX_ANSWERS]
+                DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192])
+                for one in [*(before.answers if before is not None else []), *self.answers][:MAX_ANSWERS]
             ],
         )
 

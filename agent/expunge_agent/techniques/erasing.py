@@ -120,6 +120,23 @@ def carry_through(
             _follow(hand, plan, so_far, recorder, watch)
 
 
+def rejoin(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder, watch: Watch) -> None:
+    """After a restart: if the drive is at work for this order, watch it to its end; begin nothing.
+
+    Raises CommandError where the drive cannot be asked and was not seen to begin.
+    """
+    if not so_far.under_way:
+        return
+    ours = so_far.accepted or so_far.seen
+    try:
+        if hand.poll().state is not State.RUNNING:
+            return
+    except CommandError:
+        if not ours:
+            raise
+    _follow(hand, plan, so_far, recorder, watch)
+
+
 def settle(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> None:
     """Leave the drive usable, whatever came of the command."""
     if so_far.ended is not None and so_far.ended.end == "running":

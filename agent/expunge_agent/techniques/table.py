@@ -54,9 +54,11 @@ def _mmc(plan: TargetPlan, fd: int) -> Hand:
     from expunge_agent.commands.kernel_mmc import MmcIoctlPort
     from expunge_agent.techniques.mmc_sanitize import MmcErase
 
-    return MmcErase(MmcIoctlPort(fd), plan.technique)
+    return MmcErase(MmcIoctlPort(fd), plan.technique, _MMC_ADDRESS)
 
 
+_MMC_ADDRESS = 1
+"""The relative card address that Linux gives every eMMC (drivers/mmc/core/mmc.c, mmc_init_card)."""
 _FAMILIES: dict[str, Callable[[TargetPlan, int], Hand]] = {
     "nvme": _nvme,
     "ata": _ata,

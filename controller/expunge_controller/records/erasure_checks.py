@@ -96,6 +96,8 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
         yield "sanitized, yet no canary was placed"
     if erasure.read_back is not None:
         yield from _read_back_whole(erasure.read_back, clean)
+    elif clean:
+        yield "sanitized, yet nothing was read back after the command"
     if clean and not erasure.settled:
         yield "sanitized, yet the drive was not left usable"
     if clean and erasure.changes:

@@ -273,6 +273,7 @@ def _unit(given: argparse.Namespace) -> Unit:
         changes["security_seconds" if given.kind == "ata" else "format_seconds"] = given.seconds
     if given.block:
         changes["sector" if given.kind == "ata" else "block"] = given.block
+        changes["exponent"] = 3 if given.block == 512 else 0
     if given.wwn:
         changes["wwn"] = int(given.wwn, 16)
     image = Path(given.image)
