@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--bare", action="store_true", help="no disks")
     parser.add_argument("--cache", type=Path, default=cache_folder())
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         machine = Machine.make(arguments.cache.absolute())
         with tempfile.TemporaryDirectory(prefix="expunge-lab-") as name:

@@ -58,7 +58,7 @@ def test_a_disk_that_is_pulled_is_never_called_erased(
     }[kind]
     guest = power(disk)
     node = guest.node("GONESERIAL")
-    pid = guest.spawn(f"expunge-agent wipe {node} --profile nist-clear --yes --json --rate 6M")
+    pid = guest.spawn(f"expunge-agent wipe {node} --profile nist-clear --yes --json --rate 6M --absence 3")
     _until_left(guest, pid, backing, 64 * MIB // 512 * 7 // 8)
     guest.unplug("gone")
     _wait_for(lambda: not guest.alive(pid), "the agent has ended")

@@ -108,6 +108,12 @@ RUN_OPTIONS = (
         help="Seconds for which a medium that disappeared under the work is waited for.",
     ),
     click.option(
+        "--erase-timeout",
+        type=click.FloatRange(1, 30 * 86400),
+        envvar="EXPUNGE_ERASE_TIMEOUT",
+        help="Seconds after which a drive that erases itself is given up.  [default: from what it declares]",
+    ),
+    click.option(
         "--erasing",
         type=click.IntRange(0, 256),
         default=0,
@@ -138,6 +144,7 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
         patience=how["patience"],
         absence=how["absence"],
         turns=Turns(how["erasing"]),
+        erase_timeout=how["erase_timeout"],
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],

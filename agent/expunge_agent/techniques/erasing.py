@@ -70,13 +70,15 @@ class Recorder(Protocol):
 @dataclass(frozen=True)
 class Watch:
     """How long to look, and when to leave. ``poll`` seconds between looks; a drive that answers nothing for
-    ``patience`` seconds is given up; ``timeout`` overrides the hand's own. `stop` leaves the drive at work."""
+    ``patience`` seconds is given up; ``timeout`` overrides the hand's own. `stop` leaves the drive at work.
+    ``clock`` tells seconds that only go forward."""
 
     stop: threading.Event
     now: Callable[[], datetime]
     poll: float = 2.0
     patience: float = 120.0
     timeout: float | None = None
+    clock: Callable[[], float] = time.monotonic
 
 
 STEPS = 3
@@ -268,17 +270,18 @@ def _still_ours(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> bool
         return True
     ours = so_far.accepted or so_far.seen
     if ours and status.state is not State.IDLE:
-        recorder.ended(_end_of(status, 0), status.answers)
+        recorder.ended(_end_of(status, U64(0)), status.answers)
         return True
     return False
 
 
 def _follow(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder, watch: Watch) -> None:
-    """Ask the drive how far it is until it has ended, or is given up."""
-    began, answered = time.monotonic(), time.monotonic()
+    """Ask the drive how far it is until it has ended, or is given up, or turns out to know nothing of it."""
+    began = answered = watch.clock()
     limit = watch.timeout if watch.timeout is not None else hand.timeout
     while not watch.stop.is_set():
-        now = time.monotonic()
+        now = watch.clock()
+        took = U64(int((now - began) * 1000))
         try:
             status: Status | None = hand.poll()
             answered = now
@@ -286,48 +289,46 @@ def _follow(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Rec
             status = None
             if now - answered > watch.patience:
                 why = f"the drive answered nothing for {watch.patience:.0f} s: {error}"
-                recorder.ended(Ended(end="unknown", detail=why[:4000], duration_ms=_since(began)), [])
+                recorder.ended(Ended(end="unknown", detail=why[:4000], duration_ms=took), [])
                 return
-        if status is not None and _took_in(status, plan, so_far, recorder, began):
+        if status is not None and _took_in(status, hand, plan, so_far, recorder, took):
             return
         if now - began > limit:
             said = status.detail if status is not None else "it does not answer"
             why = f"it had not ended {limit:.0f} s after it was begun: {said}"
-            recorder.ended(Ended(end="running", detail=why[:4000], duration_ms=_since(began)), [])
+            recorder.ended(Ended(end="running", detail=why[:4000], duration_ms=took), [])
             return
         watch.stop.wait(watch.poll)
 
 
 def _took_in(
-    status: Status, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder, began: float
+    status: Status, hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder, took: U64
 ) -> bool:
-    """Take one look at the drive in; whether it was the last."""
+    """Take one look at the drive in, `took` milliseconds after the first; whether it was the last."""
     if status.state is State.RUNNING:
         if not so_far.seen:
             recorder.seen(status.answers)
         recorder.progress(_ERASING, plan.technique, _at(max(status.ppm, 0), plan, status.seconds_left))
         return False
+    if status.state is State.IDLE and hand.waits:
+        return True  # how it ended was told to whoever waited for it, and nobody does now: begin again
     if status.state is State.IDLE and plan.technique not in KEEPS_NO_RECORD:
         why = f"the drive took the command and knows nothing of it: {status.detail}"
-        recorder.ended(Ended(end="unknown", detail=why[:4000], duration_ms=_since(began)), status.answers)
+        recorder.ended(Ended(end="unknown", detail=why[:4000], duration_ms=took), status.answers)
         return True
-    recorder.ended(_end_of(status, _since(began)), status.answers)
+    recorder.ended(_end_of(status, took), status.answers)
     return True
 
 
-def _end_of(status: Status, duration: int) -> Ended:
+def _end_of(status: Status, took: U64) -> Ended:
     end = "failed" if status.state is State.FAILED else "done"
-    return Ended(end=end, detail=status.detail[:4000], duration_ms=U64(duration))  # type: ignore[arg-type]
+    return Ended(end=end, detail=status.detail[:4000], duration_ms=took)  # type: ignore[arg-type]
 
 
 def _at(ppm: int, plan: TargetPlan, seconds_left: int = -1) -> Progress:
     """A share of the drive, in bytes as the bars count."""
     size = int(plan.drive.apparent) if plan.drive is not None else MILLION
     return Progress(done=size * ppm // MILLION, total=size, rate=0, eta=seconds_left, elapsed_ns=0)
-
-
-def _since(began: float) -> U64:
-    return U64(int((time.monotonic() - began) * 1000))
 
 
 def _read_back(target: Target, plan: TargetPlan, recorder: Recorder, watch: Watch) -> ReadBack | None:

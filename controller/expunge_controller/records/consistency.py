@@ -118,7 +118,7 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     for check in result.verifications:
         yield from _verification_figures(check, result)
     if result.erasure is not None:
-        yield from erasure_checks.figure_problems(result.erasure, int(result.target.identity.size))
+        yield from erasure_checks.figure_problems(result.erasure)
     yield from erasure_checks.technique_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)

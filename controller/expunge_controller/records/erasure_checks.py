@@ -63,26 +63,23 @@ def level_problems(result: TargetResult) -> Iterator[str]:
         yield f"{result.technique} earns {most} on a medium of type {kind}, not {result.level_achieved}"
 
 
-def figure_problems(erasure: Erasure, size: int) -> Iterator[str]:
-    """Figures of a command on a medium of `size` bytes that cannot be, whatever the outcome."""
-    believed = erasure.accepted or erasure.progress_seen
-    if erasure.ended == "done" and not believed:
-        yield "its command is called done, yet it was neither accepted nor seen at work: an old status"
-    if erasure.ended == "not-begun" and believed:
+def figure_problems(erasure: Erasure) -> Iterator[str]:
+    """Figures of a command that cannot be, whatever the outcome and whatever became of the medium's size."""
+    if erasure.ended == "not-begun" and (erasure.accepted or erasure.progress_seen):
         yield "its command is called not begun, yet it was accepted or seen at work"
     if erasure.attempts < 0 or (was_begun(erasure) and erasure.attempts < 1):
         yield f"its command was begun {erasure.attempts} times, and it ran"
     if len(erasure.answers) > MAX_ANSWERS:
         yield f"it holds more than {MAX_ANSWERS} answers of the drive"
     if erasure.canaries is not None:
-        yield from _canary_figures(erasure.canaries, size)
+        yield from _canary_figures(erasure.canaries)
     if erasure.read_back is not None:
-        yield from _read_back_figures(erasure.read_back, size)
+        yield from _read_back_figures(erasure.read_back)
 
 
 def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
     """What success by a drive command demands; `clean` is ``sanitized``, without any exception."""
-    erasure = result.erasure
+    erasure, size = result.erasure, int(result.target.identity.size)
     if erasure is None:
         yield f"{result.outcome} by {result.technique}, yet no command of the drive is reported"
         return
@@ -90,21 +87,24 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
         yield "it verifies passes, and there was none"
     if erasure.ended != "done":
         yield f"{result.outcome}, yet its command ended as {erasure.ended}"
-    if erasure.canaries is not None:
-        yield from _canaries_gone(erasure.canaries, clean)
-    elif clean:
-        yield "sanitized, yet no canary was placed"
+    if not (erasure.accepted or erasure.progress_seen):
+        # An idle drive goes on reporting an old success.
+        yield "its command was neither accepted nor seen at work"
+    if erasure.changes:
+        yield f"{result.outcome}, yet the drive differs from before"
+    if erasure.canaries is None:
+        yield f"{result.outcome}, yet no canary was looked for"
+    else:
+        yield from _canaries_gone(erasure.canaries, size, clean)
     if erasure.read_back is not None:
-        yield from _read_back_whole(erasure.read_back, clean)
+        yield from _read_back_whole(erasure.read_back, size, clean)
     elif clean:
         yield "sanitized, yet nothing was read back after the command"
     if clean and not erasure.settled:
         yield "sanitized, yet the drive was not left usable"
-    if clean and erasure.changes:
-        yield "sanitized, yet the drive differs from before"
 
 
-def _canaries_gone(canaries: Canaries, clean: bool) -> Iterator[str]:
+def _canaries_gone(canaries: Canaries, size: int, clean: bool) -> Iterator[str]:
     if canaries.found or canaries.kept or canaries.found_at:
         yield (
             f"{canaries.found} canaries and {canaries.kept} samples of old data were still there, "
@@ -112,13 +112,26 @@ def _canaries_gone(canaries: Canaries, clean: bool) -> Iterator[str]:
         )
     if canaries.looked_for != canaries.written:
         yield f"{canaries.looked_for} of {canaries.written} canaries were looked for"
-    if clean and not canaries.written:
-        yield "sanitized, yet no canary was written"
+    # The places follow from the key, so their number can be counted again.
+    key = bytes.fromhex(canaries.key)
+    planted, sampled = len(places.canary_places(size, key)), len(places.sample_places(size, key))
+    if canaries.planned != planted:
+        yield f"{canaries.planned} canaries planned, its key makes {planted} places"
+    if canaries.samples > sampled:
+        yield f"{canaries.samples} samples of old data, its key makes {sampled} places"
+    if clean and (not canaries.written or canaries.written < canaries.planned):
+        yield f"sanitized, yet {canaries.written} of {canaries.planned} canaries were written"
     if clean and canaries.unreadable:
         yield f"{canaries.unreadable} canaries could not be read, yet it is called sanitized"
 
 
-def _read_back_whole(read: ReadBack, clean: bool) -> Iterator[str]:
+def _read_back_whole(read: ReadBack, size: int, clean: bool) -> Iterator[str]:
+    if read.kind == "full" and read.bytes_expected != size:
+        yield f"a full read-back of {read.bytes_expected} bytes, the target has {size}"
+    if read.kind == "sampled" and not 0 < read.bytes_expected <= size:
+        yield f"a sampled read-back of {read.bytes_expected} bytes, the target has {size}"
+    if any(one.range.start + one.range.length > size for one in read.unreadable):
+        yield "its read-back names bytes beyond the target's end"
     if not read.complete:
         yield "its read-back is not complete"
     if read.bytes_read + read.unreadable_bytes < read.bytes_expected:
@@ -129,46 +142,29 @@ def _read_back_whole(read: ReadBack, clean: bool) -> Iterator[str]:
         yield f"its read-back found {read.unreadable_bytes} unreadable bytes, yet it is called sanitized"
 
 
-def _canary_figures(canaries: Canaries, size: int) -> Iterator[str]:
-    """The places follow from the key, so their number can be counted again."""
-    key = bytes.fromhex(canaries.key)
-    planted, sampled = places.canary_places(size, key), places.sample_places(size, key)
-    counts = (
-        (canaries.planned, len(planted), "canaries planned", "places for them"),
-        (canaries.written, canaries.planned, "canaries written", "planned"),
-        (canaries.looked_for, canaries.written, "canaries looked for", "written"),
-        (
-            canaries.found + canaries.unreadable,
-            canaries.looked_for,
-            "canaries found or unreadable",
-            "looked for",
-        ),
-        (canaries.samples, len(sampled), "samples of old data", "places for them"),
-        (canaries.telling, canaries.samples, "telling samples", "samples"),
-        (canaries.kept, canaries.telling, "samples still there", "telling ones"),
-        (len(canaries.found_at), min(MOST_NAMED, canaries.found + canaries.kept), "offsets named", "found"),
-    )
-    for number, most, what, of_what in counts:
+def _canary_figures(canaries: Canaries) -> Iterator[str]:
+    gone = canaries.found + canaries.unreadable
+    named = min(MOST_NAMED, canaries.found + canaries.kept)
+    for number, most, what in (
+        (canaries.written, canaries.planned, "canaries written, {} planned"),
+        (canaries.looked_for, canaries.written, "canaries looked for, {} written"),
+        (gone, canaries.looked_for, "canaries found or unreadable, {} looked for"),
+        (canaries.telling, canaries.samples, "samples that could tell, {} read"),
+        (canaries.kept, canaries.telling, "samples still there, {} could tell"),
+        (len(canaries.found_at), named, "offsets named, {} found"),
+    ):
         if number > most:
-            yield f"{number} {what}, and {most} {of_what}"
-    if canaries.planned != len(planted) and canaries.planned <= len(planted):
-        yield f"{canaries.planned} canaries planned, its key makes {len(planted)} places"
+            yield f"{number} {what.format(most)}"
     if canaries.block != places.BLOCK:
         yield f"its canaries have {canaries.block} bytes, not {places.BLOCK}"
     if any(getattr(canaries, name) < 0 for name in _COUNTS):
         yield "a number of canaries is negative"
-    if not {*planted, *sampled}.issuperset(canaries.found_at):
-        yield "it names canaries or samples at places that its key does not make"
 
 
 _COUNTS: Final = ("planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept")
 
 
-def _read_back_figures(read: ReadBack, size: int) -> Iterator[str]:
-    if read.kind == "full" and read.bytes_expected != size:
-        yield f"a full read-back of {read.bytes_expected} bytes, the target has {size}"
-    if read.kind == "sampled" and not 0 < read.bytes_expected <= size:
-        yield f"a sampled read-back of {read.bytes_expected} bytes, the target has {size}"
+def _read_back_figures(read: ReadBack) -> Iterator[str]:
     if read.kind == "sampled" and not (read.seed and read.rule and read.block > 0):
         yield "a sampled read-back without the seed, rule and block by which its places can be found again"
     if read.bytes_read > read.bytes_expected:
@@ -176,7 +172,5 @@ def _read_back_figures(read: ReadBack, size: int) -> Iterator[str]:
     told = read.zeros + read.ones + read.constant + read.other
     if told != read.bytes_read:
         yield f"its read-back read {read.bytes_read} bytes and tells of {told}"
-    if any(one.range.start + one.range.length > size for one in read.unreadable):
-        yield "its read-back names bytes beyond the target's end"
     if sum(one.range.length for one in read.unreadable) > read.unreadable_bytes:
         yield "its read-back lists more unreadable bytes than it counts"
