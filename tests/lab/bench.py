@@ -28,6 +28,7 @@ from expunge_agent.core.progress import RunProgress, apply
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.devices.examine_nvme import examine_nvme
 from expunge_agent.devices.examine_scsi import examine_ata, examine_scsi
+from expunge_agent.engine import canaries
 from expunge_agent.engine.problems import EngineError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
@@ -55,10 +56,12 @@ MIB = 1 << 20
 SIZE = 8 * MIB
 MARK = b"a customer's record "
 SECRET = "6b2f0c11d9a84e75"
-TIMEOUT = 3600.0
-"""Seconds of the drive's clock after which an erase is given up; the simulated ones take at most 1200."""
+TIMEOUT = 1200.0
+"""Seconds of the drive's clock after which an erase is given up; the simulated ones take at most 240."""
+CANARIES = 100
+"""Sections with a canary; a small drive would else hold hardly anything but canaries."""
 _NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-_STEP = 1.0
+_STEP = 5.0
 
 
 @cache
@@ -132,22 +135,24 @@ class Bench:
             self.image,
             self.folder / "notes",
             size=SIZE,
-            make=Make(block_seconds=120, crypto_seconds=30, overwrite_seconds=120, format_seconds=60),
+            make=Make(block_seconds=120, crypto_seconds=60, overwrite_seconds=120, format_seconds=40),
             clock=self.clock,
             faults=self.faults,
             **options,
         )
-        self._port: Any = _Wire(self, SimulatedNvmePort(self.drive))
+        self._port: Any = _Wire(self, SimulatedNvmePort(self.drive, step=_STEP))
 
     def _ata(self) -> None:
-        model = ata_words.hdd() if self.device.medium is MediumType.HDD else ata_words.ssd()
+        built = ata_words.hdd if self.device.medium is MediumType.HDD else ata_words.ssd
+        model = built(sanitize_seconds=120.0, security_seconds=240.0)
         self.store = Store(self.image, SIZE)
         notes = StateFile(self.folder / "notes")
         self.drive = AtaDrive(self.store, notes, model=model, clock=self.clock, faults=self.faults)
         self._port = _Wire(self, SimulatedPort(sat.SatDrive(self.drive, **self.device.options), self.clock))
 
     def _scsi(self) -> None:
-        model = scsi.sas_hdd() if self.device.medium is MediumType.HDD else scsi.sas_ssd()
+        built = scsi.sas_hdd if self.device.medium is MediumType.HDD else scsi.sas_ssd
+        model = built(sanitize_seconds=120.0, format_seconds=120.0)
         self.store = Store(self.image, SIZE)
         notes = StateFile(self.folder / "notes")
         self.drive = scsi.ScsiDrive(self.store, notes, model=model, clock=self.clock, faults=self.faults)
@@ -344,8 +349,10 @@ class _Opened:
 class Order:
     """The order for a bench. `carry_out` may be called again, after a crash with `book.reopened()`."""
 
-    def __init__(self, bench: Bench, *, verification: str = "full", poll: float = 10.0) -> None:
-        self.bench, self.poll = bench, poll
+    def __init__(
+        self, bench: Bench, *, verification: str = "full", poll: float = 10.0, canaries: int = CANARIES
+    ) -> None:
+        self.bench, self.poll, self.canaries = bench, poll, canaries
         self.patience, self.timeout = 120.0, TIMEOUT
         technique = bench.technique
         self.plan = TargetPlan(
@@ -403,7 +410,8 @@ class Order:
             "_watch": lambda around: watch,
             "awake": _awake,
         }
-        with mock.patch.multiple(erasures, **answers):
+        fewer = {"SECTIONS": self.canaries, "SAMPLED": self.canaries // 4}
+        with mock.patch.multiple(erasures, **answers), mock.patch.multiple(canaries, **fewer):
             yield
 
 

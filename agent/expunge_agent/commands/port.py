@@ -22,6 +22,10 @@ class CommandTimeout(CommandError):  # noqa: N818
     """The drive did not answer in the time given."""
 
 
+class Evasive(CommandError):  # noqa: N818
+    """The drive answers, but not what it was asked: it is busy, and does not say with what, or how far it is."""
+
+
 @dataclass(frozen=True)
 class ScsiReply:
     """What a SCSI command ended with (SAM-5 §5.3: ``status``; SPC-5 §4.4: ``sense``, both formats).

@@ -18,12 +18,15 @@ End = Literal["not-begun", "done", "failed", "running", "unknown"]
 class Placed(Frozen, frozen=True):
     """The canaries: those that could not be written, and the samples of old data (offset, SHA-256).
 
-    ``sampled`` counts all places read, blocks of one byte throughout included.
+    ``sampled`` counts all places read, blocks of one byte throughout included; ``lost`` those of `failed`
+    that were written well and could not be read again. ``size``: bytes of the medium, which gives the places.
     """
 
     failed: list[U64]
     sampled: int
     samples: list[tuple[U64, str]]
+    size: U64
+    lost: int = 0
 
 
 class Ended(Frozen, frozen=True):

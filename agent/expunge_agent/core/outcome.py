@@ -151,12 +151,16 @@ def _not_done(erasure: Erasure, trouble: str) -> str:
 
 def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | None, size: int) -> list[str]:
     found = []
+    if canaries.lost:
+        found.append(
+            f"{canaries.lost} of {canaries.planned} places did not hold what was written there before the erase: "
+            "the drive drops writes, or has less than it says."
+        )
     if not canaries.written:
         found.append(
             "No canary could be written before: that old data is gone rests on samples and the drive."
         )
-    elif canaries.written < canaries.planned:
-        missing = canaries.planned - canaries.written
+    elif missing := canaries.planned - canaries.written - canaries.lost:
         found.append(f"{missing} of {canaries.planned} places could not be written before the erase.")
     if canaries.unreadable:
         found.append(f"{canaries.unreadable} of {canaries.looked_for} canaries could not be read afterwards.")

@@ -55,17 +55,20 @@ def _drawn(size: int, key: bytes, what: str, most: int, *, ends: bool) -> list[i
 @dataclass(frozen=True)
 class Planted:
     """What was put on the medium, and what was there: ``samples`` as (offset, SHA-256 of the block),
-    blocks of one byte throughout left out; ``sampled`` counts all that were read."""
+    blocks of one byte throughout left out; ``sampled`` counts all that were read. ``written`` are the
+    places that hold their canary; ``lost`` counts those that took it and do not."""
 
     written: list[int]
     sampled: int
     samples: list[tuple[int, str]]
+    lost: int = 0
 
 
 def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
-    """Sample old data, then write the canaries and flush them. Places that fail are left out.
+    """Sample old data, then write the canaries, flush them and read them again. Places that fail are left out.
 
-    Raises an EngineError where the medium as a whole gives out.
+    Reading tells a drive that drops writes or wraps its capacity: there a canary that is gone afterwards
+    would prove nothing. Raises an EngineError where the medium as a whole gives out.
     """
     sampled, samples = 0, []
     view = aligned(BLOCK)
@@ -77,12 +80,21 @@ def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: Fal
             samples.append((place, hashlib.sha256(view).hexdigest()))
     stream, written = KeyedStream(CIPHER, key), []
     for place in places(target.size, key):
+        if stopping():
+            break
         stream.fill(view, place)
-        if not stopping() and _tried("write", target.write, view, place):
+        if _tried("write", target.write, view, place):
             written.append(place)
     if not _tried("flush", target.flush):
         written = []
-    return Planted(written, sampled, samples)
+    if not target.direct and not target.memory:
+        target.drop_cache()
+    held, made = [], aligned(BLOCK)
+    for place in written:
+        stream.fill(made, place)
+        if not stopping() and _tried("read", target.read_into, view, place) and same(view, made):
+            held.append(place)
+    return Planted(held, sampled, samples, lost=len(written) - len(held))
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,8 @@ class Canaries(Frozen, frozen=True):
     Places and contents follow from ``key`` (64 hexadecimal digits) and the size of the medium: see
     docs/receipt-format.md. ``found``: blocks of which 512 bytes or more were still there. ``telling``: of
     ``samples`` blocks of old data read before, those not of one byte throughout; ``kept``: of these, the
-    ones still there. Bytes of a block: ``block``.
+    ones still there. Bytes of a block: ``block``. ``lost``: places that took their canary and did not hold
+    it even before the command, as of a drive that drops writes or wraps its capacity.
     """
 
     key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -236,6 +237,7 @@ class Canaries(Frozen, frozen=True):
     kept: int
     found_at: list[U64] = []
     """Offsets of the first of those found or kept, at most 100."""
+    lost: int = 0
 
 
 class ReadBack(Frozen, frozen=True):

@@ -13,8 +13,8 @@ from expunge_agent.commands import ata_features as features
 from expunge_agent.commands.ata import Ata, AtaCommand, AtaReply
 from expunge_agent.commands.ata_features import SanitizeStatus
 from expunge_agent.commands.ata_identify import Sanitize, identify
-from expunge_agent.commands.port import CommandError, NoPassThrough, ScsiPort
-from expunge_agent.commands.sense import FIXED, PROGRESS_UNITS
+from expunge_agent.commands.port import CommandError, Evasive, NoPassThrough, ScsiPort
+from expunge_agent.commands.sense import FIXED, PROGRESS_UNITS, Garbled
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Rejected, State, Status
@@ -102,6 +102,8 @@ class AtaSanitize:
             after, answer = self._look("after")
         except NoPassThrough as error:  # it has begun: not to be taken for a command that never left
             raise CommandError(f"{reply.name} was taken, but cannot be followed: {error}") from error
+        except CommandError as error:  # it was taken all the same; the drive may answer only when it is through
+            return [*answers, Answer(name=f"SANITIZE STATUS EXT after: {error}"[:200], hex="")]
         answers.append(answer)
         if not (after.running or after.completed or after.failed):
             raise Rejected(
@@ -116,8 +118,11 @@ class AtaSanitize:
         return answers
 
     def poll(self) -> Status:
-        """See `Hand`."""
-        status, answer = self._look("")
+        """See `Hand`. Raises Evasive while the drive refuses to tell its state."""
+        try:
+            status, answer = self._look("")
+        except Garbled as error:
+            raise Evasive(str(error)) from error
         state = State.IDLE
         if status.failed:
             state = State.FAILED

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from expunge_agent.commands.port import CommandError, DriveGone
+from expunge_agent.commands.port import CommandError, DriveGone, Evasive
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import MAX_ATTEMPTS, Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.plan import TargetPlan
@@ -99,6 +99,8 @@ def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.
             failed=[U64(one) for one in canaries.places(target.size, key) if one not in written],
             sampled=planted.sampled,
             samples=[(U64(at), digest) for at, digest in planted.samples],
+            size=U64(target.size),
+            lost=planted.lost,
         )
     )
 
@@ -164,7 +166,7 @@ def check(
 ) -> None:
     """Look for canaries and old data, read back what the profile asks for. Raises an EngineError."""
     key, placed = bytes.fromhex(plan.key), so_far.placed
-    planned = canaries.places(target.size, key)
+    planned = canaries.places(int(placed.size) if placed is not None else target.size, key)
     failed = {int(one) for one in placed.failed} if placed is not None else set(planned)
     written = [one for one in planned if one not in failed]
     old = [(int(at), digest) for at, digest in placed.samples] if placed is not None else []
@@ -181,6 +183,7 @@ def check(
         telling=len(old),
         kept=len(remains.kept),
         found_at=[U64(one) for one in sorted({*remains.found, *remains.kept})[:LISTED]],
+        lost=placed.lost if placed is not None else 0,
     )
     told = changes()
     read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
@@ -287,7 +290,9 @@ def _follow(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Rec
             answered = now
         except CommandError as error:
             status = None
-            if now - answered > watch.patience:
+            if isinstance(error, Evasive):
+                answered = now
+            elif now - answered > watch.patience:
                 why = f"the drive answered nothing for {watch.patience:.0f} s: {error}"
                 recorder.ended(Ended(end="unknown", detail=why[:4000], duration_ms=took), [])
                 return

@@ -7,7 +7,7 @@ SANITIZE, a drive keeps no record of a format that ended well: `poll` says IDLE 
 from __future__ import annotations
 
 from expunge_agent.commands import scsi, scsi_pages
-from expunge_agent.commands.port import CommandError, ScsiPort
+from expunge_agent.commands.port import CommandError, Evasive, ScsiPort
 from expunge_agent.commands.scsi import Readiness, Refused
 from expunge_agent.commands.sense import Garbled
 from expunge_agent.core.drive import Answer
@@ -57,7 +57,7 @@ class ScsiFormat:
         return [Answer(name="FORMAT UNIT: accepted, CDB and parameters", hex=(cdb + parameters).hex())]
 
     def poll(self) -> Status:
-        """See `Hand`. Raises CommandError while the drive is not ready for another reason: that is no end."""
+        """See `Hand`. Raises Evasive while the drive is not ready for another reason: that is no end."""
         now = scsi.condition(self._port)
         answers = [now.answer] if now.answer is not None else []
         if now.readiness is Readiness.FORMATTING:
@@ -65,7 +65,7 @@ class ScsiFormat:
         if now.readiness is Readiness.FORMAT_FAILED:
             return Status(State.FAILED, detail=now.words, answers=answers)
         if now.readiness is not Readiness.READY:
-            raise CommandError(f"the drive does not tell how far it is: {now.words}")
+            raise Evasive(f"the drive does not tell how far it is: {now.words}")
         detail = "ready; a SCSI drive keeps no record of a format that ended well"
         return Status(State.IDLE, detail=detail, answers=answers)
 

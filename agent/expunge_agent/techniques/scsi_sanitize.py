@@ -8,7 +8,7 @@ DONE: that counts as the end only for who saw `start` accepted, or RUNNING, befo
 from __future__ import annotations
 
 from expunge_agent.commands import scsi
-from expunge_agent.commands.port import CommandError, ScsiPort
+from expunge_agent.commands.port import CommandError, Evasive, ScsiPort
 from expunge_agent.commands.scsi import Condition, Readiness, Refused, SanitizeAction
 from expunge_agent.commands.sense import ILLEGAL
 from expunge_agent.core.drive import Answer
@@ -88,7 +88,7 @@ class ScsiSanitize:
         return [*answers, *_after(self._port)]
 
     def poll(self) -> Status:
-        """See `Hand`. Raises CommandError while the drive is not ready for another reason: that is no end."""
+        """See `Hand`. Raises Evasive while the drive is not ready for another reason: that is no end."""
         now = scsi.condition(self._port)
         answers = _answers(now)
         if now.readiness is Readiness.SANITIZING:
@@ -96,7 +96,7 @@ class ScsiSanitize:
         if now.readiness is Readiness.SANITIZE_FAILED:
             return Status(State.FAILED, detail=now.words, answers=answers)
         if now.readiness in (Readiness.NOT_READY, Readiness.FORMATTING):
-            raise CommandError(f"the drive does not tell how far it is: {now.words}")
+            raise Evasive(f"the drive does not tell how far it is: {now.words}")
         detail = "ready; a SCSI drive keeps no record of a sanitize operation that ended well"
         return Status(State.IDLE, detail=detail, answers=answers)
 

@@ -15,7 +15,7 @@ from lab.drives import nvme_pages as pages
 from lab.drives import nvme_status as st
 from lab.drives.clock import Clock, RealClock
 from lab.drives.nvme_erase import ACTIONS, FAULTS, RUNNING, Eraser, Format, Gone, Notes
-from lab.drives.nvme_io import ALL_NAMESPACES, FLUSH, Blocks, Command, Reply
+from lab.drives.nvme_io import ALL_NAMESPACES, FLUSH, READ, Blocks, Command, Reply
 from lab.drives.nvme_pages import Make, Namespace
 from lab.drives.store import StateFile, Store
 
@@ -180,7 +180,8 @@ class NvmeDrive:
                 self.store.flush()
             return Reply(refused)
         self.store.volatile = "loses-cache" in self.faults and bool(self._features[0x06])
-        before = (self.notes.written, bool(self.store.unmapped) or command.opcode in (4, 9))
+        maps = command.opcode != READ and bool(self.store.unmapped)
+        before = (self.notes.written, maps or command.opcode in (4, 9))
         reply = self._blocks.do(command, self._find(command.nsid), data)
         if before[1] or before[0] != self.notes.written:
             self._save()

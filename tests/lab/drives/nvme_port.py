@@ -12,10 +12,11 @@ STEP = 0.05
 
 
 class SimulatedNvmePort:
-    """Implements `expunge_agent.commands.port.NvmePort` over an NvmeDrive; every command is kept in `sent`."""
+    """Implements `expunge_agent.commands.port.NvmePort` over an NvmeDrive; every command is kept in `sent`.
+    `step`: seconds between two looks at a command that takes its time."""
 
-    def __init__(self, drive: NvmeDrive) -> None:
-        self.drive = drive
+    def __init__(self, drive: NvmeDrive, *, step: float = STEP) -> None:
+        self.drive, self._step = drive, step
         self.sent: list[NvmeCommand] = []
 
     def admin(
@@ -34,7 +35,7 @@ class SimulatedNvmePort:
                     break
                 if clock.now() >= end:
                     raise CommandTimeout(f"no answer to opcode {command.opcode:02X}h in {timeout} s")
-                clock.pause(min(STEP, timeout))
+                clock.pause(min(self._step, timeout))
         except Gone as error:
             raise DriveGone(str(error)) from None
         return NvmeReply(reply.status, reply.result, reply.data)
