@@ -20,6 +20,7 @@ from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erasing
 from expunge_agent.techniques.hand import Hand, Rejected
+from expunge_agent.techniques.patient import Asker, PatientHand
 from expunge_agent.techniques.table import hand_for
 
 
@@ -35,12 +36,15 @@ def rejoin(path: str, so_far: TargetProgress, steps: Steps, around: Surroundings
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
+    asker = Asker(around.patience)
     try:
-        erasing.rejoin(hand_for(plan, fd), plan, so_far.erasure, steps, _watch(around))
+        hand = PatientHand(asker.ask(lambda: hand_for(plan, fd)), asker)
+        erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
     except (CommandError, Rejected):
         return
     finally:
-        os.close(fd)
+        if not asker.stuck:  # else its number must not become another file's
+            os.close(fd)
     rescan(path)
 
 
@@ -67,22 +71,30 @@ def erase(
         if around.stop.is_set():
             return
         opened.recheck()
-        hand = _hand(plan, opened, so_far, steps)
+        asker = Asker(around.patience)
+        hand = _hand(plan, opened, so_far, steps, asker)
         if hand is not None:
             erasing.carry_through(hand, plan, erasure, steps, _watch(around))
             if erasure.ended is not None and erasure.settled is None:
                 erasing.settle(hand, erasure, steps)
         if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
             return
+        if asker.stuck:
+            opened.abandon()
+            return
         rescan(opened.path)
         with closing(take_over(opened)) as target:
-            erasing.check(target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path))
+            erasing.check(
+                target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
+            )
 
 
-def _hand(plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps) -> Hand | None:
+def _hand(
+    plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps, asker: Asker
+) -> Hand | None:
     """The hand for the drive; None, with the end journalled, when the drive does not let itself be asked."""
     try:
-        return hand_for(plan, opened.fd)
+        return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd)), asker)
     except (CommandError, Rejected) as error:
         if so_far.erasure.ended is None:
             end = "unknown" if so_far.erasure.attempts else "not-begun"
@@ -90,10 +102,13 @@ def _hand(plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps
         return None
 
 
-def _changes(plan: TargetPlan, path: str) -> list[str]:
+def _changes(plan: TargetPlan, path: str, asker: Asker) -> list[str]:
     if plan.drive is None:
         return []
-    after = examine(path)
+    try:
+        after = asker.ask(lambda: examine(path))
+    except CommandError:
+        after = None
     if after is None:
         return ["it does not answer any more"]
     return changes(plan.drive, after)

@@ -240,6 +240,8 @@ class TargetRun:
         )
 
     def _identity_after(self, opened: Opened) -> tuple[Identity | None, str]:
+        if opened.fd < 0:
+            return None, ""  # a question to it is still in the kernel
         try:
             after = opened.identity_now()
         except TargetRefused as error:

@@ -226,6 +226,13 @@ class Bench:
 
         self.clock.told = tell
 
+    def refill(self) -> None:
+        """Use the drive again: write records to all of it, as a host does."""
+        target, data = self.target(), records(SIZE)
+        for at in range(0, target.size, MIB):
+            target.write(memoryview(data[at : at + MIB]), at)
+        target.flush()
+
     def left(self) -> int:
         """Records on the medium itself, in the part that the order is for."""
         extent = self.drive._find(1).size if self.device.options.get("namespaces") else SIZE

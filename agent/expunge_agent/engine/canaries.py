@@ -94,7 +94,29 @@ def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: Fal
         stream.fill(made, place)
         if not stopping() and _tried("read", target.read_into, view, place) and same(view, made):
             held.append(place)
+    end = _wraps_at(target, stream, held, stopping)
+    held = [place for place in held if place < end]
     return Planted(held, sampled, samples, lost=len(written) - len(held))
+
+
+def _wraps_at(target: Target, stream: KeyedStream, held: list[int], stopping: Callable[[], bool]) -> int:
+    """Where the first block of the medium shows a second time: all beyond are other names of places before it.
+    The size, if nowhere.
+
+    Tried are the ends that a false capacity has: the size divided by 2 to 64, and powers of two.
+    """
+    if 0 not in held:
+        return target.size
+    made, view = aligned(BLOCK), aligned(BLOCK)
+    stream.fill(made, 0)
+    shares = {target.size // parts // BLOCK * BLOCK for parts in range(2, 65)}
+    powers = {1 << power for power in range(BLOCK.bit_length() - 1, target.size.bit_length())}
+    for place in sorted((shares | powers) - {0}):
+        if place + BLOCK > target.size or stopping():
+            continue
+        if _tried("read", target.read_into, view, place) and same(view, made):
+            return place
+    return target.size
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,9 @@ class AtaSanitize:
             after, answer = self._look("after")
         except NoPassThrough as error:  # it has begun: not to be taken for a command that never left
             raise CommandError(f"{reply.name} was taken, but cannot be followed: {error}") from error
-        except CommandError as error:  # it was taken all the same; the drive may answer only when it is through
+        except (
+            CommandError
+        ) as error:  # it was taken all the same; the drive may answer only when it is through
             return [*answers, Answer(name=f"SANITIZE STATUS EXT after: {error}"[:200], hex="")]
         answers.append(answer)
         if not (after.running or after.completed or after.failed):

@@ -81,7 +81,7 @@ class Served:
         """What a guest runs to have the drive as /dev/nvmeX; `host` is this machine as the guest sees it."""
         return (
             f"modprobe nvme-tcp && nvme connect -t tcp -a {host} -s {self.port} -n {self.nqn} -i 1"
-            " --reconnect-delay 2 && udevadm settle"
+            " --reconnect-delay 2 --ctrl-loss-tmo 30 && udevadm settle"
         )
 
     def _answer(self) -> dict[str, Any]:
