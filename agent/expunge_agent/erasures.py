@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
-from expunge_agent.commands.port import CommandError
+from expunge_agent.commands.port import CommandError, NoPassThrough
 from expunge_agent.core.erasure import Ended, changes
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
@@ -90,16 +90,30 @@ def erase(
 
 
 def _hand(
-    plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps, asker: Asker
+    plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps, watch: erasing.Watch
 ) -> Hand | None:
-    """The hand for the drive; None, with the end journalled, when the drive does not let itself be asked."""
-    try:
-        return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd)), asker)
-    except (CommandError, Rejected) as error:
-        if so_far.erasure.ended is None:
-            end = "unknown" if so_far.erasure.attempts else "not-begun"
-            steps.ended(Ended(end=end, detail=str(error)[:4000]), [])  # type: ignore[arg-type]
-        return None
+    """The hand for the drive; None when the drive does not let itself be asked, with the end journalled, or
+    when it was stopped.
+
+    A drive that may be at work for this order can be too busy to answer (ATA security erase): it is waited for.
+    """
+    erasure, began = so_far.erasure, watch.clock()
+    while True:
+        try:
+            return hand_for(plan, opened.fd)
+        except (NoPassThrough, Rejected) as error:
+            why = str(error)
+            break
+        except CommandError as error:
+            why = str(error)
+        if not erasure.under_way or watch.clock() - began > watch.patience:
+            break
+        if watch.stop.wait(watch.poll):
+            return None
+    if erasure.ended is None:
+        end = "unknown" if erasure.attempts else "not-begun"
+        steps.ended(Ended(end=end, detail=why[:4000]), [])  # type: ignore[arg-type]
+    return None
 
 
 def _changes(plan: TargetPlan, path: str, asker: Asker) -> list[str]:

@@ -146,11 +146,16 @@ class Guest:
 
     # Power
 
+    @property
+    def on(self) -> bool:
+        """Whether it has power."""
+        return self._qemu is not None
+
     def boot(self) -> None:
         """Switch it on and wait until it answers with all disks found. Raises GuestError."""
         assert self._qemu is None, "the guest is on already"
         begun = time.monotonic()
-        self.port = _free_port()
+        self.port = free_port()
         with self.serial_log.open("ab") as log:
             self._qemu = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._run
@@ -377,7 +382,8 @@ def _has_device(qmp: Qmp, name: str) -> bool:
     return any(each["name"] == name for each in qmp("qom-list", path="/machine/peripheral"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the host's loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

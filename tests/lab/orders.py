@@ -29,6 +29,31 @@ class Wiped:
         return dict(only)
 
 
+PROFILE = """
+id = "only-{technique}"
+version = 1
+title = "Only {technique}"
+level = "{level}"
+authority = "the laboratory"
+status = "current"
+source = "written for one test"
+advice = "for one test"
+media = ["ssd"]
+techniques = ["{technique}"]
+[verification]
+kind = "sampled"
+after = "last"
+rule = "nist-800-88r1"
+"""
+
+
+def only(guest: Guest, technique: str, level: str) -> str:
+    """The id of a profile for flash that allows just this technique; the guest knows it from now on."""
+    text = PROFILE.format(technique=technique, level=level)
+    guest.put(f"/var/lib/expunge/profiles/only-{technique}.toml", text.encode())
+    return f"only-{technique}"
+
+
 def wipe(guest: Guest, node: str, profile: str = "nist-clear", *options: str, timeout: float = 300) -> Wiped:
     """`expunge-agent wipe` of one disk. Raises GuestError if it ended without a receipt."""
     words = ["expunge-agent", "wipe", node, "--profile", profile, "--yes", "--json", *options]

@@ -119,8 +119,6 @@ def run(case: Case, folder: Path) -> Row:
         book = Book()
         verdict = Order(bench).carry_out(book)
         said = verdict.failure or " ".join(verdict.exceptions)
-        return Row(
-            case, verdict.outcome, verdict.level, said, bench.left(), bench.lost_beside(), book.kinds
-        )
+        return Row(case, verdict.outcome, verdict.level, said, bench.left(), bench.lost_beside(), book.kinds)
     finally:
         bench.close()

@@ -122,10 +122,68 @@ def test_a_crash_while_the_drive_is_watched(lab: Lab, technique: T, device: Devi
         assert bench.left() == 0
 
 
+@pytest.mark.parametrize(
+    ("technique", "device"), [one for one in ONE_OF_EACH if one not in IN_BACKGROUND], ids=ids
+)
+def test_a_crash_while_the_drive_is_waited_for(lab: Lab, technique: T, device: Device) -> None:
+    """Nobody learns how that one ended, so it is begun again; what runs meanwhile is not disturbed."""
+
+    def die() -> None:
+        if bench.busy:
+            bench.clock.told = None
+            raise Crash
+
+    bench, book = lab(technique, device), Book()
+    order, bench.clock.told = Order(bench), die
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert (book.kinds[-1], bench.busy) == ("erase-starting", True)
+    again, order.patience = book.reopened(), 600.0  # an ATA drive answers nothing until it is through
+    verdict = order.carry_out(again)
+    assert verdict.outcome is Outcome.SANITIZED, verdict.failure
+    assert again.kinds.count("erase-starting") == 2
+    assert bench.left() == 0
+
+
+def test_a_drive_that_is_too_busy_to_answer_is_given_up(lab: Lab) -> None:
+    """After a restart; or stopped while it is waited for, and then nothing is known yet."""
+
+    def die() -> None:
+        if bench.busy:
+            bench.clock.told = None
+            raise Crash
+
+    bench, book = lab(T.ATA_SECURITY_ERASE, b.SATA_HDD, fault.STUCK_AT_99), Book()
+    order, bench.clock.told = Order(bench), die
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    stopped = book.reopened()
+    stop = Stop(bench.clock, lambda number: stop.set() if number == 2 else None)
+    assert order.carry_out(stopped, stop).outcome is Outcome.INTERRUPTED
+    assert stopped.target(0).erasure.ended is None
+    verdict = order.carry_out(stopped.reopened())
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert bench.left()
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7])
+def test_canaries_are_looked_for_where_they_were_put(lab: Lab, factor: float) -> None:
+    """The drive lies and has shrunk since: the places follow from the size it had."""
+    bench, book = lab(T.NVME_SANITIZE_BLOCK, b.NVME, "lies-success"), Book()
+    order, book.crash = Order(bench), (6, True)
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert book.kinds[-1] == "erase-settled"
+    bench.size = int(bench.size * factor) // 4096 * 4096
+    again = book.reopened()
+    assert order.carry_out(again).outcome is Outcome.FAILED
+    seen = again.target(0).erasure.evidence.canaries
+    assert seen.found + seen.unreadable == seen.planned == seen.looked_for
+    assert seen.found > seen.planned * factor * 0.8
+
+
 @pytest.mark.parametrize(("technique", "device"), ONE_OF_EACH, ids=ids)
-def test_a_drive_that_forgets_it_is_given_the_command_again(
-    lab: Lab, technique: T, device: Device
-) -> None:
+def test_a_drive_that_forgets_it_is_given_the_command_again(lab: Lab, technique: T, device: Device) -> None:
     """The agent and the drive lose power together, again and again; the fourth time it is given up."""
     bench, book = lab(technique, device, fault.FORGETS), Book()
     order = Order(bench)
@@ -232,6 +290,26 @@ def test_an_old_completed_is_not_taken_for_it(lab: Lab) -> None:
     verdict = Order(bench).carry_out(Book())
     assert verdict.outcome is Outcome.FAILED
     assert bench.left()
+
+
+def test_an_old_completed_after_a_forgotten_one_is_not_taken_for_it(lab: Lab) -> None:
+    """The same, with a command that was seen at work and then forgotten over a loss of power."""
+
+    def die(number: int) -> None:
+        if number == 3:
+            raise Crash
+
+    bench, book = lab(T.NVME_SANITIZE_BLOCK, b.NVME), Book()
+    assert Order(bench).carry_out(Book()).outcome is Outcome.SANITIZED
+    bench.refill()
+    bench.drive.switch(fault.FORGETS, True)
+    order = Order(bench)
+    with pytest.raises(Crash):
+        order.carry_out(book, Stop(bench.clock, die))
+    bench.power_cut()
+    verdict = order.carry_out(book.reopened())
+    assert verdict.outcome is Outcome.FAILED
+    assert "can still be read" in verdict.failure
 
 
 def test_a_drive_that_is_silent_for_too_long(lab: Lab) -> None:

@@ -48,7 +48,9 @@ def test_the_page_has_these_rows_and_no_others() -> None:
     head, found = page[: len(table.before())], page[len(table.before()) :].splitlines()
     assert head == table.before(), "run: make faults"
     assert len(found) == len(CASES), "run: make faults"
-    wrong = [case.name for case, one in zip(CASES, found, strict=True) if not one.startswith(table.start(case))]
+    wrong = [
+        case.name for case, one in zip(CASES, found, strict=True) if not one.startswith(table.start(case))
+    ]
     assert not wrong, "run: make faults"
 
 

@@ -65,7 +65,7 @@ def survey(
     def look(start: int, end: int) -> None:
         view = buffer[: end - start]
         target.read_into(view, start)
-        _tell(seen, view)
+        _tell(seen, view, start)
 
     for start, end in pieces(plan, _CHUNK):
         if stop.is_set():
@@ -84,17 +84,20 @@ def survey(
     return seen
 
 
-def _tell(seen: Survey, view: memoryview) -> None:
+def _tell(seen: Survey, view: memoryview, start: int) -> None:
+    """Take in `view`, read at `start`. Beside what cannot be read, a unit may come in pieces; each is told by itself."""
     seen.read += len(view)
     if constant(view):
         _count(seen, view[0], len(view))
         return
-    for at in range(0, len(view), UNIT):
-        unit = view[at : at + UNIT]
+    at = 0
+    while at < len(view):
+        unit = view[at : at + UNIT - (start + at) % UNIT]
         if constant(unit):
             _count(seen, unit[0], len(unit))
         else:
             seen.other += len(unit)
+        at += len(unit)
 
 
 def _count(seen: Survey, value: int, length: int) -> None:
