@@ -134,9 +134,10 @@ def test_events_are_kept_once_and_progress_replaces_progress(
     controller: Controller, machine: MachineRow
 ) -> None:
     order = ordered(controller, machine)
+    begun = event(order, EventKind.STARTED)
     started = event(order, EventKind.STEP_STARTED, target=0, title="pass 1 of 2")
     for _ in range(2):  # a re-attached watcher gets everything again
-        dispatch.record_event(controller, machine.machine_id, event(order, EventKind.STARTED), now())
+        dispatch.record_event(controller, machine.machine_id, begun, now())
         dispatch.record_event(controller, machine.machine_id, started, now())
         for done in (1, 2):
             tick = event(order, EventKind.PROGRESS, target=0, done=U64(done), total=U64(9))
