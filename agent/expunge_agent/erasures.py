@@ -72,7 +72,7 @@ def erase(
             return
         opened.recheck()
         asker = Asker(around.patience)
-        hand = _hand(plan, opened, so_far, steps, asker)
+        hand = _hand(plan, opened, so_far, steps, asker, _watch(around))
         if hand is not None:
             erasing.carry_through(hand, plan, erasure, steps, _watch(around))
             if erasure.ended is not None and erasure.settled is None:
@@ -90,7 +90,12 @@ def erase(
 
 
 def _hand(
-    plan: TargetPlan, opened: Opened, so_far: TargetProgress, steps: Steps, watch: erasing.Watch
+    plan: TargetPlan,
+    opened: Opened,
+    so_far: TargetProgress,
+    steps: Steps,
+    asker: Asker,
+    watch: erasing.Watch,
 ) -> Hand | None:
     """The hand for the drive; None when the drive does not let itself be asked, with the end journalled, or
     when it was stopped.
@@ -100,13 +105,13 @@ def _hand(
     erasure, began = so_far.erasure, watch.clock()
     while True:
         try:
-            return hand_for(plan, opened.fd)
+            return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd)), asker)
         except (NoPassThrough, Rejected) as error:
             why = str(error)
             break
         except CommandError as error:
             why = str(error)
-        if not erasure.under_way or watch.clock() - began > watch.patience:
+        if asker.stuck or not erasure.under_way or watch.clock() - began > watch.patience:
             break
         if watch.stop.wait(watch.poll):
             return None

@@ -27,6 +27,7 @@ from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import MAX_ORDER, order_digest
+from expunge_agent.protocol.receipt import Reason
 from expunge_agent.starter import Starter
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
@@ -147,7 +148,7 @@ class Conversation:
             case wire.Acknowledge(receipt=digest):
                 self._outbox.acknowledge(digest)
             case wire.InventoryRequest(paths=paths):
-                self._send(_inventory(paths, self._state.root))
+                self._send(_inventory(paths, self._state.root, runs_orders=self._starter is not None))
             case wire.Ping():
                 self._send(wire.Pong())
             case wire.Pong() | wire.Enrolled():
@@ -270,12 +271,17 @@ def _document(value: msgspec.Struct | None, without: str = "") -> dict[str, Any]
     return plain
 
 
-def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
+def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> wire.Inventory:
+    """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
     system = protected(state_root)
     items, problems = [], []
     for entry in survey(paths, system=system):
         found = entry.found
-        against = [refusal.detail for refusal in objections(None, found.medium, found.usage, system)]
+        against = [
+            refusal.detail
+            for refusal in objections(None, found.medium, found.usage, system)
+            if runs_orders or found.medium is None or refusal.reason is not Reason.NOT_PERMITTED
+        ]
         medium = found.medium
         if medium is None:
             problems.append(" ".join(against) or f"{found.usage.path} cannot be wiped.")

@@ -36,6 +36,7 @@ BOOT_SECONDS = 120
 SLOT_SECONDS = 900
 STATE_SIZE = 64 << 20
 HOST = "10.0.2.2"  # the host, seen from a guest
+SERIALS = ("ID_SERIAL_SHORT", "ID_SCSI_SERIAL", "ID_USB_SERIAL_SHORT")
 
 
 class GuestError(Exception):
@@ -247,12 +248,20 @@ class Guest:
     # Disks by what they are, never by their node's name
 
     def node(self, serial: str, nsid: int = 0) -> str:
-        """/dev/… of the disk with this serial number (and namespace), as udev knows it."""
-        for path, found in self.block_devices().items():
-            serials = {found.get(key) for key in ("ID_SERIAL_SHORT", "ID_SCSI_SERIAL", "ID_USB_SERIAL_SHORT")}
-            if serial in serials and (not nsid or found["nsid"] == str(nsid)):
-                return path
-        raise GuestError(f"no disk with the serial {serial} (namespace {nsid}) in {self.block_devices()}")
+        """/dev/… of the disk with this serial number (and namespace), as udev knows it.
+
+        Waits a moment for it: the kernel looks for namespaces after `nvme connect` has returned.
+        """
+        until = time.monotonic() + 10
+        while True:
+            disks = self.block_devices()
+            for path, found in disks.items():
+                serials = {found.get(key) for key in SERIALS}
+                if serial in serials and (not nsid or found["nsid"] == str(nsid)):
+                    return path
+            if time.monotonic() > until:
+                raise GuestError(f"no disk with the serial {serial} (namespace {nsid}) in {disks}")
+            time.sleep(0.2)
 
     def block_devices(self) -> dict[str, dict[str, str]]:
         """Whole disks by node, each with udev's properties and `nsid`."""

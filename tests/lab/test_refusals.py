@@ -24,6 +24,22 @@ from lab.report import Report
 RECORD = b"RECORD-OF-A-CUSTOMER"
 SIZE = 4
 """MiB of a namespace of a simulated drive."""
+SANITIZE = """
+id = "only-sanitize"
+version = 1
+title = "Sanitize commands of an NVMe drive"
+level = "purge"
+authority = "the laboratory"
+status = "current"
+source = "written for one test"
+advice = "for one test"
+media = ["ssd"]
+techniques = ["nvme-sanitize-crypto", "nvme-sanitize-block"]
+[verification]
+kind = "sampled"
+after = "last"
+rule = "nist-800-88r1"
+"""
 IMPATIENT = "--patience 8 --absence 3 --erase-timeout 30"
 
 
@@ -117,13 +133,6 @@ def bench(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield made
 
 
-@pytest.fixture
-def later(bench: Bench) -> Iterator[Callable[[str], None]]:
-    """`later(command)`: what is to be run in the guest when the test ends, last one first."""
-    with ExitStack() as stack:
-        yield lambda command: stack.callback(bench.guest.run, command)
-
-
 def refused(
     bench: Bench, report: Report, digest: str, drive: Served | Backing, what: str, reason: str, word: str = ""
 ) -> Told:
@@ -153,7 +162,7 @@ def refused(
 
 def lvm(guest: Guest, node: str, later: Callable[[str], None]) -> None:
     guest.run(
-        f"pvcreate -qq -ff -y {node} && vgcreate -qq -y labvg {node} && lvcreate -qq -y -n lv -l 1 labvg"
+        f"pvcreate -qq -ff -y {node} && vgcreate -qq -y -s 64k labvg {node} && lvcreate -qq -y -n lv -l 1 labvg"
     ).ok()
     later("vgchange -qq -an labvg")
 
@@ -222,7 +231,6 @@ def opened(guest: Guest, node: str, later: Callable[[str], None]) -> None:
 def test_a_drive_that_somebody_needs_is_not_purged(
     bench: Bench,
     lab_report: Report,
-    later: Callable[[str], None],
     take: Callable[[Guest, str, Callable[[str], None]], None],
     reason: str,
 ) -> None:
@@ -329,25 +337,24 @@ def test_paths_of_a_multipath_disk(bench: Bench, lab_report: Report) -> None:
 def test_a_namespace_next_to_one_in_use(bench: Bench, lab_report: Report) -> None:
     """A sanitize takes every namespace of the drive."""
     guest = bench.guest
+    guest.put("/var/lib/expunge/profiles/only-sanitize.toml", SANITIZE.encode())
+
+    def order(*nodes: str) -> str:
+        return spool(guest, *nodes, profile="only-sanitize")
+
     with bench.nvme(namespaces=2) as ((one, two), drive):
         refused(
-            bench,
-            lab_report,
-            spool(guest, one),
-            drive,
-            "the other namespace is not ordered",
-            "other-namespaces",
+            bench, lab_report, order(one), drive, "the other namespace is not ordered", "other-namespaces"
         )
-        both = spool(guest, one, two)
+        both = order(one, two)
         guest.run(f"mkfs.ext4 -q -F {two} && mkdir -p /run/m && mount -o ro,noload {two} /run/m").ok()
         try:
-            one_only = spool(guest, one)
             refused(
                 bench,
                 lab_report,
-                one_only,
+                order(one),
                 drive,
-                "the other namespace is mounted",
+                "the other one is mounted",
                 "other-namespaces",
                 "mounted",
             )
@@ -360,11 +367,30 @@ def test_a_namespace_next_to_one_in_use(bench: Bench, lab_report: Report) -> Non
             guest.run("umount /run/m").ok()
 
 
+def test_one_namespace_is_formatted_and_the_other_keeps_its_data(bench: Bench, lab_report: Report) -> None:
+    """nist-purge allows Format NVM, which on this drive takes the namespace alone."""
+    with bench.nvme(namespaces=2) as ((one, _), drive):
+        before = drive.image.read_bytes()[SIZE * MIB :]
+        told = carry_out(bench.guest, spool(bench.guest, one))
+        medium = drive.image.read_bytes()
+    left, kept = medium[: SIZE * MIB].count(RECORD), medium[SIZE * MIB :] == before
+    lab_report.row(
+        "nist-purge",
+        "NVMe, one of two namespaces",
+        "",
+        told.outcome,
+        f"{told.target['technique']}; {left} records left; the other is {'untouched' if kept else 'CHANGED'}",
+    )
+    assert (told.outcome, left, kept) == ("sanitized", 0, True), told.detail
+    assert told.target["technique"].startswith("nvme-format-")
+
+
 def test_all_namespaces_in_one_order(bench: Bench, lab_report: Report) -> None:
+    bench.guest.put("/var/lib/expunge/profiles/only-sanitize.toml", SANITIZE.encode())
     with bench.nvme(namespaces=2) as (nodes, drive):
-        told = carry_out(bench.guest, spool(bench.guest, *nodes))
+        told = carry_out(bench.guest, spool(bench.guest, *nodes, profile="only-sanitize"))
         left = drive.image.read_bytes().count(RECORD)
-    lab_report.row("nist-purge", "NVMe, both namespaces ordered", "", told.outcome, f"{left} records left")
+    lab_report.row("only-sanitize", "NVMe, both namespaces ordered", "", told.outcome, f"{left} records left")
     assert (told.outcome, left) == ("sanitized", 0), told.detail
     assert [each["outcome"] for each in told.receipt["targets"]] == ["sanitized", "sanitized"]
 

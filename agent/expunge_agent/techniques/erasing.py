@@ -133,8 +133,11 @@ def rejoin(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Reco
         return
     ours = so_far.accepted or so_far.seen
     try:
-        if hand.poll().state is not State.RUNNING:
+        status = hand.poll()
+        if status.state is not State.RUNNING:
             return
+        if not so_far.seen:  # by the next look it may have ended, and nobody would have seen it begin
+            recorder.seen(status.answers)
     except CommandError:
         if not ours:
             raise
@@ -270,6 +273,8 @@ def _still_ours(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> bool
     except CommandError:
         return so_far.accepted or so_far.seen  # it is asked again by who follows it
     if status.state is State.RUNNING:
+        if not so_far.seen:  # by the next look it may have ended, and nobody would have seen it begin
+            recorder.seen(status.answers)
         return True
     ours = so_far.accepted or so_far.seen
     if ours and status.state is not State.IDLE:
