@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from expunge_agent.core.erasure import laid_open
 from expunge_agent.core.guard import guard
 from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.core.medium import Medium
@@ -387,11 +388,20 @@ def _result(
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=NOT_COVERED if passes else [],
+        not_covered=_not_covered(plan) if so_far.touched else [],
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
     )
 
 
-NOT_COVERED = ["Sectors and cells the medium does not let the host address."]
+def _not_covered(plan: TargetPlan | None) -> list[str]:
+    """What no step could reach, or nobody could look at."""
+    if plan is None or plan.overwrites:
+        return ["Sectors and cells the medium does not let the host address."]
+    given_back = laid_open(plan.drive) if plan.drive is not None else 0
+    if not given_back:
+        return []
+    return [
+        f"{given_back} bytes that the drive had hidden: given back and erased by it, and not read back whole."
+    ]

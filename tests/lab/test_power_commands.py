@@ -78,7 +78,9 @@ class Bench:
         done = self.guest.run("expunge-agent run --pending --json", timeout=180)
         lines = [json.loads(line) for line in done.out.splitlines()]
         assert len(lines) == 1, f"{done.out} {done.err[-2000:]}"
-        receipt = receipts(self.guest)[-1]
+        kept = receipts(self.guest)
+        assert kept, f"{lines} {done.err[-3000:]} {self.guest.run('find /var/lib/expunge -type f')}"
+        receipt = kept[-1]
         assert receipt["outcome"] == lines[0]["outcome"]
         assert self.guest.run("expunge-agent run --pending --json").ok().out == "", "it is done twice"
         return Ended(receipt)

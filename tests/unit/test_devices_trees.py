@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -213,6 +214,12 @@ def test_an_honest_drive_leaves_no_doubt() -> None:
     assert doubts(medium(), drive()) == []
     assert doubts(medium(), drive(model="ACME ROTOR 4000", serial=" S1234")) == []
     assert doubts(medium(), Drive(protocol="none")) == []
+    behind_an_adapter = replace(
+        medium(), identity=msgspec.structs.replace(medium().identity, model="ATA EXPUNGE LAB SSD")
+    )
+    assert doubts(behind_an_adapter, drive(model="EXPUNGE LAB SSD 870")) == [], (
+        "cut after 16 characters, a space last"
+    )
 
 
 @pytest.mark.parametrize(

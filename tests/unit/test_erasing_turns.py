@@ -102,14 +102,18 @@ def pointed_at(roots: Roots, name: str, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.parametrize(("name", "trigger"), [("sda", "rescan"), ("nvme0n1", "rescan_controller")])
-def test_a_rescan_is_asked_for(
+def test_a_rescan_is_asked_for_where_there_is_no_size(
     roots: Roots, monkeypatch: pytest.MonkeyPatch, name: str, trigger: str
 ) -> None:
     folder = pointed_at(roots, name, monkeypatch)
     (folder / "device" / trigger).write_text("")
-    size = rescan("/dev/any", roots)
+    size = int((folder / "size").read_text()) * 512
+    assert rescan("/dev/any", roots) == size > 0
+    assert (folder / "device" / trigger).read_text() == "", "a size stays what it is"
+    (folder / "size").write_text("0\n")
+    monkeypatch.setattr(rescanning, "_PATIENCE", 0.0)
+    assert rescan("/dev/any", roots) == 0
     assert (folder / "device" / trigger).read_text() == "1"
-    assert size == int((folder / "size").read_text()) * 512 > 0
 
 
 def test_it_waits_until_there_is_a_size(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,16 @@ AMA_FREEZE = AtaCommand(
 )
 
 
+def read_sector(lba: int, *, extended: bool) -> AtaCommand:
+    """READ SECTOR(S) (EXT), 20h/24h (ACS-3 §7.28, §7.29): 512 bytes from `lba`."""
+    if extended:
+        return AtaCommand(
+            0x24, "READ SECTOR(S) EXT", Protocol.PIO_IN, lba=lba, device=_LBA_MODE, extended=True, blocks=1
+        )
+    device = _LBA_MODE | lba >> 24 & 0x0F
+    return AtaCommand(0x20, "READ SECTOR(S)", Protocol.PIO_IN, lba=lba & 0xFFFFFF, device=device, blocks=1)
+
+
 def set_max(last: int, *, extended: bool, lasting: bool) -> AtaCommand:
     """SET MAX ADDRESS (EXT), F9h/37h (ATA8-ACS §7.49, §7.50): `last` addressable sector; COUNT bit 0 keeps it
     over a power cycle, which a drive takes once after each. READ NATIVE MAX must be the command before."""

@@ -78,7 +78,7 @@ def _models(who: BlockIdentity, drive: Drive) -> list[str]:
     kernel, own = _plain(who.model), _plain(drive.model)
     if not kernel or not own or own in kernel or kernel in own:
         return []
-    if own[:16] in kernel:  # INQUIRY has room for 16 characters (SPC-5 §6.7.2)
+    if _plain(drive.model[:16]) in kernel:  # INQUIRY has room for 16 characters (SPC-5 §6.7.2)
         return []
     teller = "the bridge" if drive.bridge else "the kernel"
     return [f"the drive says the model {drive.model!r}, {teller} {who.model!r}"]

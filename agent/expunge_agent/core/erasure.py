@@ -99,10 +99,15 @@ class ErasureProgress:
 
 
 def changes(before: Drive, after: Drive) -> list[str]:
-    """How the drive differs in what an erase leaves as it is: its names, its size, what it hides, its locks."""
+    """How the drive differs in what an erase leaves as it is: its names, its size, what it hides, its locks.
+
+    That it grew by just what it had hidden is what was asked of it.
+    """
+    same = ("model", "serial", "firmware", "names", "logical_sector")
+    grown = laid_open(before) and after.apparent == before.native
     told = [
         f"{name}: before {getattr(before, name)!s}, after {getattr(after, name)!s}"
-        for name in ("model", "serial", "firmware", "names", "apparent", "logical_sector")
+        for name in (same if grown else (*same, "apparent"))
         if getattr(before, name) != getattr(after, name)
     ]
     if len(after.namespaces) != len(before.namespaces):
@@ -113,3 +118,9 @@ def changes(before: Drive, after: Drive) -> list[str]:
     if after.security is not None and (after.security.enabled or after.security.locked):
         told.append("an ATA password is set on it")
     return [one[:4000] for one in told]
+
+
+def laid_open(before: Drive) -> int:
+    """Bytes that a drive hid before its command, and was made to give back for it."""
+    hid = any(area.size for area in before.hidden)
+    return int(before.native) - int(before.apparent) if hid and before.native > before.apparent else 0

@@ -14,7 +14,7 @@ _PATIENCE = 10.0
 
 
 def rescan(path: str, roots: Roots = LIVE) -> int:
-    """Ask for a new look at the drive at `path`, and wait until it has a size; the size in bytes.
+    """Where the drive at `path` shows no size, ask for a new look and wait for one; the size in bytes.
 
     SCSI and ATA drives: ``device/rescan`` (Documentation/scsi/scsi_mid_low_api.rst); NVMe:
     ``rescan_controller`` of its controller. Without either nothing is asked for.
@@ -26,6 +26,8 @@ def rescan(path: str, roots: Roots = LIVE) -> int:
     node = by_number(f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}", roots)
     if node is None:
         return 0
+    if node.disk.size > 0:
+        return node.disk.size  # a new look could show another size than the one that was ordered
     folder = node.disk.folder
     for trigger in (folder / "device/rescan", folder / "device/rescan_controller"):
         if trigger.exists():

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from expunge_agent.commands import ata_features as features
-from expunge_agent.commands.ata import Ata, AtaCommand, AtaReply
+from expunge_agent.commands.ata import BLOCK, Ata, AtaCommand, AtaReply
 from expunge_agent.commands.ata_areas import Areas, look
 from expunge_agent.commands.ata_identify import Identify, identify
 from expunge_agent.commands.port import ScsiPort
 from expunge_agent.core.drive import Answer
 from expunge_agent.techniques.hand import Rejected
 
+_PROOFS = 16
+"""Places that are read in what was laid open, its first and last sector among them."""
 _POWER = "switch the drive's power off and on, then try again"
 
 
@@ -54,6 +56,8 @@ def restored(port: ScsiPort) -> Restored:
     work.configuration_overlay()
     if work.areas.hidden():
         raise Rejected(_still(work.areas), answers)
+    if work.done:
+        work.prove(before.accessible)
     return Restored(before, work.areas, work.done, answers)
 
 
@@ -119,6 +123,24 @@ class _Restoring:
         self.done.append("DCO restored to what the drive was made with")
         self._look()
         self.host_protected_area()
+
+    def prove(self, first: int) -> None:
+        """Read places in what was laid open, from sector `first` on: a drive may claim it and still refuse it.
+
+        Drives with sectors of other than 512 bytes do not transfer by such a command; there nothing is read.
+        """
+        if self.areas.sector != BLOCK:
+            return
+        after = self.areas.accessible
+        step = max((after - first) // _PROOFS, 1)
+        for lba in sorted({*range(first, after, step), after - 1}):
+            reply = self.ata.run(features.read_sector(lba, extended=self.identity.lba48))
+            if not reply.ok:
+                raise Rejected(
+                    f"the drive says that it gave up its hidden areas, but sector {lba} of them cannot be "
+                    f"read ({reply.words})",
+                    [*self.answers, reply.answer()],
+                )
 
     def _run(self, command: AtaCommand) -> AtaReply:
         reply = self.ata.run(command, timeout=60.0)
