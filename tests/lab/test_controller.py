@@ -157,7 +157,7 @@ def site(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         guest.put("/var/lib/expunge/.ssh/authorized_keys", asked["authorized_keys"].encode() + b"\n")
         guest.run(asked["command"]).ok()
         as_installed(guest)
-        loop = f"while :; do expunge-agent run --pending {IMPATIENT}; sleep 0.5; done"
+        loop = f"while :; do expunge-agent run --pending {IMPATIENT}; sleep 2; done"
         guest.spawn(f"sh -c {shlex.quote(loop)}", "/run/root-part.log")
         console.type("enrol", "ws1", "--connect")
         yield Site(guest, console, folder, sata)
