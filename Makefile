@@ -17,7 +17,7 @@ export DEMO_DIR
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench requirements clean FORCE
+.PHONY: help install demo test lab faults check bench requirements clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,13 @@ demo: install  ## the main job for real, in .demo/ (DEMO_DIR=folder picks anothe
 
 test: install  ## all tests; those that need root or loop devices say so when they are skipped
 	$(BIN)/python -m pytest -n $(JOBS) -ra $(ARGS) tests
+
+lab: install  ## virtual machines with disks of every kind and their faults; writes lab-report.md (Debian, QEMU; no KVM)
+	$(BIN)/python tests/lab/build.py
+	$(BIN)/python -m pytest -ra -m lab --lab-report lab-report.md $(ARGS) tests/lab
+
+faults: install  ## writes docs/drive-faults.md anew from a run of every drive command with every fault
+	PYTHONPATH=tests $(BIN)/python -m lab.table
 
 check: install  ## lint, format, types, import rules, documents, units
 	$(BIN)/python -m ruff check .

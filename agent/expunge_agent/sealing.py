@@ -77,6 +77,9 @@ def _shortened(result: TargetResult, listed: int) -> TargetResult:
             )
             for one in result.verifications
         ],
+        erasure=None
+        if result.erasure is None
+        else msgspec.structs.replace(result.erasure, answers=result.erasure.answers[:listed]),
     )
 
 
@@ -142,6 +145,8 @@ def _limitations(results: list[TargetResult]) -> list[str]:
     said = list(limitations.ALWAYS)
     if any(result.passes for result in results):
         said += limitations.OVERWRITE
+    if any(result.erasure is not None for result in results):
+        said += limitations.DRIVE_COMMAND
     if any(isinstance(result.target.identity, FileIdentity) for result in results):
         said += limitations.FILE
     if any(result.medium is not None and result.medium.type == "virtual" for result in results):

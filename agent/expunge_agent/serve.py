@@ -11,12 +11,15 @@ import secrets
 import select
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from expunge_agent import __version__
+from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
-from expunge_agent.devices.inventory import inventory
+from expunge_agent.devices.inventory import survey
 from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
@@ -24,6 +27,7 @@ from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import MAX_ORDER, order_digest
+from expunge_agent.protocol.receipt import Reason
 from expunge_agent.starter import Starter
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
@@ -144,7 +148,7 @@ class Conversation:
             case wire.Acknowledge(receipt=digest):
                 self._outbox.acknowledge(digest)
             case wire.InventoryRequest(paths=paths):
-                self._send(_inventory(paths, self._state.root))
+                self._send(_inventory(paths, self._state.root, runs_orders=self._starter is not None))
             case wire.Ping():
                 self._send(wire.Pong())
             case wire.Pong() | wire.Enrolled():
@@ -258,11 +262,26 @@ def _event(line: bytes) -> Event | None:
         return None
 
 
-def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
+def _document(value: msgspec.Struct | None, without: str = "") -> dict[str, Any]:
+    """`value` as plain JSON values, less one field; raw answers would make a frame of many drives too long."""
+    if value is None:
+        return {}
+    plain: dict[str, Any] = msgspec.to_builtins(value, enc_hook=canonical.encode_hook)
+    plain.pop(without, None)
+    return plain
+
+
+def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> wire.Inventory:
+    """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
     system = protected(state_root)
     items, problems = [], []
-    for found in inventory(paths, system=system):
-        against = [refusal.detail for refusal in objections(None, found.medium, found.usage, system)]
+    for entry in survey(paths, system=system):
+        found = entry.found
+        against = [
+            refusal.detail
+            for refusal in objections(None, found.medium, found.usage, system)
+            if runs_orders or found.medium is None or refusal.reason is not Reason.NOT_PERMITTED
+        ]
         medium = found.medium
         if medium is None:
             problems.append(" ".join(against) or f"{found.usage.path} cannot be wiped.")
@@ -277,6 +296,14 @@ def _inventory(paths: list[str], state_root: Path) -> wire.Inventory:
                 physical_sector=medium.physical_sector,
                 blocked=against,
                 notes=[*medium.notes, *found.usage.notes],
+                paths=list(entry.paths),
+                drive=_document(entry.drive, without="answers"),
+                stack=_document(entry.layers),
+                members=list(entry.members),
+                silent=entry.silent,
+                can=can(entry.drive) if entry.drive else "",
+                hidden=hidden(entry.drive) if entry.drive else "",
+                condition=condition(entry.drive) if entry.drive else "",
             )
         )
     return wire.Inventory(items=items, problems=problems)

@@ -13,6 +13,7 @@ from expunge_agent.core.guard import DEFAULT_SYSTEM, SystemPaths
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.watchdog import PATIENCE
+from expunge_agent.turns import Turns
 from expunge_profiles.schema import Profile
 
 
@@ -31,7 +32,8 @@ class Surroundings:
     """`stop` ends the run soon and seals what was done; with `pause` set too it seals nothing, so that
     the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost, `patience`
     the seconds after which a medium that answers nothing is given up, `absence` how many seconds one that
-    disappeared is waited for."""
+    disappeared is waited for. A drive that erases itself is asked every `poll` seconds how far it is, and given
+    up after `erase_timeout` (None: what it declares)."""
 
     profiles: Mapping[str, Profile]
     now: Callable[[], datetime] = utc_now
@@ -41,6 +43,9 @@ class Surroundings:
     checkpoint_seconds: float = 5.0
     patience: float = PATIENCE
     absence: float = 0.0
+    poll: float = 2.0
+    erase_timeout: float | None = None
+    turns: Turns = field(default_factory=Turns)
     system: SystemPaths = DEFAULT_SYSTEM
     parallel: int = 32
     per_lane: int = 0

@@ -10,19 +10,22 @@ from datetime import datetime
 
 import msgspec
 
+from expunge_agent.core.erasure import laid_open
 from expunge_agent.core.guard import guard
 from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.core.medium import Medium
-from expunge_agent.core.outcome import Verdict, judge
-from expunge_agent.core.plan import EARNS, TargetPlan, is_file, plan_target
-from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, Checkpoint, TargetProgress
+from expunge_agent.core.outcome import Verdict, judge, judge_erasure
+from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
+from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
 from expunge_agent.devices import host
+from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.patience import lasting
+from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.temperature import celsius
+from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.extents import layout
-from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import (
     EngineError,
     GiveUp,
@@ -33,10 +36,10 @@ from expunge_agent.engine.problems import (
 )
 from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.target import Target as OpenTarget
+from expunge_agent.erasures import erase, rejoin
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome, timestamp
-from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.identity import Identity, Target, differences
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import (
@@ -47,6 +50,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
+from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite import SpotCheckFailed, Work, overwrite, pass_result
 from expunge_profiles.schema import Profile
@@ -76,9 +80,8 @@ class TargetRun:
         self._events = events
         self._around = around
         self._tuning = around.tuning.shared_by(len(order.targets))
+        self._steps = Steps(index, ledger, events)
         self._found = ""
-        self._opened: Opened | None = None
-        self._title, self._step = "", -1
         self._gone = ""
 
     def carry_out(self) -> TargetResult | None:
@@ -89,7 +92,7 @@ class TargetRun:
         while True:
             self._gone = ""
             result = self._attempt()
-            if not self._gone or not self._so_far.passes or not self._comes_back():
+            if not self._gone or not self._so_far.touched or not self._comes_back():
                 return None if self._around.pause.is_set() else result
 
     def _attempt(self) -> TargetResult | None:
@@ -109,17 +112,12 @@ class TargetRun:
         until = time.monotonic() + self._around.absence
         if self._ledger.progress.fruitless >= MAX_FRUITLESS_RESUMES:
             return False
-        self._events.emit(
-            EventKind.STEP_STARTED,
-            target=self._index,
-            title="disappeared; waiting for it to come back",
-            total=1,
-        )
+        self._steps.say("disappeared; waiting for it to come back")
         while not self._is_there():
             if time.monotonic() >= until or self._around.stop.wait(_LOOK_EVERY):
                 return False
         boot = host.boot_id()
-        self._write(
+        self._steps.write(
             "returned",
             interruption=Interruption(
                 noticed_at=timestamp(self._around.now()),
@@ -155,6 +153,7 @@ class TargetRun:
                 remedy="Check the cabling and the inventory (expunge-agent inventory).",
             )
         self._found = path
+        rejoin(path, self._so_far, self._steps, self._around)
         medium: Medium | None = None
 
         def objection() -> Refusal | None:
@@ -166,22 +165,33 @@ class TargetRun:
             return refusal
         if medium is None or self._so_far.plan is not None:
             return None
-        plan = plan_target(
-            self._target,
-            medium,
-            self._profile,
-            self._order.level,
-            self._order.allow_downgrade,
-            choose_byte=lambda: secrets.randbelow(256),
-            choose_key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
-            cipher=self._around.tuning.cipher,
-            unread_cipher=self._around.tuning.unread_cipher,
-        )
+        plan = self._plan(path, medium)
         if isinstance(plan, Refusal):
             return plan
         where = {"layout": _layout(path)} if is_file(self._target) else {}
-        self._write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
+        self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
         return None
+
+    def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
+        drive = examine(path)
+        others = [str(find(one.identity, one.hint)) for one in self._order.targets if one is not self._target]
+        tuning = self._around.tuning
+        return plan_target(
+            self._target,
+            medium,
+            drive,
+            self._profile,
+            self._order.level,
+            self._order.allow_downgrade,
+            scope_of(drive, path, others, Eyes.open(system=self._around.system)),
+            Draw(
+                byte=lambda: secrets.randbelow(256),
+                key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
+                bytes=secrets.token_bytes,
+                cipher=tuning.cipher,
+                unread_cipher=tuning.unread_cipher,
+            ),
+        )
 
     def _work(self) -> TargetResult | None:
         """Open and let the technique work. What breaks it becomes part of the result."""
@@ -189,14 +199,12 @@ class TargetRun:
         if so_far.plan is None:
             raise AssertionError("prepared without a plan")
         path = str(self._found)
-        self._write("opening", path=path)
+        self._steps.write("opening", path=path)
         with open_target(path, self._target.identity, write=True, system=self._around.system) as opened:
-            self._opened = opened
-            self._write("opened", identity=opened.identity)
+            self._steps.write("opened", identity=opened.identity)
             trouble = ""
             try:
-                with closing(take_over(opened)) as target:
-                    overwrite(self._as_work(target, so_far.plan))
+                self._carry_through(opened, so_far.plan)
             except EngineError as error:
                 trouble = in_words(error)
                 self._gone = trouble if isinstance(error, TargetGone) else ""
@@ -208,13 +216,20 @@ class TargetRun:
             after, changed = self._identity_after(opened)
             return self._judge(after, trouble or changed or self._left_behind(opened))
 
-    def _as_work(self, target: OpenTarget, plan: TargetPlan) -> Work:
+    def _carry_through(self, opened: Opened, plan: TargetPlan) -> None:
+        if not plan.overwrites:
+            erase(opened, take_over, self._so_far, self._steps, self._around)
+            return
+        with closing(take_over(opened)) as target:
+            overwrite(self._as_work(opened, target, plan))
+
+    def _as_work(self, opened: Opened, target: OpenTarget, plan: TargetPlan) -> Work:
         return Work(
             target=target,
             plan=plan,
             so_far=self._so_far,
-            recorder=self,
-            recheck=self._recheck,
+            recorder=self._steps,
+            recheck=opened.recheck,
             now=self._around.now,
             tuning=self._tuning,
             checkpoint_seconds=self._around.checkpoint_seconds,
@@ -225,13 +240,9 @@ class TargetRun:
             celsius=lambda: celsius(self._found),
         )
 
-    def _recheck(self) -> None:
-        """The target is still what was opened, and nobody took it meanwhile."""
-        if self._opened is None:
-            raise AssertionError("rechecked before opening")
-        self._opened.recheck()
-
     def _identity_after(self, opened: Opened) -> tuple[Identity | None, str]:
+        if opened.fd < 0:
+            return None, ""  # a question to it is still in the kernel
         try:
             after = opened.identity_now()
         except TargetRefused as error:
@@ -258,6 +269,18 @@ class TargetRun:
         plan = so_far.plan
         if plan is None:
             raise AssertionError("worked without a plan")
+        doubts = [*plan.doubts, *(so_far.layout.doubts if so_far.layout else ())]
+        if not plan.overwrites:
+            verdict = judge_erasure(
+                so_far.erasure.result(plan.technique, plan.drive),
+                size=int(self._target.identity.size),
+                earns=plan.earns,
+                verify=plan.verification.kind != "none",
+                doubts=doubts,
+                trouble=trouble,
+                stopped=self._around.stop.is_set(),
+            )
+            return _result(self._target, so_far, verdict, after, [], [], self._around.now())
         passes = [
             taken.result or pass_result(plan, index, taken, self._tuning)
             for index, taken in sorted(so_far.passes.items())
@@ -267,86 +290,23 @@ class TargetRun:
             size=int(self._target.identity.size),
             planned_passes=len(plan.passes),
             verify_after=plan.verify_after,
-            earns=EARNS[plan.technique],
+            earns=plan.earns,
             passes=passes,
             verifications=checks,
             trouble=trouble,
             stopped=self._around.stop.is_set(),
-            doubts=so_far.layout.doubts if so_far.layout else (),
+            doubts=doubts,
         )
         return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
         """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
         so_far = self._so_far
-        if not so_far.passes:
+        if not so_far.touched:
             result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
             result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)
         return msgspec.structs.replace(result, refusal=refusal)
-
-    def _write(self, kind: str, **data: object) -> None:
-        self._ledger.record(kind, target=self._index, **data)
-
-    # What the technique reports (techniques.overwrite.Recorder).
-
-    def pass_started(self, index: int) -> None:
-        """Journal that a pass begins."""
-        self._write("pass-started", **{"pass": index})
-
-    def pass_resumed(self, index: int, durable: int) -> None:
-        """Journal where a pass is taken up again."""
-        self._write("pass-resumed", **{"pass": index, "durable": str(durable)})
-
-    def checkpoint(self, index: int, checkpoint: Checkpoint) -> None:
-        """Journal what is durable on the target."""
-        self._write("checkpoint", **{"pass": index, "checkpoint": checkpoint})
-
-    def pass_finished(self, index: int, result: PassResult) -> None:
-        """Journal a finished pass."""
-        self._write("pass-finished", **{"pass": index, "result": result})
-        self._step_finished(int(result.bytes_written), int(result.duration_ms))
-
-    def verify_started(self, of_pass: int) -> None:
-        """Journal that reading back begins."""
-        self._write("verify-started", **{"pass": of_pass})
-
-    def verify_finished(self, result: Verification) -> None:
-        """Journal what reading back found."""
-        self._write("verify-finished", result=result)
-        if result.complete:
-            self._step_finished(int(result.bytes_read), int(result.duration_ms))
-
-    def progress(self, step: int, title: str, progress: Progress) -> None:
-        """Show how far the step is."""
-        plan = self._so_far.plan
-        steps = len(plan.passes) + len(plan.verify_after) if plan else 0
-        kind = EventKind.PROGRESS if title == self._title else EventKind.STEP_STARTED
-        self._title, self._step = title, step
-        self._events.emit(
-            kind,
-            target=self._index,
-            step=step,
-            steps=steps,
-            title=title,
-            done=progress.done,
-            total=progress.total,
-            rate=progress.rate,
-            eta=progress.eta,
-        )
-
-    def _step_finished(self, done: int, milliseconds: int) -> None:
-        """Show a step that is through, with its average rate."""
-        self._events.emit(
-            EventKind.STEP_FINISHED,
-            target=self._index,
-            step=self._step,
-            title=self._title,
-            done=done,
-            total=done,
-            rate=done * 1000 // max(milliseconds, 1),
-            eta=0,
-        )
 
 
 def _layout(path: str) -> Layout:
@@ -399,6 +359,8 @@ def untouched(
         if so_far.plan is not None
     ]
     checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
+    if so_far.erasure.attempts and outcome is Outcome.INTERRUPTED:
+        outcome = Outcome.UNKNOWN  # the drive went on by itself, and nobody saw to what end
     verdict = Verdict(outcome, Level.NONE, [], why)
     return _result(target, so_far, verdict, None, passes, checks, around.now())
 
@@ -412,6 +374,7 @@ def _result(
     checks: list[Verification],
     now: datetime,
 ) -> TargetResult:
+    plan = so_far.plan
     return TargetResult(
         target=target,
         outcome=verdict.outcome,
@@ -420,15 +383,25 @@ def _result(
         identity_opened=so_far.opened,
         identity_after=after,
         medium=so_far.medium,
-        technique=so_far.plan.technique if so_far.plan else "",
+        technique=plan.technique.value if plan else "",
         level_achieved=verdict.level,
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=NOT_COVERED if passes else [],
+        not_covered=_not_covered(plan) if so_far.touched else [],
+        erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
     )
 
 
-NOT_COVERED = ["Sectors and cells the medium does not let the host address."]
+def _not_covered(plan: TargetPlan | None) -> list[str]:
+    """What no step could reach, or nobody could look at."""
+    if plan is None or plan.overwrites:
+        return ["Sectors and cells the medium does not let the host address."]
+    given_back = laid_open(plan.drive) if plan.drive is not None else 0
+    if not given_back:
+        return []
+    return [
+        f"{given_back} bytes that the drive had hidden: given back and erased by it, and not read back whole."
+    ]

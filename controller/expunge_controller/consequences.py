@@ -9,7 +9,7 @@ from expunge_agent.errors import ExpungeError, RefusedError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Outcome, timestamp
 from expunge_agent.protocol.order import Order, parse_order
-from expunge_agent.protocol.receipt import Receipt, TargetResult, Verification, parse_statement
+from expunge_agent.protocol.receipt import Erasure, Receipt, TargetResult, Verification, parse_statement
 from expunge_controller import fleet
 from expunge_controller.context import Controller
 from expunge_controller.ledger import append_custody, record_of, register_medium
@@ -17,6 +17,7 @@ from expunge_controller.records.certificate import freeze_certificate
 from expunge_controller.records.certify import certifiable, certificate_from
 from expunge_controller.records.consistency import medium_of, tells_of_work
 from expunge_controller.records.custody import CustodyKind
+from expunge_controller.records.erasure_checks import was_begun
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import (
     CertificateRow,
@@ -157,16 +158,34 @@ def _medium(case: Accepted, result: TargetResult) -> MediumRow:
 def _record_ending(case: Accepted, medium: MediumRow, result: TargetResult) -> None:
     order = case.receipt.order.digest
     started = case.unit.evidence.has_custody(medium.digest, str(CustodyKind.WIPE_STARTED), order)
-    if result.passes and not started:
+    if (result.passes or was_begun(result.erasure)) and not started:
         _append(case, medium, CustodyKind.WIPE_STARTED, "learned from the receipt")
     refusal = result.refusal.detail if result.refusal else _why_refused(case.receipt)
     note = f"outcome {result.outcome}, level {result.level_achieved}. {result.failure or refusal}".strip()
     _append(case, medium, ENDING[result.outcome], note)
+    verified = _verified(result)
+    if ENDING[result.outcome] is CustodyKind.WIPED and verified:
+        _append(case, medium, CustodyKind.VERIFIED, verified)
+
+
+def _verified(result: TargetResult) -> str:
+    """What was verified without a flaw, in words; empty where anything was wrong or nothing was looked at."""
+    if was_begun(result.erasure):
+        return _verified_erasure(result.erasure)
     checked = [run for run in result.verifications if run.kind != "none"]
-    if ENDING[result.outcome] is CustodyKind.WIPED and checked and all(map(_is_clean, checked)):
-        last = checked[-1]
-        note = f"{last.kind} verification, {last.bytes_read} bytes read, no mismatch"
-        _append(case, medium, CustodyKind.VERIFIED, note)
+    if not checked or not all(map(_is_clean, checked)):
+        return ""
+    return f"{checked[-1].kind} verification, {checked[-1].bytes_read} bytes read, no mismatch"
+
+
+def _verified_erasure(erasure: Erasure | None) -> str:
+    if erasure is None or erasure.canaries is None or erasure.read_back is None:
+        return ""
+    seen, read = erasure.canaries, erasure.read_back
+    gone = seen.looked_for == seen.written > 0 and not (seen.found or seen.kept or seen.unreadable)
+    if not gone or not read.complete or not read.reads_medium or read.unreadable_bytes:
+        return ""
+    return f"{seen.written} canaries gone, {read.kind} read-back, {read.bytes_read} bytes read"
 
 
 def _is_clean(check: Verification) -> bool:

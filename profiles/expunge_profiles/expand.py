@@ -26,8 +26,11 @@ def expand(profile: Profile, choose_byte: Callable[[], int]) -> list[Step]:
     """The passes of `profile` as concrete steps, one each, in order.
 
     `choose_byte` is called once per random-byte pass and answers 0 to 255; anything else is a
-    ValueError. Whoever resumes an order must keep the steps, not draw again.
+    ValueError. Whoever resumes an order must keep the steps, not draw again. A policy that does not
+    allow overwriting has nothing to expand: ValueError, so that no empty plan passes for a done one.
     """
+    if not profile.overwrites:
+        raise ValueError(f"profile {profile.id} does not overwrite")
     steps: list[Step] = []
     for one in profile.passes:
         steps.append(_step(one, steps[-1] if steps else None, choose_byte))

@@ -13,10 +13,12 @@ from typing import Annotated, ClassVar, Final, Literal, get_args
 
 import msgspec
 
+from expunge_profiles.techniques import OVERWRITE, WORDS, Technique, can_earn
+
 MAX_PASSES: Final = 64
 
 Level = Literal["clear", "purge"]
-"""NIST SP 800-88 r2 §3.1. No pass of today's kinds earns ``purge``; see `Profile`."""
+"""NIST SP 800-88 r2 §3.1. No pass earns ``purge``, only commands of the drive do; see `Profile`."""
 Status = Literal["current", "legacy", "withdrawn", "disputed"]
 Medium = Literal["hdd", "ssd", "usb-flash", "file", "virtual", "memory", "unknown"]
 """Rotating drive; ATA, SCSI or NVMe flash; USB stick or SD card; regular file; virtual or cloud disk;
@@ -29,6 +31,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "level": get_args(Level),
     "status": get_args(Status),
     "media": get_args(Medium),
+    "techniques": WORDS,
     "kind": get_args(VerificationKind),
     "after": get_args(After),
     "rule": get_args(Rule),
@@ -110,7 +113,7 @@ class Pass(_Part, frozen=True, omit_defaults=True):
 
 
 class Verification(_Part, frozen=True, omit_defaults=True):
-    """What is read back, and after which passes.
+    """What is read back, and after which passes; after a command of the drive it is read back once.
 
     ``sampled`` goes by ``rule`` (``nist-800-88r1``: SP 800-88 r1 §4.7.3) or by a stated confidence:
     with confidence ``confidence_ppm``, at most ``max_unsanitized_ppm`` of the target does not hold
@@ -155,14 +158,16 @@ class Verification(_Part, frozen=True, omit_defaults=True):
         return f"verify {how} after {after}"
 
 
-class Profile(_Part, frozen=True):
-    """One policy: what is written, how often, what is read back, on which media, by whose authority.
+class Profile(_Part, frozen=True, kw_only=True):
+    """One policy: by which technique, what is written, what is read back, on which media, by whose authority.
 
-    ``level`` is what the policy aims at. Overwriting from the host never earns purge (NIST SP 800-88
-    r2), so a profile that asks for it is refused here. ``passes`` are 1 to 64, called
-    ``pass`` in files. ``media`` is kept in the order of `Medium`; USB sticks and media of unknown
-    kind need two passes at least (NIST SP 800-88; an unknown medium may be such a stick).
-    ``seal``: the key of the last pass, a keyed stream, goes into the receipt.
+    ``level`` is what the policy aims at; on each of its media at least one of its techniques must be able
+    to earn it. Overwriting from the host never earns purge (NIST SP 800-88 r2). ``techniques``: all that
+    may be used, the preferred ones first; only overwriting where the key is left out. ``passes`` are 1 to
+    64, called ``pass`` in files; there are none where overwriting is not allowed. ``media`` is kept in
+    the order of `Medium`; to overwrite USB sticks and media of unknown kind takes two passes at least
+    (NIST SP 800-88; an unknown medium may be such a stick). ``seal``: the key of the last pass, a keyed
+    stream, goes into the receipt.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}\Z")]
@@ -174,8 +179,9 @@ class Profile(_Part, frozen=True):
     source: Text
     advice: Text
     media: Annotated[tuple[Medium, ...], msgspec.Meta(min_length=1)]
+    techniques: Annotated[tuple[Technique, ...], msgspec.Meta(min_length=1)] = (OVERWRITE,)
     passes: Annotated[tuple[Pass, ...], msgspec.Meta(min_length=1, max_length=MAX_PASSES)] = msgspec.field(
-        name="pass"
+        name="pass", default=()
     )
     verification: Verification
     seal: bool = False
@@ -184,14 +190,40 @@ class Profile(_Part, frozen=True):
         for key in ("title", "authority", "source", "advice"):
             if not getattr(self, key).isprintable():
                 raise ProfileError("", key, "holds a line break, control or invisible character")
-        if self.level == "purge":
-            raise ProfileError("", "level", "overwriting never earns purge (NIST SP 800-88); write clear")
         self._check_passes()
         self._check_media()
-        if self.seal and self.passes[-1].kind != "keyed-stream":
+        self._check_techniques()
+        if self.seal and (not self.passes or self.passes[-1].kind != "keyed-stream"):
             raise ProfileError("", "seal", "needs a keyed stream as the last pass")
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether overwriting by the host is among the techniques: only then are there passes."""
+        return OVERWRITE in self.techniques
+
+    def _check_techniques(self) -> None:
+        for number, word in enumerate(self.techniques, 1):
+            if word in self.techniques[: number - 1]:
+                raise ProfileError("", f"techniques[{number}]", f"{word!r} stands twice")
+            if all(can_earn(word, medium) == "none" for medium in self.media):
+                reason = f"{word!r} earns nothing: that a block reads as zeros is no proof that it was erased"
+                raise ProfileError("", f"techniques[{number}]", reason)
+        if self.level != "purge":
+            return
+        if self.techniques == (OVERWRITE,):
+            raise ProfileError("", "level", "overwriting never earns purge (NIST SP 800-88); write clear")
+        for medium in self.media:
+            if all(can_earn(word, medium) != "purge" for word in self.techniques):
+                reason = f"none of the techniques earns purge on {medium!r} (NIST SP 800-88)"
+                raise ProfileError("", "level", f"{reason}; write clear, or change media or techniques")
+
     def _check_passes(self) -> None:
+        if self.overwrites and not self.passes:
+            raise ProfileError("", "pass", "is missing")
+        if self.passes and not self.overwrites:
+            raise ProfileError("", "pass", "belongs to the technique overwrite, which is not in techniques")
+        if not self.passes and self.verification.after == "every":
+            raise ProfileError("", "verification.after", "there are no passes; write last")
         previous: PassKind | None = None
         for number, one in enumerate(self.passes, 1):
             if one.kind == "complement" and previous is None:
@@ -204,7 +236,7 @@ class Profile(_Part, frozen=True):
         for medium in self.media:
             if self.media.count(medium) > 1:
                 raise ProfileError("", "media", f"{medium!r} stands twice")
-            if medium in ("usb-flash", "unknown") and len(self.passes) < 2:
+            if medium in ("usb-flash", "unknown") and self.overwrites and len(self.passes) < 2:
                 raise ProfileError("", "media", f"{medium!r} needs at least two passes (NIST SP 800-88)")
         order = CHOICES["media"]
         msgspec.structs.force_setattr(self, "media", tuple(sorted(self.media, key=order.index)))
@@ -212,9 +244,14 @@ class Profile(_Part, frozen=True):
     def canonical(self) -> bytes:
         """The policy as canonical JSON: keys as in files and sorted, no space, UTF-8.
 
-        Keys of passes and of the verification that were not given are left out; ``seal`` never is.
+        Keys of passes and of the verification that were not given are left out, ``seal`` never is;
+        ``techniques`` is left out where it holds overwriting alone, ``pass`` where there is none.
         """
         plain = msgspec.to_builtins(self)
+        if self.techniques == (OVERWRITE,):
+            del plain["techniques"]
+        if not self.passes:
+            del plain["pass"]
         return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
     @property
@@ -224,6 +261,14 @@ class Profile(_Part, frozen=True):
 
     def summary(self) -> str:
         """The policy on one line: ``2 passes: 00, keyed stream; verify full after last``."""
+        commands = [word for word in self.techniques if word != OVERWRITE]
+        named = commands if len(commands) <= 4 else [*commands[:3], "…", commands[-1]]
+        parts = [f"commands of the drive: {', '.join(named)}"] if commands else []
+        if self.overwrites:
+            parts.append(self._passes_text() if not commands else f"or {self._passes_text()}")
+        return "; ".join([*parts, self.verification.text])
+
+    def _passes_text(self) -> str:
         runs = [
             (text, len(list(group))) for text, group in itertools.groupby(one.text for one in self.passes)
         ]
@@ -231,7 +276,7 @@ class Profile(_Part, frozen=True):
         if len(shown) > 8:
             shown = [*shown[:4], "…", shown[-1]]
         count = "1 pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
-        return f"{count}: {', '.join(shown)}; {self.verification.text}"
+        return f"{count}: {', '.join(shown)}"
 
 
 def _hex(text: str, key: str, least: int, most: int) -> str:

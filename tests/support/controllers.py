@@ -162,7 +162,13 @@ def disk(number: int = 1) -> BlockIdentity:
     return replace(DISK, serial=f"FICT{number:07d}", wwn="", size=U64(int(DISK.size)))
 
 
-def ordered(controller: Controller, machine: MachineRow, *disks: BlockIdentity, **changes: Any) -> OrderRow:
+def ordered(
+    controller: Controller,
+    machine: MachineRow,
+    *disks: BlockIdentity,
+    profile: str = "random-verified",
+    **changes: Any,
+) -> OrderRow:
     """An order of ours for `disks` (default: one), kept in the store."""
     fields: dict[str, Any] = {
         "level": None,
@@ -174,9 +180,7 @@ def ordered(controller: Controller, machine: MachineRow, *disks: BlockIdentity, 
         "now": now(),
     }
     targets = [Target(identity=identity, hint="/dev/sdz") for identity in disks or (disk(),)]
-    order = dispatch.draft_order(
-        controller, machine, targets, builtin()["random-verified"], **{**fields, **changes}
-    )
+    order = dispatch.draft_order(controller, machine, targets, builtin()[profile], **{**fields, **changes})
     return dispatch.create_order(controller, order, fields["now"])
 
 

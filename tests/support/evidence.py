@@ -21,10 +21,14 @@ from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
     NO_RECEIPT_BEFORE,
     AgentInfo,
+    Canaries,
     Conduct,
+    DriveAnswer,
+    Erasure,
     MediumFacts,
     OrderRef,
     PassResult,
+    ReadBack,
     Receipt,
     Stream,
     TargetResult,
@@ -34,6 +38,7 @@ from expunge_agent.protocol.receipt import (
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.bundle import BundleParts, SignedBytes
+from expunge_controller.records.canaries import canary_places, sample_places
 from expunge_controller.records.certificate import MediumRecord, Person, freeze_certificate
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import medium_of
@@ -65,6 +70,22 @@ PROFILE = Profile(
     verification=ProfileVerification(kind="full", after="last"),
 )
 PROFILE_REF = ProfileRef(id=PROFILE.id, version=PROFILE.version, digest=PROFILE.digest)
+
+PURGE = Profile(
+    id="drive-commands",
+    version=1,
+    title="The drive's own commands, sampled",
+    level="purge",
+    authority="an example for tests",
+    status="current",
+    source="an example for tests",
+    advice="An example for tests.",
+    media=("hdd", "ssd"),
+    techniques=("nvme-sanitize-crypto", "nvme-sanitize-block", "ata-sanitize-overwrite"),
+    verification=ProfileVerification(kind="sampled", after="last", rule="nist-800-88r1"),
+)
+PURGE_REF = ProfileRef(id=PURGE.id, version=PURGE.version, digest=PURGE.digest)
+CANARY_KEY = "c5" * 32
 
 
 def nonce(number: int) -> str:
@@ -213,9 +234,19 @@ class World:
         )
         return self.by_controller(sshsig.CERTIFICATE_NAMESPACE, freeze_certificate(certificate))
 
-    def parts(self, **changes: Any) -> BundleParts:
+    def purge_order(self, **changes: Any) -> bytes:
+        """The bytes of an order for `DISK` to be purged by a command of its own."""
+        return self.order(**({"level": Level.PURGE, "profile": PURGE_REF} | changes))
+
+    def purged(self, order: bytes, /, **changes: Any) -> Receipt:
+        """The receipt of a clean purge by that order; `changes` are those of its one target's result."""
+        result = erased_result(canonical.loads(order, Order).targets[0], **changes)
+        level = result.level_achieved
+        return self.receipt(order, targets=[result], outcome=result.outcome, level_achieved=level)
+
+    def parts(self, order: bytes | None = None, **changes: Any) -> BundleParts:
         """A whole bundle; `changes` are those of the receipt."""
-        order = self.order()
+        order = order or self.order()
         receipt = self.signed_receipt(self.receipt(order, **changes))
         return BundleParts(
             receipt=receipt,
@@ -294,3 +325,88 @@ def target_result(target: Target, **changes: Any) -> TargetResult:
         finished_at=at(7),
     )
     return replace(result, **changes)
+
+
+def some_canaries(**changes: Any) -> Canaries:
+    """Canaries as they are planted on a medium of `SIZE` bytes, all gone."""
+    key = bytes.fromhex(CANARY_KEY)
+    planted = len(canary_places(SIZE, key))
+    result = Canaries(
+        key=CANARY_KEY,
+        block=4096,
+        planned=planted,
+        written=planted,
+        looked_for=planted,
+        found=0,
+        unreadable=0,
+        samples=len(sample_places(SIZE, key)),
+        telling=200,
+        kept=0,
+    )
+    return replace(result, **changes)
+
+
+def a_read_back(**changes: Any) -> ReadBack:
+    """A sampled read-back after a command, mostly zeros."""
+    result = ReadBack(
+        kind="sampled",
+        bytes_expected=U64(SIZE // 8),
+        bytes_read=U64(SIZE // 8),
+        unreadable_bytes=U64(0),
+        unreadable=[],
+        zeros=U64(SIZE // 8 - 12_288),
+        ones=U64(4096),
+        constant=U64(0),
+        other=U64(8192),
+        io_mode="direct",
+        reads_medium=True,
+        started_at=at(5),
+        finished_at=at(6),
+        duration_ms=U64(700),
+        complete=True,
+        seed="ab" * 16,
+        block=4096,
+        rule="nist-800-88r1",
+    )
+    return replace(result, **changes)
+
+
+def an_erasure(**changes: Any) -> Erasure:
+    """A cryptographic erase by the drive as it should go."""
+    result = Erasure(
+        technique="nvme-sanitize-crypto",
+        accepted=True,
+        progress_seen=True,
+        ended="done",
+        attempts=1,
+        detail="status 1: the most recent sanitize operation completed",
+        started_at=at(1),
+        finished_at=at(4),
+        duration_ms=U64(2900),
+        settled=True,
+        settling="",
+        canaries=some_canaries(),
+        read_back=a_read_back(),
+        changes=[],
+        answers=[
+            DriveAnswer(name="identify controller", hex="00" * 16),
+            DriveAnswer(name="sanitize log after", hex="ffff0100"),
+        ],
+    )
+    return replace(result, **changes)
+
+
+def erased_result(target: Target, **changes: Any) -> TargetResult:
+    """A target that was purged by a command of its own."""
+    fields: dict[str, Any] = {
+        "medium": MediumFacts(
+            path="/dev/nvme9n1", type="ssd", firmware="FW01", logical_sector=512, physical_sector=4096
+        ),
+        "technique": "nvme-sanitize-crypto",
+        "level_achieved": Level.PURGE,
+        "passes": [],
+        "verifications": [],
+        "erasure": an_erasure(),
+        "not_covered": ["What the controller keeps for itself was not looked at."],
+    }
+    return target_result(target, **(fields | changes))

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.receipt import Reason, Refusal, parse_statement
+from expunge_agent.protocol.order import parse_order
+from expunge_agent.protocol.receipt import Interruption, Reason, Refusal, parse_statement
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files
 from expunge_controller.records.bundle_check import verify_bundle
@@ -17,12 +18,16 @@ from expunge_controller.records.custody import CustodyKind, next_event
 from expunge_controller.records.findings import Status, Step, failures, raise_if_failed
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
-from support.evidence import PROFILE, START, World, nonce
+from support.evidence import PROFILE, PURGE, START, World, at, erased_result, nonce
 
 
 def check(files: dict[str, bytes], trusted: list[TrustedSigner] | None = None) -> list[Step]:
     return verify_bundle(
-        files, trusted, page=certificate_html, readme=readme, profiles={PROFILE.digest: PROFILE}
+        files,
+        trusted,
+        page=certificate_html,
+        readme=readme,
+        profiles={profile.digest: profile for profile in (PROFILE, PURGE)},
     )
 
 
@@ -164,8 +169,53 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | 
     return [path]
 
 
-def test_no_repeated_fact_can_be_forged_by_the_controller(world: World, files: dict[str, bytes]) -> None:
+def purged(world: World) -> dict[str, bytes]:
+    """A bundle about a drive that erased itself, over an interruption."""
+    order = world.purge_order()
+    broken = Interruption(
+        noticed_at=at(2), boot_id_before="a", boot_id_after="b", decision="resumed", what="It came back."
+    )
+    result = erased_result(parse_order(order).targets[0])
+    return bundle_files(
+        world.parts(order, targets=[result], level_achieved=Level.PURGE, interruptions=[broken])
+    )
+
+
+def test_a_purge_makes_a_good_bundle(world: World) -> None:
+    files = purged(world)
+    assert all(step.status is Status.PASSED for step in check(files, world.signers))
+    assert b"\xe5\x87\x80\xe5\x8c\x96" in files["certificate.html"]  # purge, in Chinese
+
+
+@pytest.mark.parametrize("gone", ["erasure", "canaries", "read_back"])
+def test_nothing_of_a_command_can_be_left_out_of_its_certificate(world: World, gone: str) -> None:
+    files = purged(world)
+    certificate = parse_certificate(files["certificate.json"])
+    done = certificate.sanitization
+    assert done.erasure is not None
+    changed = (
+        replace(done, erasure=None)
+        if gone == "erasure"
+        else replace(done, erasure=replace(done.erasure, **{gone: None}))
+    )
+    forged = freeze_certificate(replace(certificate, sanitization=changed))
+    assert "the certificate says what the receipt says" in failed(resigned(world, files, forged))
+
+
+def test_no_command_can_be_added_to_a_certificate(world: World, files: dict[str, bytes]) -> None:
+    erasure = parse_certificate(purged(world)["certificate.json"]).sanitization.erasure
+    certificate = parse_certificate(files["certificate.json"])
+    changed = replace(certificate, sanitization=replace(certificate.sanitization, erasure=erasure))
+    assert "a command of the drive" in failed(resigned(world, files, freeze_certificate(changed)))
+
+
+@pytest.mark.parametrize("kind", ["overwrite", "drive command"])
+def test_no_repeated_fact_can_be_forged_by_the_controller(
+    world: World, files: dict[str, bytes], kind: str
+) -> None:
     """Every leaf of the certificate but the register's own and the issuing itself is held to the receipt."""
+    if kind != "overwrite":
+        files = purged(world)
     plain = canonical.parse(files["certificate.json"])
     own_word = {"register", "number", "issued_at", "assurance"}
     tried = 0

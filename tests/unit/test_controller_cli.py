@@ -20,7 +20,7 @@ from expunge_agent.protocol.enrolment import parse_token
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import dispatch, fleet
-from expunge_controller.cli import VERBS, main, targets
+from expunge_controller.cli import VERBS, main, reach, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
@@ -616,3 +616,50 @@ def test_what_other_machines_say_cannot_drive_the_terminal(
     out = run("machines").out
     assert "\x1b" not in out
     assert "[bold]" in out
+
+
+def test_the_inventory_shows_what_the_drive_answers(
+    run: Run, machine: MachineRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = replace(
+        item(),
+        can="sanitize crypto+block",
+        hidden="HPA of 512 bytes",
+        condition="frozen",
+        drive={"family": "nvme", "doubts": ["garbled serial"]},
+        stack={"name": "nvme0n1"},
+        paths=["/dev/sda", "/dev/sdb"],
+    )
+    silent = replace(item(serial="S2"), silent="it gave no answer")
+    answer = wire.Inventory(items=[seen, silent], problems=[])
+    monkeypatch.setattr(reach, "ask_inventory", lambda *_: answer)
+    table = run("inventory", "alpha").out
+    for word in (
+        "sanitize",
+        "HPA",
+        "frozen",
+        "/dev/sda",
+        "/dev/sdb",
+        "answer",
+    ):  # it may be cut in a narrow terminal
+        assert word in table, word
+    assert "hidden" in table
+    monkeypatch.setattr(reach, "ask_inventory", lambda *_: wire.Inventory(items=[item()], problems=[]))
+    assert "hidden" not in run("inventory", "alpha").out, "a column that says nothing takes no room"
+    monkeypatch.setattr(reach, "ask_inventory", lambda *_: answer)
+    told = run("inventory", "alpha", "--json").json
+    assert told["items"][0]["drive"] == seen.drive and told["items"][0]["stack"] == seen.stack
+
+
+def test_a_purge_is_ordered_like_anything_else(run: Run, controller: Controller, machine: MachineRow) -> None:
+    digest = registered(controller, machine)
+    told = run("wipe", "alpha", digest, "-p", "nist-purge", "--dry-run")
+    assert told.code == 0
+    assert "commands of the drive: nvme-sanitize-crypto" in told.out and "level purge" in told.out
+    made = run("wipe", "alpha", digest, "-p", "nist-purge", "--dry-run", "--json").json["order"]
+    assert (made["level"], made["profile"]["id"]) == ("purge", "nist-purge")
+    less = run("wipe", "alpha", digest, "-p", "nist-purge", "--level", "clear", "--dry-run", "--json").json
+    assert less["order"]["level"] == "clear"
+    assert run("wipe", "alpha", digest, "-p", "zero", "--level", "purge", "--dry-run").code == 2
+    shown = run("profiles", "show", "nist-purge-or-clear").out
+    assert "techniques nvme-sanitize-crypto, " in shown and ", overwrite" in shown

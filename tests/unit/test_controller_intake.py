@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from expunge_agent.errors import EnrolmentError
+from expunge_agent.errors import EnrolmentError, UnknownOutcomeError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
@@ -20,18 +20,26 @@ from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_controller import bundling, dispatch
 from expunge_controller.bundle import SignedBytes, bundle_files
+from expunge_controller.cli.follow import exit_code, report
 from expunge_controller.context import Controller
 from expunge_controller.intake import Stored, store_receipt
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.consistency import medium_of
-from expunge_controller.records.custody import check_chain
+from expunge_controller.records.custody import check_chain, parse_custody_event
 from expunge_controller.records.findings import failures
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
 from expunge_profiles.load import builtin
 from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
-from support.evidence import a_verification, target_result
+from support.evidence import (
+    a_read_back,
+    a_verification,
+    an_erasure,
+    erased_result,
+    some_canaries,
+    target_result,
+)
 
 
 @pytest.fixture
@@ -244,6 +252,127 @@ def test_an_unclean_verification_is_not_called_verified(
     )
     assert store(controller, machine, receipt).reasons == ()
     assert custody(controller)[-1] == "wiped"
+
+
+def notes(controller: Controller) -> list[str]:
+    with controller.store.read() as unit:
+        rows = unit.evidence.custody(medium_of(disk())[1])
+    return [parse_custody_event(row.body).note for row in rows]
+
+
+def test_a_purge_by_the_drive_ends_the_order_with_custody_and_certificate(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, profile="nist-purge")
+    assert parse_order(order.body).level is Level.PURGE
+    result = erased_result(parse_order(order.body).targets[0])
+    receipt = agent.receipt(order.body, targets=[result], level_achieved=Level.PURGE)
+    assert store(controller, machine, receipt).reasons == ()
+    assert order_now(controller, order).outcome == "sanitized"
+    assert custody(controller) == ["registered", "requested", "wipe-started", "wiped", "verified"]
+    assert notes(controller)[-1].startswith(f"{some_canaries().written} canaries gone, sampled read-back, ")
+    assert counts(controller) == (1, 0, 1)
+    files = bundle_files(bundling.collect(controller, order.order_id, 0))
+    profiles = {profile.digest: profile for profile in builtin().values()}
+    steps = verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)
+    assert failures(steps) == []
+
+
+def test_an_overwrite_does_not_answer_an_order_for_purge(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, profile="nist-purge")
+    stored = store(controller, machine, agent.receipt(order.body))
+    assert "the profile allows nvme-sanitize-crypto" in " ".join(stored.reasons)
+    assert counts(controller) == (0, 1, 0)
+    assert order_now(controller, order).status is OrderStatus.ATTENTION
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"canaries": some_canaries(unreadable=1)},
+        {"read_back": a_read_back(reads_medium=False)},
+        {"read_back": a_read_back(unreadable_bytes=U64(4096))},
+        {"read_back": None},
+    ],
+)
+def test_an_unclean_erasure_is_not_called_verified(
+    controller: Controller, agent: FakeAgent, machine: MachineRow, change: dict[str, Any]
+) -> None:
+    order = ordered(controller, machine, profile="nist-purge")
+    result = erased_result(
+        parse_order(order.body).targets[0],
+        outcome=Outcome.EXCEPTIONS,
+        level_achieved=Level.NONE,
+        exceptions=["It is told."],
+        erasure=an_erasure(**change),
+    )
+    receipt = agent.receipt(
+        order.body, targets=[result], outcome=Outcome.EXCEPTIONS, level_achieved=Level.NONE
+    )
+    stored = store(controller, machine, receipt)
+    assert bool(stored.reasons) is (change == {"read_back": None})  # the profile demands one
+    assert "verified" not in custody(controller)
+
+
+def test_a_drive_that_is_gone_in_the_middle_leaves_its_medium_unsanitized(
+    controller: Controller, agent: FakeAgent, machine: MachineRow
+) -> None:
+    order = ordered(controller, machine, profile="nist-purge")
+    gone = an_erasure(ended="unknown", canaries=None, read_back=None, settled=False, detail="ENODEV")
+    result = erased_result(
+        parse_order(order.body).targets[0],
+        outcome=Outcome.UNKNOWN,
+        level_achieved=Level.NONE,
+        identity_after=None,
+        failure="What the drive did is not known: ENODEV.",
+        erasure=gone,
+    )
+    receipt = agent.receipt(order.body, targets=[result], outcome=Outcome.UNKNOWN, level_achieved=Level.NONE)
+    assert store(controller, machine, receipt).reasons == ()
+    ended = order_now(controller, order)
+    assert (ended.status, ended.outcome) == (OrderStatus.FINISHED, "unknown")
+    assert custody(controller) == ["registered", "requested", "wipe-started", "wipe-failed"]
+    assert notes(controller)[-1] == ("outcome unknown, level none. What the drive did is not known: ENODEV.")
+    assert counts(controller) == (1, 0, 0)
+    assert exit_code(ended) == UnknownOutcomeError.exit_code
+
+
+def test_the_end_of_a_command_is_shown(
+    controller: Controller,
+    agent: FakeAgent,
+    machine: MachineRow,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    order = ordered(controller, machine, profile="nist-purge")
+    lied = an_erasure(
+        attempts=2,
+        canaries=some_canaries(found=5, kept=2),
+        settled=False,
+        settling="it stays locked",
+        changes=["an ATA password is set on it"],
+    )
+    result = erased_result(
+        parse_order(order.body).targets[0],
+        outcome=Outcome.FAILED,
+        level_achieved=Level.NONE,
+        failure="The drive reported success, and 5 canaries can still be read.",
+        erasure=lied,
+    )
+    receipt = agent.receipt(order.body, targets=[result], outcome=Outcome.FAILED, level_achieved=Level.NONE)
+    assert store(controller, machine, receipt).reasons == ()
+    report(controller, order_now(controller, order), as_json=False)
+    told = capsys.readouterr().out
+    for phrase in (
+        "failed: The drive reported success, and 5 canaries can still be read",
+        "nvme-sanitize-crypto: done after 2.9 s, begun 2 times: status 1",
+        "the drive was not left usable: it stays locked",
+        "differs from before: an ATA password is set on it",
+        f"still there: 5 of {some_canaries().written} canaries, 2 of 200 samples of old data",
+        "sampled read-back: 33.6 MB in 0.7 s",
+    ):
+        assert phrase in told, phrase
 
 
 def test_a_wipe_that_nobody_ordered_here_is_kept_with_its_medium(

@@ -315,7 +315,7 @@ def test_sampled_places_are_found_again_from_the_receipt_alone(
         passes += 1
 
     monkeypatch.setattr(Target, "read_into", read_into)
-    monkeypatch.setattr("expunge_agent.targets.TargetRun.verify_started", started)
+    monkeypatch.setattr("expunge_agent.steps.Steps.verify_started", started)
     monkeypatch.setattr(Target, "_open_direct", lambda self, asked: (-1, block))
     policy = msgspec.structs.replace(builtin()["zero"], verification=rule)
     wanted = ProfileRef(id=policy.id, version=policy.version, digest=policy.digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge_agent.core.medium import MediumType
+from expunge_agent.core.technique import Technique, earns
 from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.load import MAX_FILE_BYTES, builtin, load_file, load_folder, parse
 from expunge_profiles.schema import CHOICES, Pass, Profile, ProfileError, Verification
+from expunge_profiles.techniques import WORDS, can_earn
 
 GOOD = """\
 id = "sample"
@@ -135,6 +139,19 @@ WRONG = [
     (('"For tests."', '"""two\nlines"""'), "advice", "line break"),
     (('"For tests."', '"\\u202E"'), "advice", "invisible"),
     (('"clear"', '"purge"'), "level", "never earns purge"),
+    (('"clear"', '"purge"\ntechniques = ["overwrite"]'), "level", "overwriting never earns purge"),
+    (('"clear"', '"purge"\ntechniques = ["overwrite", "ata-sanitize-block"]'), "level", "purge on 'hdd'"),
+    (
+        ("seal", 'techniques = ["ata-sanitise-block"]\nseal'),
+        "techniques[1]",
+        "did you mean 'ata-sanitize-block'?",
+    ),
+    (("seal", 'techniques = ["overwrite", "overwrite"]\nseal'), "techniques[2]", "'overwrite' stands twice"),
+    (("seal", 'techniques = ["overwrite", "discard"]\nseal'), "techniques[2]", "earns nothing"),
+    (("seal", "techniques = []\nseal"), "techniques", "length >= 1"),
+    (("seal", 'techniques = "overwrite"\nseal'), "techniques", "expected a list, got text"),
+    (("seal", 'techniques = ["ata-security-erase"]\nseal'), "pass", "belongs to the technique overwrite"),
+    (("advice", "technique = []\nadvice"), "technique", "did you mean 'techniques'?"),
     (('"clear"', '"cleer"'), "level", "'cleer' is not one of clear, purge, did you mean 'clear'?"),
     (('"legacy"', '"old"'), "status", "'old' is not one of current, legacy, withdrawn, disputed"),
     (('"file", "hdd"', '"file", "hhd"'), "media[2]", "did you mean 'hdd'?"),
@@ -182,6 +199,87 @@ def test_every_mistake_is_told_by_file_key_and_reason(change: tuple[str, str], k
     assert reason in error.reason
     assert str(error) == f"sample.toml: {key}: {error.reason}"
     assert "\n" not in str(error)
+
+
+COMMANDS = """\
+id = "commands"
+version = 1
+title = "By the drive"
+level = "purge"
+authority = "Example Ltd"
+status = "current"
+source = "Own policy."
+advice = "For tests."
+media = ["ssd", "usb-flash"]
+techniques = ["ata-sanitize-block", "nvme-sanitize-crypto"]
+
+[verification]
+kind = "full"
+after = "last"
+"""
+
+
+def test_commands_of_the_drive_need_no_passes() -> None:
+    profile = parse(COMMANDS, "x")
+    assert profile.passes == ()
+    assert not profile.overwrites
+    assert profile.summary() == (
+        "commands of the drive: ata-sanitize-block, nvme-sanitize-crypto; verify full after last"
+    )
+    canonical = profile.canonical().decode()
+    assert '"pass"' not in canonical
+    assert '"techniques":["ata-sanitize-block","nvme-sanitize-crypto"]' in canonical
+    assert msgspec.json.decode(profile.canonical(), type=Profile) == profile
+    with pytest.raises(ValueError, match="does not overwrite"):
+        expand(profile, lambda: 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "reason"),
+    [
+        (
+            '"usb-flash"]\ntechniques = ["ata-sanitize-block", "nvme-sanitize-crypto"]',
+            '"hdd"]\ntechniques = ["ata-sanitize-block", "nvme-sanitize-block"]',
+            "level",
+            "none of the techniques earns purge on 'hdd'",
+        ),
+        ('["ssd", "usb-flash"]', '["file"]', "level", "none of the techniques earns purge on 'file'"),
+        ('after = "last"', 'after = "every"', "verification.after", "there are no passes; write last"),
+        ("techniques", "seal = true\ntechniques", "seal", "needs a keyed stream"),
+        ('"nvme-sanitize-crypto"]', '"overwrite"]', "pass", "is missing"),
+    ],
+)
+def test_what_is_wrong_with_commands(old: str, new: str, key: str, reason: str) -> None:
+    assert old in COMMANDS
+    with pytest.raises(ProfileError, match=re.escape(reason)) as caught:
+        parse(COMMANDS.replace(old, new), "x.toml")
+    assert (caught.value.source, caught.value.key) == ("x.toml", key)
+
+
+def test_the_order_of_techniques_counts_and_overwriting_alone_is_what_is_meant_without_the_key() -> None:
+    turned = COMMANDS.replace(
+        '"ata-sanitize-block", "nvme-sanitize-crypto"', '"nvme-sanitize-crypto", "ata-sanitize-block"'
+    )
+    assert parse(turned, "x").digest != parse(COMMANDS, "x").digest
+    said = parse(edited(("seal", 'techniques = ["overwrite"]\nseal')), "x")
+    assert said == parse(GOOD, "x")
+    assert said.digest == parse(GOOD, "x").digest
+
+
+def test_passes_and_commands_together() -> None:
+    both = parse(edited(("seal", 'techniques = ["ata-security-erase", "overwrite"]\nseal')), "x")
+    assert both.summary() == (
+        "commands of the drive: ata-security-erase; or 3 passes: A0, complement, keyed stream; "
+        "verify full after last"
+    )
+    assert len(expand(both, lambda: 0)) == 3
+
+
+def test_words_and_credit_of_techniques_are_those_of_the_agents_table() -> None:
+    assert list(WORDS) == [technique.value for technique in Technique]
+    assert set(CHOICES["media"]) == {kind.value for kind in MediumType}
+    for technique, kind in itertools.product(Technique, MediumType):
+        assert can_earn(technique.value, kind.value) == earns(technique, kind).value, (technique, kind)
 
 
 @pytest.mark.parametrize("medium", ["usb-flash", "unknown"])
@@ -295,10 +393,15 @@ def test_complements_are_of_what_was_written() -> None:
 printable = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40)
 
 
+CLEARING = {word for word in WORDS if can_earn(word, "file") == "clear"} - {"overwrite"}
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> Profile:
+    commands = draw(st.lists(st.sampled_from(sorted(CLEARING)), unique=True, max_size=4))
+    writes = draw(st.booleans()) or not commands
     passes: list[Pass] = []
-    for _ in range(draw(st.integers(2, 8))):
+    for _ in range(draw(st.integers(2, 8)) if writes else 0):
         kinds = ["fixed", "pattern", "random_byte", "keyed_stream"]
         if passes and passes[-1].kind != "keyed-stream":
             kinds.append("complement")
@@ -310,12 +413,13 @@ def policies(draw: st.DrawFn) -> Profile:
             case flag:
                 passes.append(Pass(**{flag: True}))  # type: ignore[arg-type]
     ppm = st.integers(1, 999_999)
+    after = ["last", "every"] if writes else ["last"]
     verification = draw(
         st.one_of(
             st.just(Verification(kind="none")),
-            st.builds(Verification, kind=st.just("full"), after=st.sampled_from(["last", "every"])),
+            st.builds(Verification, kind=st.just("full"), after=st.sampled_from(after)),
             st.builds(
-                Verification, kind=st.just("sampled"), after=st.just("every"), rule=st.just("nist-800-88r1")
+                Verification, kind=st.just("sampled"), after=st.just(after[-1]), rule=st.just("nist-800-88r1")
             ),
             st.builds(
                 Verification,
@@ -336,9 +440,10 @@ def policies(draw: st.DrawFn) -> Profile:
         source=draw(printable),
         advice=draw(printable),
         media=tuple(draw(st.lists(st.sampled_from(CHOICES["media"]), min_size=1, unique=True))),
+        techniques=(*commands, *(["overwrite"] if writes else [])),
         passes=tuple(passes),
         verification=verification,
-        seal=draw(st.booleans()) and passes[-1].kind == "keyed-stream",
+        seal=draw(st.booleans()) and bool(passes) and passes[-1].kind == "keyed-stream",
     )
 
 
@@ -359,7 +464,8 @@ def test_round_trip_by_toml_and_by_canonical_json(profile: Profile) -> None:
     assert again == profile
     assert again.digest == profile.digest
     assert msgspec.json.decode(profile.canonical(), type=Profile) == profile
-    assert len(expand(profile, lambda: 7)) == len(profile.passes)
+    if profile.overwrites:
+        assert len(expand(profile, lambda: 7)) == len(profile.passes)
 
 
 @given(st.text(max_size=300), st.integers(0, len(GOOD)), st.integers(0, 30))

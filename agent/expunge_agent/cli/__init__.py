@@ -18,6 +18,7 @@ SYSTEM_STATE = Path("/var/lib/expunge")
 OWN_STATE = Path("~/.local/share/expunge-agent")
 VERBS = {
     "inventory": "Show the media of this machine and why each could not be wiped.",
+    "plan": "Show which techniques could be used on a target, why not, and which would be taken.",
     "wipe": "Destroy the data on files or drives, here and now, without a controller.",
     "verify": "Check that a medium still is what a receipt says was left on it.",
     "serve": "Talk to the controller: on standard input and output, or by dialling it.",
@@ -56,7 +57,8 @@ class _Verbs(click.Group):
     "--state",
     type=click.Path(path_type=Path),
     envvar="EXPUNGE_STATE",
-    help=f"The agent's state folder (also EXPUNGE_STATE).  [default: {SYSTEM_STATE} for root, else {OWN_STATE}]",
+    help=f"The agent's state folder (also EXPUNGE_STATE).  [default: {SYSTEM_STATE} for root and for the account "
+    f"whose home it is, else {OWN_STATE}]",
 )
 @click.option(
     "--log", type=click.Choice(["console", "json"]), default="console", show_default=True, help="Log style."
@@ -69,9 +71,13 @@ def program(ctx: click.Context, state: Path | None, log: str, verbose: bool) -> 
     Orders come from a controller (serve, run) or from whoever sits at this machine (wipe); each
     ends in a signed receipt.
     """
-    if state is None:
-        state = SYSTEM_STATE if os.geteuid() == 0 else OWN_STATE.expanduser()
-    ctx.obj = {"state": state.absolute(), "log": log, "verbose": verbose}
+    ctx.obj = {"state": (state or _default_state()).absolute(), "log": log, "verbose": verbose}
+
+
+def _default_state() -> Path:
+    """The machine's own folder for root and for the network side (a forced command names no folder)."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where an account has none
+    return SYSTEM_STATE if os.geteuid() == 0 or home == str(SYSTEM_STATE) else OWN_STATE.expanduser()
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ def command(obj: dict[str, object], profile: str, as_json: bool) -> int:
             ("id", f"{one.id} version {one.version}"),
             ("title", one.title),
             ("passes", one.summary()),
+            ("techniques", ", ".join(one.techniques)),
             ("level", one.level),
             ("status", one.status),
             ("authority", one.authority),
@@ -44,7 +45,7 @@ def command(obj: dict[str, object], profile: str, as_json: bool) -> int:
             ("media", ", ".join(one.media)),
             ("digest", one.digest),
         ):
-            click.echo(f"{label:<10} {text}")
+            click.echo(f"{label:<11} {text}")
     else:
         table(
             ["PROFILE", "STATUS", "LEVEL", "WHAT IT DOES"],

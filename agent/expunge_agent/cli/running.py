@@ -19,6 +19,7 @@ from expunge_agent.engine.watchdog import PATIENCE
 from expunge_agent.events import EventLog
 from expunge_agent.surroundings import Surroundings, protected
 from expunge_agent.terminal import status_lines
+from expunge_agent.turns import Turns
 
 
 class Rate(click.ParamType[int]):
@@ -106,6 +107,20 @@ RUN_OPTIONS = (
         envvar="EXPUNGE_ABSENCE",
         help="Seconds for which a medium that disappeared under the work is waited for.",
     ),
+    click.option(
+        "--erase-timeout",
+        type=click.FloatRange(1, 30 * 86400),
+        envvar="EXPUNGE_ERASE_TIMEOUT",
+        help="Seconds after which a drive that erases itself is given up.  [default: from what it declares]",
+    ),
+    click.option(
+        "--erasing",
+        type=click.IntRange(0, 256),
+        default=0,
+        envvar="EXPUNGE_ERASING",
+        help="Drives that erase themselves at a time, for the power supply's sake; one on each controller in "
+        "any case.  [default: no limit]",
+    ),
 )
 
 
@@ -128,6 +143,8 @@ def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
         pace=Pace(how["rate"]),
         patience=how["patience"],
         absence=how["absence"],
+        turns=Turns(how["erasing"]),
+        erase_timeout=how["erase_timeout"],
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,10 @@ import click
 from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
-from expunge_agent.core.plan import EARNS, TargetPlan, plan_target
+from expunge_agent.core.plan import Draw, TargetPlan, plan_target
+from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
+from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import InterruptedWipeError, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.events import EventLog
@@ -104,6 +107,10 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
     )
 
 
+NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cipher="-", unread_cipher="-")
+"""Keys and random bytes are drawn when the order runs."""
+
+
 def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
@@ -116,16 +123,16 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
             target = Target(identity=medium.identity, hint=medium.path)
             if any(target == known for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
+            drive = examine(path)
             steps = plan_target(
                 target,
                 medium,
+                drive,
                 wish.profile,
                 wish.level,
                 wish.allow_downgrade,
-                choose_byte=lambda: 0,
-                choose_key=lambda _: b"",
-                cipher="-",
-                unread_cipher="-",
+                scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes),
+                NOTHING_DRAWN,
             )
             if isinstance(steps, TargetPlan):
                 plan.append((target, steps))
@@ -157,7 +164,7 @@ def _show_plan(plan: Plan, wish: Wish) -> None:
     table(
         ["TARGET", "SIZE", "TECHNIQUE", "EARNS AT MOST"],
         [
-            [steps.path, size_text(int(target.identity.size)), steps.technique, EARNS[steps.technique].value]
+            [steps.path, size_text(int(target.identity.size)), steps.technique, steps.earns.value]
             for target, steps in plan
         ],
     )

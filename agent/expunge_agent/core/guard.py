@@ -183,6 +183,8 @@ def _identity(target: Target | None, medium: Medium | None, usage: Usage, _s: Sy
 def _empty(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
     if medium is None or medium.size > 0:
         return None
+    if refusal := _odd_sectors(medium, usage):
+        return refusal
     return Refusal(
         reason=Reason.EMPTY,
         detail=f"{readable(usage.path)} has a size of 0 bytes: there is nothing that could be wiped.",
@@ -190,6 +192,20 @@ def _empty(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPat
         if usage.kind is Kind.FILE
         else "Insert the medium. A drive with sectors of 520 or 528 bytes, which Linux cannot address, shows as "
         "empty too: format it to 512 first (sg_format --format --size=512).",
+    )
+
+
+def _odd_sectors(medium: Medium, usage: Usage) -> Refusal | None:
+    """A drive that is not empty, but formatted with sectors that Linux does not address (sd.c: 2^n, 512 to 4096)."""
+    length = medium.logical_sector
+    if usage.kind is not Kind.BLOCK or length <= 0 or length & (length - 1) == 0:
+        return None
+    return Refusal(
+        reason=Reason.EMPTY,
+        detail=f"{readable(usage.path)} has sectors of {length} bytes, as drives of storage systems do: "
+        "Linux cannot address them and shows it with a size of 0 bytes.",
+        remedy="Format it to sectors of 512 bytes first (sg_format --format --size=512), which takes hours "
+        "and is no proof of erasure by itself.",
     )
 
 
@@ -244,6 +260,13 @@ def _mounted(_t: Target | None, _m: Medium | None, usage: Usage, _s: SystemPaths
 def _held(_t: Target | None, _m: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
     if not usage.holders:
         return None
+    if through := [holder for holder in usage.holders if holder.endswith(", multipath)")]:
+        return Refusal(
+            reason=Reason.HELD,
+            detail=f"{readable(usage.path)} is one path of the multipath disk {listing(through)}: "
+            "wiping it would go behind the back of the others.",
+            remedy="Order the multipath disk itself, or take it apart first (multipath -f).",
+        )
     return Refusal(
         reason=Reason.HELD,
         detail=f"{readable(usage.path)}, or a part of it, is held by {listing(usage.holders)}.",

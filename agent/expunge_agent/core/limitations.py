@@ -12,6 +12,13 @@ OVERWRITE = (
     "over-provisioned flash and hidden areas are not covered.",
 )
 
+DRIVE_COMMAND = (
+    "A command of the drive reaches what the host cannot address, by the drive's own account: canaries, samples "
+    "and the read-back cover only what the host can address.",
+    "What a drive reads as zeros after an erase may be deallocated and still be in its cells; that keys were "
+    "really discarded cannot be seen from outside.",
+)
+
 FILE = (
     "An overwrite of a file reaches the blocks it has and no others: copies, snapshots, backups, journals of "
     "the file system and earlier places of its data are not covered.",

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.receipt import PassResult, RangeProblem, TargetResult, Verification
+from expunge_agent.protocol.receipt import (
+    Canaries,
+    Erasure,
+    PassResult,
+    RangeProblem,
+    ReadBack,
+    TargetResult,
+    Verification,
+)
 
 NOT_READ_BACK = "Nothing was read back: the profile asks for no verification."
 
@@ -77,6 +85,96 @@ def judge(
     if exceptions:
         return Verdict(Outcome.EXCEPTIONS, Level.NONE, exceptions)
     return Verdict(Outcome.SANITIZED, earns, [])
+
+
+def judge_erasure(
+    erasure: Erasure,
+    *,
+    size: int,
+    earns: Level,
+    verify: bool,
+    doubts: Sequence[str] = (),
+    trouble: str = "",
+    stopped: bool = False,
+) -> Verdict:
+    """The verdict on a target of `size` bytes that was given one command of its drive.
+
+    `verify`: the profile asks for a read-back. What the drive says counts only as the first of several
+    pieces of evidence: one canary or one block of old data that is still there refutes it.
+    """
+    canaries, read = erasure.canaries, erasure.read_back
+    if canaries is not None and (canaries.found or canaries.kept) and erasure.ended in ("done", "unknown"):
+        return Verdict(Outcome.FAILED, Level.NONE, [], _kept(erasure, canaries))
+    if stopped and (erasure.ended == "running" or canaries is None):
+        at_work = " The drive may still be at work: it cannot be stopped." if erasure.attempts else ""
+        return Verdict(Outcome.INTERRUPTED, Level.NONE, [], f"The run was stopped before its end.{at_work}")
+    if erasure.ended != "done":
+        outcome = Outcome.UNKNOWN if erasure.ended in ("unknown", "running") else Outcome.FAILED
+        return Verdict(outcome, Level.NONE, [], _not_done(erasure, trouble)[:4000])
+    if trouble or not (erasure.accepted or erasure.progress_seen):
+        why = trouble or "The drive says that it is done, but was not seen to begin."
+        return Verdict(Outcome.UNKNOWN, Level.NONE, [], why)
+    if erasure.changes:
+        told = "; ".join(erasure.changes)
+        return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
+    if canaries is None or (verify and (read is None or not read.complete)):
+        return Verdict(Outcome.FAILED, Level.NONE, [], "What the drive did could not be looked at.")
+    exceptions = [*doubts, *_erasure_shortfalls(erasure, canaries, read, size)]
+    if not verify:
+        exceptions.append(NOT_READ_BACK)
+    if exceptions:
+        return Verdict(Outcome.EXCEPTIONS, Level.NONE, exceptions)
+    return Verdict(Outcome.SANITIZED, earns, [])
+
+
+def _kept(erasure: Erasure, canaries: Canaries) -> str:
+    said = "reported success" if erasure.ended == "done" else "gave no word of its end"
+    parts = []
+    if canaries.found:
+        parts.append(f"{canaries.found} of {canaries.looked_for} canaries")
+    if canaries.kept:
+        parts.append(f"{canaries.kept} of {canaries.telling} blocks of old data")
+    return f"The drive {said}, and {' and '.join(parts)} can still be read: it did not erase everything."
+
+
+_NOT_DONE = {
+    "not-begun": "The drive did not take the command",
+    "failed": "The drive failed at it",
+    "running": "The drive came to no end",
+    "unknown": "What the drive did is not known",
+}
+
+
+def _not_done(erasure: Erasure, trouble: str) -> str:
+    return f"{_NOT_DONE[erasure.ended]}: {erasure.detail or trouble or 'it gave no reason'}."
+
+
+def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | None, size: int) -> list[str]:
+    found = []
+    if canaries.lost:
+        found.append(
+            f"{canaries.lost} of {canaries.planned} places did not hold what was written there before the erase: "
+            "the drive drops writes, or has less than it says."
+        )
+    if not canaries.written:
+        found.append(
+            "No canary could be written before: that old data is gone rests on samples and the drive."
+        )
+    elif missing := canaries.planned - canaries.written - canaries.lost:
+        found.append(f"{missing} of {canaries.planned} places could not be written before the erase.")
+    if canaries.unreadable:
+        found.append(f"{canaries.unreadable} of {canaries.looked_for} canaries could not be read afterwards.")
+    if read is not None and read.unreadable_bytes:
+        share = int(read.unreadable_bytes) * 1_000_000 // max(int(read.bytes_expected), 1)
+        found.append(
+            f"{read.unreadable_bytes} of {read.bytes_expected} bytes ({share / 10_000:.4f} %) could not be read "
+            f"afterwards; the medium has {size}."
+        )
+    if read is not None and not read.reads_medium:
+        found.append(f"The read-back may have been served from the host's cache ({read.io_mode}).")
+    if not erasure.settled:
+        found.append(f"The drive was not left as it should be: {erasure.settling}.")
+    return found
 
 
 def overall(results: Sequence[TargetResult]) -> tuple[Outcome, Level]:

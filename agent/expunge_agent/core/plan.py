@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
+from expunge_agent.core.drive import Drive
 from expunge_agent.core.medium import Medium
-from expunge_agent.protocol.base import Frozen, Level
+from expunge_agent.core.obstacles import Scope
+from expunge_agent.core.selection import Selection, select, taken
+from expunge_agent.core.technique import Technique
+from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.schema import Profile
-
-OVERWRITE = "overwrite"
-EARNS = {OVERWRITE: Level.CLEAR}
-"""The most a technique can earn on any medium (NIST SP 800-88 r2: host overwrite never earns Purge)."""
 
 
 class PassPlan(Frozen, frozen=True):
@@ -50,60 +51,110 @@ class VerificationPlan(Frozen, frozen=True):
 
 
 class TargetPlan(Frozen, frozen=True):
-    """What will be done to one target, in this order. ``verify_after``: indexes of passes read back."""
+    """What will be done to one target, in this order.
+
+    Overwriting: ``passes``, and ``verify_after``, the indexes of passes read back. A drive command:
+    ``drive`` as it answered before, ``key`` of the canaries, ``secret`` for an ATA password (both in
+    hexadecimal). ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
+    """
 
     path: str
-    technique: str
-    passes: list[PassPlan]
-    verify_after: list[int]
+    technique: Technique
+    earns: Level
     verification: VerificationPlan
-    seal: bool
+    passes: list[PassPlan] = []
+    verify_after: list[int] = []
+    seal: bool = False
+    drive: Drive | None = None
+    key: str = ""
+    secret: str = ""
+    doubts: list[Text] = []
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether the host writes passes; otherwise the drive is given a command."""
+        return self.technique is Technique.OVERWRITE
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where random values and ciphers come from: a byte, a key for a cipher, `count` bytes.
+
+    `cipher` makes the keyed streams that are read back or left as a seal, `unread_cipher` the others.
+    """
+
+    byte: Callable[[], int]
+    key: Callable[[str], bytes]
+    bytes: Callable[[int], bytes]
+    cipher: str
+    unread_cipher: str
 
 
 def plan_target(
     target: Target,
     medium: Medium,
+    drive: Drive | None,
     profile: Profile,
     level: Level,
     allow_downgrade: bool,
-    choose_byte: Callable[[], int],
-    choose_key: Callable[[str], bytes],
-    cipher: str,
-    unread_cipher: str,
+    scope: Scope,
+    draw: Draw,
 ) -> TargetPlan | Refusal:
-    """The steps for one target, or why there are none that the order would accept.
-
-    `cipher` makes the keyed streams that are read back or left as a seal, `unread_cipher` the others.
-    """
+    """The steps for one target, or why there are none that the order would accept."""
     if medium.type not in profile.media:
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
             detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {medium.path} is of type {medium.type}.",
             remedy="Choose a profile for this kind of medium: expunge profiles list",
         )
-    if not EARNS[OVERWRITE].reaches(level) and not allow_downgrade:
-        return Refusal(
-            reason=Reason.LEVEL_NOT_ACHIEVABLE,
-            detail=f"The order asks for {level}; overwriting earns {EARNS[OVERWRITE]} at the most.",
-            remedy="Ask for clear, allow a downgrade explicitly, or destroy the medium physically.",
+    selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
+    chosen = taken(selection)
+    if isinstance(chosen, Refusal):
+        return chosen
+    doubts = [chosen.detail] if chosen.earns is Level.NONE and chosen.detail else []
+    if chosen.technique is not Technique.OVERWRITE:
+        return TargetPlan(
+            path=medium.path,
+            technique=chosen.technique,
+            earns=chosen.earns,
+            verification=_verification(profile),
+            drive=drive,
+            key=draw.bytes(32).hex(),
+            secret=draw.bytes(16).hex(),
+            doubts=doubts,
         )
-    steps = expand(profile, choose_byte)
+    if selection.restores:
+        return _hidden(medium, selection)
+    steps = expand(profile, draw.byte)
     verify_after = _verify_after(profile, len(steps))
 
     def as_pass(index: int, step: Fixed | Keyed) -> PassPlan:
         if isinstance(step, Fixed):
             return PassPlan(fixed=step.pattern.hex())
         looked_at = index in verify_after or (profile.seal and index == len(steps) - 1)
-        name = cipher if looked_at else unread_cipher
-        return PassPlan(cipher=name, key=choose_key(name).hex())
+        name = draw.cipher if looked_at else draw.unread_cipher
+        return PassPlan(cipher=name, key=draw.key(name).hex())
 
     return TargetPlan(
         path=medium.path,
-        technique=OVERWRITE,
+        technique=chosen.technique,
+        earns=chosen.earns,
         passes=[as_pass(index, step) for index, step in enumerate(steps)],
         verify_after=verify_after,
         verification=_verification(profile),
         seal=profile.seal,
+        doubts=doubts,
+    )
+
+
+def _hidden(medium: Medium, selection: Selection) -> Refusal:
+    """Overwriting writes what the host sees; an order is for a medium of the size it names."""
+    areas = " and ".join(f"{one.kind.upper()} of {one.size} bytes" for one in selection.restores)
+    return Refusal(
+        reason=Reason.UNSUPPORTED,
+        detail=f"{medium.path} hides space from the host, which no overwrite reaches: {areas}.",
+        remedy="Give it back (hdparm -N, hdparm --dco-restore), take the inventory again and order the whole "
+        "size; or choose a profile with commands of the drive, which reach it.",
     )
 
 

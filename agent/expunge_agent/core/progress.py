@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from expunge_agent.core.drive import Answer
+from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.protocol import canonical
@@ -88,7 +90,13 @@ class TargetProgress:
     opened: Identity | None = None
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
+    erasure: ErasureProgress = field(default_factory=ErasureProgress)
     result: TargetResult | None = None
+
+    @property
+    def touched(self) -> bool:
+        """Whether a byte of it may have been changed."""
+        return bool(self.passes) or self.erasure.placed is not None or self.erasure.attempts > 0
 
 
 @dataclass
@@ -129,7 +137,7 @@ def apply(run: RunProgress, record: Entry) -> None:
         run.fruitless = 0
 
 
-_NOT_YET_AHEAD = ("opening", "opened", "pass-resumed", "verify-started", "paused")
+_NOT_YET_AHEAD = ("opening", "opened", "erase-starting", "pass-resumed", "verify-started", "paused")
 """Opening and beginning again is not yet getting ahead."""
 
 
@@ -206,6 +214,45 @@ def _verify_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).verifications[result.of_pass] = result
 
 
+def _canaries_placed(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).placed = canonical.convert(record.data["placed"], Placed)
+
+
+def _erase_starting(run: RunProgress, record: Entry) -> None:
+    erasure = _erasure(run, record)
+    erasure.attempts += 1
+    erasure.started_at = record.at
+    erasure.accepted = erasure.seen = False
+
+
+def _erase_accepted(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).accepted = True
+
+
+def _erase_seen(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).seen = True
+
+
+def _erase_ended(run: RunProgress, record: Entry) -> None:
+    erasure = _erasure(run, record)
+    erasure.ended, erasure.ended_at = canonical.convert(record.data["ended"], Ended), record.at
+
+
+def _erase_settled(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).settled = canonical.convert(record.data["settled"], Settled)
+
+
+def _erase_checked(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).evidence = canonical.convert(record.data["evidence"], Evidence)
+
+
+def _erasure(run: RunProgress, record: Entry) -> ErasureProgress:
+    """The erasure of the record's target; whatever the drive answered is kept with it."""
+    erasure = run.target(record.data["target"]).erasure
+    erasure.answers += [canonical.convert(one, Answer) for one in record.data.get("answers", [])]
+    return erasure
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -238,6 +285,14 @@ _HANDLERS = {
     "pass-finished": _pass_finished,
     "verify-started": _nothing,
     "verify-finished": _verify_finished,
+    "canaries-placing": _nothing,
+    "canaries-placed": _canaries_placed,
+    "erase-starting": _erase_starting,
+    "erase-accepted": _erase_accepted,
+    "erase-seen": _erase_seen,
+    "erase-ended": _erase_ended,
+    "erase-settled": _erase_settled,
+    "erase-checked": _erase_checked,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.devices import host, udev, vpd
+from expunge_agent.devices import host, raid, udev, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
 from expunge_agent.protocol.canonical import U64
@@ -111,8 +111,14 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
         return MediumType.MEMORY
     if who.bus in ("loop", "dm", "md", "virtio", "xen") or any(name in maker for name in _VIRTUAL_MAKERS):
         return MediumType.VIRTUAL
+    if raid.is_volume(disk):
+        return MediumType.VIRTUAL  # what lies under it is not reached
     if who.bus == "nvme":
         return MediumType.SSD
+    if who.bus == "mmc":  # managed flash in either case: JESD84-B51 §1, SD Physical Layer 6.00 §1
+        return {"MMC": MediumType.SSD, "SD": MediumType.USB_FLASH}.get(
+            read_text(disk.folder / "device/type"), MediumType.UNKNOWN
+        )
     if who.bus == "usb" and read_int(disk.folder / "removable", 0) == 1:
         return MediumType.USB_FLASH
     if who.bus in ("ata", "scsi", "usb"):
@@ -178,6 +184,12 @@ def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
         notes.append(f"a partition of {node.disk.path}; the rest of the drive is not covered")
     if who.bus == "usb" and who.serial and who.serial == _usb_serial(node.disk):
         notes.append("the serial number is that of the USB device, which may be a bridge")
+    if raid.is_volume(node):
+        notes.append(f"a volume of a RAID controller ({raid.controller(node) or node.driver}), not a drive")
+    elif kind is MediumType.VIRTUAL and who.bus not in ("loop", "dm", "md"):
+        notes.append("a virtual disk: what lies under it is not reached")
+    if who.bus == "mmc" and kind is MediumType.USB_FLASH:
+        notes.append("an SD card")
     if kind is MediumType.UNKNOWN:
         notes.append("the device does not say whether it rotates")
     if node.driver == "sr":

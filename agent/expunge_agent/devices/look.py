@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.medium import Found, Kind, Medium, MediumType, Usage
-from expunge_agent.devices import describe, host, mounts, usage
+from expunge_agent.devices import describe, host, mounts, multipath, sectors, usage
 from expunge_agent.devices.nodes import Node, all_disks, by_number
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.refused import TargetRefused
@@ -43,7 +43,8 @@ def look(
         node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
         if node is not None:
             found = usage.of_block(node, walked.path, eyes)
-            return Found(describe.medium(node, walked.path), _with_links(found, walked))
+            medium = sectors.with_true_sector(describe.medium(node, walked.path), node)
+            return Found(medium, _with_links(found, walked))
     kind = Kind.MISSING if walked.kind is Kind.BLOCK else walked.kind
     return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
 
@@ -53,19 +54,23 @@ def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
 
     A file is only looked for at its own path. A block device is looked for among all of them, so
     that a drive which got another name is found; if none is the one, whatever block device stands
-    at `hint` is returned, for the guard to say in what it differs. Raises TargetRefused when
-    several devices answer to the identity: it does not tell which is meant.
+    at `hint` is returned, for the guard to say in what it differs. Of several paths to one disk the
+    one at `hint` is returned, else the first. Raises TargetRefused when several devices answer to the
+    identity: it does not tell which is meant.
     """
     if isinstance(identity, FileIdentity):
         return identity.path if os.path.lexists(identity.path) else None
-    candidates = [(str(node.path), describe.identity(node)) for node in _disks_and_partitions(roots)]
+    nodes = {str(node.path): node for node in _disks_and_partitions(roots)}
+    candidates = [(path, describe.identity(node)) for path, node in nodes.items()]
     exact = [path for path, seen in candidates if not differences(identity, seen)]
+    if len(exact) > 1 and _are_paths([nodes[path] for path in exact], roots):
+        return hint if hint in exact else exact[0]
     if len(exact) > 1:
         raise TargetRefused(
             Refusal(
                 reason=Reason.NO_IDENTITY,
                 detail=f"{readable(', '.join(sorted(exact)))} all answer to the identity ordered.",
-                remedy="Detach all but the one that is meant; paths of one multipath disk count as several.",
+                remedy="Detach all but the one that is meant. Nothing shows that they are paths of one disk.",
             )
         )
     if exact:
@@ -79,7 +84,8 @@ def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
 
 def look_at_node(node: Node, eyes: Eyes) -> Found:
     """The same for a device of sysfs, whose path is the one the kernel gives it."""
-    return Found(describe.medium(node), usage.of_block(node, str(node.path), eyes))
+    medium = sectors.with_true_sector(describe.medium(node), node)
+    return Found(medium, usage.of_block(node, str(node.path), eyes))
 
 
 def file_identity(path: str, seen: os.stat_result, roots: Roots = LIVE) -> FileIdentity:
@@ -103,6 +109,12 @@ def _file_medium(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Medium:
 
 def _with_links(found: Usage, walked: Walked) -> Usage:
     return replace(found, symlinks=walked.symlinks, real_path=walked.real_path)
+
+
+def _are_paths(nodes: list[Node], roots: Roots) -> bool:
+    """Whether all of `nodes` are paths to one disk, or to the same partition of it."""
+    paths = multipath.groups(all_disks(roots)).get(nodes[0].disk.number, ())
+    return all(node.disk in paths for node in nodes)
 
 
 def _same_unit(ordered: Identity, seen: BlockIdentity) -> bool:

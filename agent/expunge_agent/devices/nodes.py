@@ -90,8 +90,10 @@ class Node:
 
     @property
     def title(self) -> str:
-        """The name for people: a mapped device with what it is called."""
+        """The name for people: a mapped device with what it is called, and that it is a multipath if so."""
         mapped = read_text(self.folder / "dm/name")
+        if mapped and read_text(self.folder / "dm/uuid").startswith("mpath-"):
+            return f"{self.name} ({mapped}, multipath)"
         return f"{self.name} ({mapped})" if mapped else self.name
 
     def parents(self) -> Iterable[Path]:
@@ -153,7 +155,7 @@ def family(node: Node, disks: Iterable[Node] | None = None) -> Family:
     `disks` are `all_disks`, where they have been listed already.
     """
     above = () if node.disk == node else (node.disk,)
-    loops_over = _loops_by_backing_number(all_disks(node.roots) if disks is None else disks)
+    loops_over = loops_by_backing_number(all_disks(node.roots) if disks is None else disks)
     members: list[Node] = []
     holders: list[Node] = [holder for disk in above for holder in disk.holders]
     loops: list[Node] = [loop for disk in above for loop in loops_over.get(disk.number, [])]
@@ -170,7 +172,7 @@ def family(node: Node, disks: Iterable[Node] | None = None) -> Family:
     return Family(above=above, members=tuple(members), holders=tuple(holders), loops=tuple(loops))
 
 
-def _loops_by_backing_number(disks: Iterable[Node]) -> dict[str, list[Node]]:
+def loops_by_backing_number(disks: Iterable[Node]) -> dict[str, list[Node]]:
     """Loop devices that loop over a block device, by that device's number."""
     found: dict[str, list[Node]] = {}
     for disk in disks:

@@ -64,6 +64,11 @@ class Opened:
         """Another descriptor, the caller's to close, of the same claim and lock (dup(2))."""
         return fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
+    def abandon(self) -> None:
+        """Leave the descriptor open for the life of the process: a thread stuck in the kernel still has it,
+        and its number must not become another file's. Claim and lock stay."""
+        self.fd = -1
+
     def close(self) -> None:
         """Give it back; twice does no harm."""
         fd, self.fd = self.fd, -1

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Kind, Usage
-from expunge_agent.devices import ioctls, mounts
-from expunge_agent.devices.nodes import Family, Node, all_disks, by_number, family, number_of_path
+from expunge_agent.devices import ioctls, mounts, multipath, zfs
+from expunge_agent.devices.nodes import (
+    Family,
+    Node,
+    all_disks,
+    by_number,
+    family,
+    loops_by_backing_number,
+    number_of_path,
+)
 from expunge_agent.devices.openers import Index
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.roots import LIVE, Roots, read_int, read_text
@@ -42,9 +50,33 @@ class Eyes:
         """What other processes have open, as it is when first asked."""
         return Index(self.roots)
 
+    @cached_property
+    def loops_over(self) -> Mapping[str, list[Node]]:
+        """Loop devices over block devices, by the number of the device below."""
+        return loops_by_backing_number(self.disks)
+
+    @cached_property
+    def paths(self) -> Mapping[str, tuple[Node, ...]]:
+        """Disks that are reached by several paths: see `multipath.groups`."""
+        return multipath.groups(self.disks)
+
+    @cached_property
+    def zfs(self) -> Mapping[str, str]:
+        """The ZFS pool of each member device, by ``major:minor``."""
+        return zfs.pools(self.roots)
+
 
 def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
-    """The usage of the block device `node`, seen at `path`."""
+    """The usage of the block device `node`, seen at `path`; that of further paths to the same disk included."""
+    usage = _of_path(node, path, eyes, depth)
+    for other in eyes.paths.get(node.disk.number, ()):
+        same = multipath.same_part(other, node) if other != node.disk else None
+        if same is not None:
+            usage = _both(usage, _of_path(same, str(same.path), eyes, depth))
+    return usage
+
+
+def _of_path(node: Node, path: str, eyes: Eyes, depth: int) -> Usage:
     kin = family(node, eyes.disks)
     numbers = kin.numbers
     seen = mounts.mounts_of_devices(eyes.mounts.mounts, numbers, eyes.roots)
@@ -54,7 +86,7 @@ def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
         kind=Kind.BLOCK,
         mounts=_unique(mount.title for mount in seen),
         swaps=tuple(mounts.swaps_of_devices(numbers, eyes.roots)),
-        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes),
+        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes) + _zfs_over(kin, eyes),
         partitions=tuple(part.title for part in node.partitions),
         loops=tuple(str(loop.path) for loop in kin.loops),
         opened_by=opened.processes,
@@ -100,12 +132,18 @@ def _with_backing(usage: Usage, node: Node, eyes: Eyes, depth: int) -> Usage:
     else:
         return usage
     own = (str(node.disk.path), *(str(part.path) for part in node.disk.partitions))
+    together = _both(usage, other)
+    return replace(together, loops=tuple(loop for loop in together.loops if loop not in own))
+
+
+def _both(usage: Usage, other: Usage) -> Usage:
+    """`usage` with the users that `other`, which leads to the same data, has as well."""
     return replace(
         usage,
         mounts=_unique((*usage.mounts, *other.mounts)),
         swaps=_unique((*usage.swaps, *other.swaps)),
         holders=_unique((*usage.holders, *other.holders)),
-        loops=_unique(loop for loop in (*usage.loops, *other.loops) if loop not in own),
+        loops=_unique((*usage.loops, *other.loops)),
         opened_by=_unique((*usage.opened_by, *other.opened_by)),
         read_only=usage.read_only or other.read_only,
         system=usage.system or other.system,
@@ -153,6 +191,12 @@ def _zram_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
         if backing.startswith("/") and number_of_path(backing, eyes.roots) in kin.numbers:
             found.append(f"{disk.name} (write-back)")
     return tuple(found)
+
+
+def _zfs_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
+    """The imported ZFS pools that one of the family belongs to."""
+    pools = {eyes.zfs[number] for number in kin.numbers if number in eyes.zfs}
+    return tuple(f"the ZFS pool {pool}" for pool in sorted(pools))
 
 
 def _block_read_only(node: Node) -> str:

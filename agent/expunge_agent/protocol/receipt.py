@@ -29,6 +29,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
 NO_RECEIPT_BEFORE = "0" * 64
 MAX_LISTED_RANGES = 1000
+MAX_ANSWERS = 200
+"""Answers of a drive in one target's story."""
 MAX_RECEIPT = 11 * 1024 * 1024
 """Bytes of a receipt: in base64 it still fits a frame (`wire.MAX_FRAME`)."""
 
@@ -60,6 +62,7 @@ class Reason(StrEnum):
     IN_USE = "in-use"
     HARD_LINKED = "hard-linked"
     NOT_PERMITTED = "not-permitted"
+    OTHER_NAMESPACES = "other-namespaces"
     UNSUPPORTED = "unsupported"
 
 
@@ -205,6 +208,92 @@ class MediumFacts(Frozen, frozen=True):
     notes: list[Text] = []
 
 
+class DriveAnswer(Frozen, frozen=True):
+    """Bytes as the drive returned them: the command or page they answer, and the data in hexadecimal."""
+
+    name: Name
+    hex: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){0,8192}\Z")] = ""
+
+
+class Canaries(Frozen, frozen=True):
+    """Keyed blocks that were written before a drive command at places nobody could foresee, and looked for after it.
+
+    Places and contents follow from ``key`` (64 hexadecimal digits) and the size of the medium: see
+    docs/receipt-format.md. ``found``: blocks of which 512 bytes or more were still there. ``telling``: of
+    ``samples`` blocks of old data read before, those not of one byte throughout; ``kept``: of these, the
+    ones still there. Bytes of a block: ``block``. ``lost``: places that took their canary and did not hold
+    it even before the command, as of a drive that drops writes or wraps its capacity.
+    """
+
+    key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    block: int
+    planned: int
+    written: int
+    looked_for: int
+    found: int
+    unreadable: int
+    samples: int
+    telling: int
+    kept: int
+    found_at: list[U64] = []
+    """Offsets of the first of those found or kept, at most 100."""
+    lost: int = 0
+
+
+class ReadBack(Frozen, frozen=True):
+    """What the medium held after a drive command. ``zeros``, ``ones`` (FFh), ``constant`` (another byte
+    throughout a block of 4096 bytes) and ``other`` are bytes. ``seed`` and ``block`` regenerate sampled places.
+
+    Blocks that read as one byte are what deallocated blocks read as, too: no proof that cells were erased.
+    """
+
+    kind: Literal["full", "sampled"]
+    bytes_expected: U64
+    bytes_read: U64
+    unreadable_bytes: U64
+    unreadable: list[RangeProblem]
+    zeros: U64
+    ones: U64
+    constant: U64
+    other: U64
+    io_mode: Text
+    reads_medium: bool
+    started_at: MaybeTimestamp
+    finished_at: MaybeTimestamp
+    duration_ms: U64
+    complete: bool
+    seed: str = ""
+    block: int = 0
+    rule: Text = ""
+
+
+class Erasure(Frozen, frozen=True):
+    """One drive command as it ran.
+
+    ``accepted``: the drive took the command. ``progress_seen``: it was seen at work. ``ended``: what it said
+    last, ``done`` only if it was accepted or seen at work under this order. ``attempts``: how often it was
+    begun (again after a power cut that the drive forgot it over). ``settled``: the drive was left usable.
+    ``changes``: how it differs from before in what should be the same. ``duration_ms`` is that of the
+    command, from acceptance to its end as it was noticed.
+    """
+
+    technique: Name
+    accepted: bool
+    progress_seen: bool
+    ended: Literal["not-begun", "done", "failed", "running", "unknown"]
+    attempts: int
+    detail: Text
+    started_at: MaybeTimestamp
+    finished_at: MaybeTimestamp
+    duration_ms: U64
+    settled: bool
+    settling: Text
+    canaries: Canaries | None
+    read_back: ReadBack | None
+    changes: list[Text]
+    answers: list[DriveAnswer]
+
+
 class TargetResult(Frozen, frozen=True):
     """One target's story. ``exceptions`` are named shortfalls, ``not_covered`` what no step could reach."""
 
@@ -223,6 +312,7 @@ class TargetResult(Frozen, frozen=True):
     not_covered: list[Text]
     finished_at: Timestamp
     failure: Text = ""
+    erasure: Erasure | None = None
 
 
 class Interruption(Frozen, frozen=True):

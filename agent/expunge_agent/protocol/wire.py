@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 import msgspec
 
@@ -115,6 +116,21 @@ class InventoryItem(Frozen, frozen=True):
     physical_sector: int
     blocked: list[Text]
     notes: list[Text]
+    paths: list[PathText] = []
+    """All paths to it, where there are several."""
+    drive: dict[str, Any] = {}
+    """What the drive answered, as a plain document for people and reports (the agent's ``core.drive.Drive``
+    without its raw bytes); empty for a file. Nothing is decided by it on this side."""
+    stack: dict[str, Any] = {}
+    """The tree of what stands on it (the agent's ``core.stack.Layer``); empty for a file."""
+    members: list[Text] = []
+    """Physical drives behind the same RAID controller, where its driver shows them."""
+    silent: Text = ""
+    """Why the drive's own answers are missing, or empty."""
+    can: Text = ""
+    """The erasing commands it offers, in a few words; likewise ``hidden`` areas and its ``condition``."""
+    hidden: Text = ""
+    condition: Text = ""
 
 
 class Inventory(Frozen, frozen=True, tag_field="type", tag="inventory"):

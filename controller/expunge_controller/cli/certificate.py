@@ -78,7 +78,7 @@ def _summary(row: CertificateRow) -> None:
         "certificate": f"{certificate.number}, {certificate.status}",
         "medium": f"{certificate.media.subject}, {size(int(certificate.media.size))}",
         "outcome": f"{done.outcome}, level {done.level_achieved} (requested {done.level_requested})",
-        "technique": f"{done.technique}, {len(done.passes)} passes",
+        "technique": done.technique if done.erasure else f"{done.technique}, {len(done.passes)} passes",
         "verification": done.verification_status,
         "finished": done.finished_at,
         "issued": f"{certificate.issued_at} by {certificate.issuer}",

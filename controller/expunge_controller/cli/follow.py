@@ -14,7 +14,7 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import parse_order
-from expunge_agent.protocol.receipt import parse_statement
+from expunge_agent.protocol.receipt import Erasure, parse_statement
 from expunge_controller.cli.app import console, plain, print_line, size
 from expunge_controller.cli.reach import running_for
 from expunge_controller.context import Controller
@@ -142,6 +142,7 @@ def _why(receipt: bytes) -> list[str]:
             _work(f"pass {run.index + 1}", int(run.bytes_written), int(run.duration_ms))
             for run in result.passes
         ]
+        lines += _commanded(result.erasure)
         lines += [
             _work(
                 f"{check.kind} verification of pass {check.of_pass + 1}",
@@ -154,6 +155,27 @@ def _why(receipt: bytes) -> list[str]:
     refusal = statement.predicate.refusal
     if refusal is not None:
         lines.append(plain(f"refused ({refusal.reason}): {refusal.detail} {refusal.remedy}".strip()))
+    return lines
+
+
+def _commanded(erasure: Erasure | None) -> list[str]:
+    """The drive's own command: how it ended, and what was found afterwards."""
+    if erasure is None:
+        return []
+    times = f", begun {erasure.attempts} times" if erasure.attempts > 1 else ""
+    took = f" after {int(erasure.duration_ms) / 1000:.1f} s" if erasure.duration_ms else ""
+    detail = f": {erasure.detail}" if erasure.detail else ""
+    lines = [plain(f"  {erasure.technique}: {erasure.ended}{took}{times}{detail}")]
+    if not erasure.settled and erasure.ended != "not-begun":
+        lines.append(plain(f"  the drive was not left usable: {erasure.settling}".removesuffix(": ")))
+    lines += [plain(f"  differs from before: {change}") for change in erasure.changes]
+    if erasure.canaries is not None:
+        seen = erasure.canaries
+        left = f", {seen.kept} of {seen.telling} samples of old data" if seen.telling else ""
+        lines.append(f"  still there: {seen.found} of {seen.looked_for} canaries{left}")
+    if erasure.read_back is not None:
+        read = erasure.read_back
+        lines.append(_work(f"{read.kind} read-back", int(read.bytes_read), int(read.duration_ms)))
     return lines
 
 

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
 from expunge_controller.cli.app import App, json_option, plain, print_json, print_table, size
 
+if TYPE_CHECKING:
+    from expunge_agent.protocol.wire import InventoryItem
+
 NAMES = ("serial", "wwn", "instance", "inode")
+COLUMNS = (
+    "path",
+    "bus",
+    "type",
+    "size",
+    "model",
+    "serial number or inode",
+    "can",
+    "hidden",
+    "condition",
+    "would be refused because",
+)
+WHERE_TOLD = ("can", "hidden", "condition")
+"""Columns that are left out where no medium has anything to say in them."""
 
 
 @click.command(name="inventory")
@@ -16,7 +35,10 @@ NAMES = ("serial", "wwn", "instance", "inode")
 @json_option
 @click.pass_obj
 def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped."""
+    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped.
+
+    --json has all that each drive answered, and what stands on it.
+    """
     from expunge_agent.protocol import canonical
     from expunge_controller import fleet
     from expunge_controller.cli.reach import ask_inventory
@@ -28,20 +50,31 @@ def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> No
     if as_json:
         print_json(msgspec.to_builtins(answer, enc_hook=canonical.encode_hook))
         return
+    columns = [
+        name for name in COLUMNS if name not in WHERE_TOLD or any(_cells(item)[name] for item in answer.items)
+    ]
     print_table(
-        ["path", "type", "size", "model", "serial number or inode", "would be refused because"],
-        [
-            [
-                item.path,
-                item.type,
-                size(int(item.identity.size)),
-                getattr(item.identity, "model", ""),
-                next((value for field in NAMES if (value := str(getattr(item.identity, field, "")))), ""),
-                "; ".join(item.blocked),
-            ]
-            for item in answer.items
-        ],
+        columns,
+        [[_cells(item)[name] for name in columns] for item in answer.items],
         "The machine sees no media.",
     )
     for problem in answer.problems:
         click.echo(f"note: {plain(problem)}", err=True)
+
+
+def _cells(item: InventoryItem) -> dict[str, str]:
+    """What the table says of a medium, by column."""
+    identity = item.identity
+    cells = (
+        ", ".join(item.paths) or item.path,
+        getattr(identity, "bus", "file"),
+        item.type,
+        size(int(identity.size)),
+        getattr(identity, "model", ""),
+        next((value for field in NAMES if (value := str(getattr(identity, field, "")))), ""),
+        item.can,
+        item.hidden,
+        item.silent or item.condition,
+        "; ".join(item.blocked),
+    )
+    return dict(zip(COLUMNS, cells, strict=True))

@@ -89,7 +89,8 @@ def show(app: App, profile_id: str, as_json: bool) -> None:
         "source": profile.source,
         "advice": profile.advice,
         "media": ", ".join(profile.media),
-        "passes": summary(profile),
+        "techniques": ", ".join(profile.techniques),
+        "does": summary(profile),
         "seal": "yes" if profile.seal else "no",
         "digest": profile.digest,
     }

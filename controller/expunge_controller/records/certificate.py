@@ -104,8 +104,76 @@ class CertifiedVerification(Frozen, frozen=True):
     rule: Text
 
 
-class Sanitization(Frozen, frozen=True):
-    """What was done. ``method`` is the level achieved; verification is measured, never validation."""
+class CertifiedCanaries(Frozen, frozen=True):
+    """The canaries of the receipt; their key and the offsets of those found stand there only."""
+
+    block: int
+    planned: int
+    written: int
+    looked_for: int
+    found: int
+    unreadable: int
+    samples: int
+    telling: int
+    kept: int
+
+
+class CertifiedReadBack(Frozen, frozen=True):
+    """What the medium held after the command, in bytes. ``coverage_ppm``: bytes read per million of the medium.
+
+    ``zeros``, ``ones`` and ``constant`` are what deallocated blocks read as, too.
+    """
+
+    kind: Text
+    status: Literal["passed", "failed", "incomplete"]
+    bytes_read: U64
+    coverage_ppm: int
+    unreadable_bytes: U64
+    zeros: U64
+    ones: U64
+    constant: U64
+    other: U64
+    duration_ms: U64
+    io_mode: Text
+    reads_medium: bool
+    rule: Text
+
+
+class CertifiedInterruption(Frozen, frozen=True):
+    """The run was found unfinished. ``restarted``: the machine had been started anew meanwhile."""
+
+    noticed_at: Timestamp
+    decision: Text
+    restarted: bool
+    what: Text
+
+
+class CertifiedErasure(Frozen, frozen=True):
+    """The drive's own command, as the receipt tells of it. ``answers``: how many raw answers stand there."""
+
+    technique: Name
+    accepted: bool
+    progress_seen: bool
+    ended: Text
+    detail: Text
+    attempts: int
+    started_at: Text
+    finished_at: Text
+    duration_ms: U64
+    settled: bool
+    settling: Text
+    canaries: CertifiedCanaries | None
+    read_back: CertifiedReadBack | None
+    changes: list[Text]
+    answers: int
+    interruptions: list[CertifiedInterruption]
+
+
+class Sanitization(Frozen, frozen=True, omit_defaults=True):
+    """What was done. ``method`` is the level achieved; verification is measured, never validation.
+
+    ``erasure`` is left out where no command of the drive was given, as it was before there were any.
+    """
 
     outcome: Outcome
     method: Level
@@ -123,6 +191,7 @@ class Sanitization(Frozen, frozen=True):
     exceptions: list[Text]
     not_covered: list[Text]
     limitations: list[Text]
+    erasure: CertifiedErasure | None = None
 
 
 class Evidence(Frozen, frozen=True):

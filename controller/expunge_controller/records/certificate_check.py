@@ -12,12 +12,13 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.order import Order
-from expunge_agent.protocol.receipt import PassResult, Receipt, TargetResult, Verification
+from expunge_agent.protocol.receipt import Erasure, PassResult, Receipt, TargetResult, Verification
 from expunge_controller.records.certificate import (
     ATTESTATION,
     NOT_RECORDED,
     Blank,
     Certificate,
+    CertifiedErasure,
     CertifiedPass,
     CertifiedVerification,
 )
@@ -47,6 +48,7 @@ def certificate_problems(
     problems = [f"{name}: it says {said!s}, the evidence {due!s}" for name, said, due in facts if said != due]
     problems += _passes(certificate.sanitization.passes, result.passes)
     problems += _verifications(certificate, result)
+    problems += _erasure(certificate.sanitization.erasure, receipt, result)
     return problems
 
 
@@ -106,6 +108,7 @@ def _sanitization_facts(certificate: Certificate, receipt: Receipt, result: Targ
     yield "not covered", done.not_covered, result.not_covered
     yield "limitations", done.limitations, receipt.limitations
     read_back = any(check.kind != "none" for check in result.verifications)
+    read_back = read_back or (result.erasure is not None and result.erasure.read_back is not None)
     passed = "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
     yield "verification status", done.verification_status, passed if read_back else "none"
 
@@ -165,6 +168,60 @@ def _same_verification(one: CertifiedVerification, check: Verification, size: in
         and one.rule == _or_unknown(check.rule)
         and all(getattr(one, name) == getattr(check, name) for name in same)
     )
+
+
+def _erasure(said: CertifiedErasure | None, receipt: Receipt, result: TargetResult) -> Iterator[str]:
+    due = result.erasure
+    if said is None or due is None:
+        if (said is None) is not (due is None):
+            yield f"it tells of {'no' if said is None else 'a'} command of the drive, the receipt does otherwise"
+        return
+    for name in (
+        "technique", "accepted", "progress_seen", "ended", "detail", "attempts", "duration_ms", "settled",
+        "settling", "changes",
+    ):  # fmt: skip
+        if getattr(said, name) != getattr(due, name):
+            yield f"the drive's command differs in {name}"
+    for name in ("started_at", "finished_at"):
+        if getattr(said, name) != _or_unknown(getattr(due, name)):
+            yield f"the drive's command differs in {name}"
+    if said.answers != len(due.answers):
+        yield f"it counts {said.answers} answers of the drive, the receipt has {len(due.answers)}"
+    broken = [
+        (one.noticed_at, str(one.decision), one.boot_id_after != one.boot_id_before, one.what)
+        for one in receipt.interruptions
+    ]
+    if broken != [(one.noticed_at, one.decision, one.restarted, one.what) for one in said.interruptions]:
+        yield "its interruptions are not the receipt's"
+    yield from _gone(said, due, int(result.target.identity.size))
+
+
+def _gone(said: CertifiedErasure, due: Erasure, size: int) -> Iterator[str]:
+    """Canaries and read-back."""
+    if (said.canaries is None) is not (due.canaries is None):
+        yield "canaries stand in only one of certificate and receipt"
+    elif said.canaries is not None:
+        for name in said.canaries.__struct_fields__:
+            if getattr(said.canaries, name) != getattr(due.canaries, name):
+                yield f"its canaries differ in {name}"
+    if (said.read_back is None) is not (due.read_back is None):
+        yield "a read-back stands in only one of certificate and receipt"
+    if said.read_back is None or due.read_back is None:
+        return
+    one, read = said.read_back, due.read_back
+    same = (
+        "kind", "bytes_read", "unreadable_bytes", "zeros", "ones", "constant", "other", "duration_ms", "io_mode",
+        "reads_medium",
+    )  # fmt: skip
+    whole = read.complete and read.bytes_read >= read.bytes_expected
+    bad = bool(read.unreadable_bytes or read.unreadable)
+    facts = [(name, getattr(one, name), getattr(read, name)) for name in same]
+    facts += [
+        ("status", one.status, "failed" if bad else "passed" if whole else "incomplete"),
+        ("coverage_ppm", one.coverage_ppm, read.bytes_read * 1_000_000 // size if size else 0),
+        ("rule", one.rule, _or_unknown(read.rule)),
+    ]
+    yield from (f"its read-back differs in {name}" for name, is_said, is_due in facts if is_said != is_due)
 
 
 def _or_unknown(text: str) -> str:

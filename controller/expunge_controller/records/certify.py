@@ -31,6 +31,7 @@ from expunge_controller.records.certificate import (
     MediumRecord,
     Sanitization,
 )
+from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.consistency import medium_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
@@ -133,6 +134,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         exceptions=list(result.exceptions),
         not_covered=list(result.not_covered),
         limitations=list(receipt.limitations),
+        erasure=certified_erasure(receipt, result),
     )
 
 
@@ -196,7 +198,9 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
 
 
 def _status(result: TargetResult) -> Literal["passed", "passed with exceptions", "none"]:
-    if not any(check.kind != "none" for check in result.verifications):
+    command = result.erasure
+    read_back = command is not None and command.read_back is not None
+    if not read_back and not any(check.kind != "none" for check in result.verifications):
         return "none"
     return "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
 

@@ -19,13 +19,14 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
+from expunge_controller.records import erasure_checks
 from expunge_controller.records.profile_match import profile_problems
+from expunge_profiles.techniques import OVERWRITE
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
 
 SUCCESS = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
-OVERWRITE = "overwrite"
 MAX_SUBJECT_NAME = 200
 
 
@@ -62,6 +63,11 @@ def time_problems(receipt: Receipt) -> list[str]:
             (f"target {number} verification", check.started_at, check.finished_at)
             for check in result.verifications
         ]
+        if result.erasure is not None:
+            command, read = result.erasure, result.erasure.read_back
+            spans.append((f"target {number} command", command.started_at, command.finished_at))
+            if read is not None:
+                spans.append((f"target {number} read-back", read.started_at, read.finished_at))
     problems = []
     for what, start, end in spans:
         try:
@@ -104,13 +110,16 @@ def _overall(receipt: Receipt) -> Iterator[str]:
 
 
 def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
-    written = any(run.bytes_written for run in result.passes)
+    written = erasure_checks.changed_data(result)
     if written:
         yield from _same("identity when opened", result.target.identity, result.identity_opened)
     for number, run in enumerate(result.passes, start=1):
         yield from _pass_figures(number, run, result)
     for check in result.verifications:
         yield from _verification_figures(check, result)
+    if result.erasure is not None:
+        yield from erasure_checks.figure_problems(result.erasure)
+    yield from erasure_checks.technique_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return
@@ -135,22 +144,29 @@ def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     if clean is (result.level_achieved is Level.NONE):
         # A level is earned only by a target without any shortfall.
         yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
-    if result.technique == OVERWRITE and result.level_achieved is Level.PURGE:
-        yield "an overwrite never achieves purge"
-    if not result.passes:
-        yield f"{result.outcome} without a single pass"
-    if clean and result.passes and not _read_back(result):
-        yield "sanitized, yet its last pass was not read back"
+    yield from erasure_checks.level_problems(result)
+    if result.technique == OVERWRITE:
+        yield from _overwritten(result, clean)
+    else:
+        yield from erasure_checks.success_problems(result, clean)
     if clean and result.exceptions:
         yield "sanitized, yet exceptions are listed"
     if not clean and not result.exceptions:
         yield "sanitized-with-exceptions, yet none is listed"
-    for number, run in enumerate(result.passes, start=1):
-        yield from _pass_whole(number, run, ordered.size, clean)
-    for check in result.verifications:
-        yield from _verification_whole(check, clean)
     if profile is not None:
         yield from profile_problems(result, profile)
+
+
+def _overwritten(result: TargetResult, clean: bool) -> Iterator[str]:
+    """What success by passes demands."""
+    if not result.passes:
+        yield f"{result.outcome} without a single pass"
+    if clean and result.passes and not _read_back(result):
+        yield "sanitized, yet its last pass was not read back"
+    for number, run in enumerate(result.passes, start=1):
+        yield from _pass_whole(number, run, result.target.identity.size, clean)
+    for check in result.verifications:
+        yield from _verification_whole(check, clean)
 
 
 def _pass_whole(number: int, run: PassResult, size: int, clean: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whether what ran on a target is what its profile demands: the passes, their patterns, the read-back."""
+"""Whether what ran on a target is what its profile demands: the technique, the passes, the read-back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from expunge_agent.protocol.receipt import PassResult, TargetResult
+from expunge_profiles.techniques import OVERWRITE
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Pass, Profile
@@ -13,7 +14,22 @@ if TYPE_CHECKING:
 
 def profile_problems(result: TargetResult, profile: Profile) -> list[str]:
     """Each demand of `profile` that `result` does not meet, as a sentence."""
-    return [*_passes(result, profile), *_verifications(result, profile)]
+    if result.technique not in profile.techniques:
+        allowed = ", ".join(profile.techniques)
+        return [f"its technique is {result.technique or 'none'}, the profile allows {allowed}"]
+    if result.technique == OVERWRITE:
+        return [*_passes(result, profile), *_verifications(result, profile)]
+    return list(_read_back(result, profile))
+
+
+def _read_back(result: TargetResult, profile: Profile) -> Iterator[str]:
+    """A command of the drive is read back once, after its end."""
+    demanded = profile.verification.kind
+    if demanded == "none":
+        return
+    done = result.erasure.read_back if result.erasure is not None else None
+    if done is None or (demanded == "full" and done.kind != "full"):
+        yield f"the profile demands a {demanded} read-back after the command; there is none"
 
 
 def _passes(result: TargetResult, profile: Profile) -> Iterator[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
 from expunge_agent.protocol.identity import FileIdentity
-from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person
+from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
+from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.markup import (
     Label,
@@ -23,6 +24,7 @@ from expunge_controller.render.markup import (
     size,
     text,
 )
+from expunge_controller.render.technique_words import in_words
 
 _OUTCOMES = {
     Outcome.SANITIZED: Label("sanitized", "已清除"),
@@ -39,13 +41,15 @@ _NOTHING = Label("none reported", "未报告")
 
 def certificate_html(certificate: Certificate) -> str:
     """The whole page. The same certificate gives the same text."""
+    done = certificate.sanitization
     parts = [
         _banner(certificate),
         _levels(certificate),
         _media(certificate),
         _register(certificate),
         _sanitization(certificate),
-        _passes(certificate),
+        *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
+        *([_passes(certificate)] if done.passes or not done.erasure else []),
         _verification(certificate),
         _shortfalls(certificate),
         _evidence(certificate),
@@ -153,7 +157,7 @@ def _sanitization(certificate: Certificate) -> str:
         fields(
             [
                 (Label("Method type", "方法类别"), str(done.method)),
-                (Label("Method used", "所用技术"), done.technique),
+                (Label("Method used", "所用技术"), _method(done)),
                 (Label("Profile", "清除策略"), named),
                 (Label("Profile digest (SHA-256)", "策略摘要"), profile.digest if profile else NOT_RECORDED),
                 (Label("Tool and version", "工具与版本"), done.tool),
@@ -163,6 +167,11 @@ def _sanitization(certificate: Certificate) -> str:
             ]
         ),
     )
+
+
+def _method(done: Sanitization) -> str:
+    """A drive command in the words of its standard; an overwrite as it was always called."""
+    return in_words(done.technique, str(done.level_achieved)) if done.erasure else done.technique
 
 
 def _passes(certificate: Certificate) -> str:
@@ -203,39 +212,45 @@ def _passes(certificate: Certificate) -> str:
 
 def _verification(certificate: Certificate) -> str:
     done = certificate.sanitization
+    by_pass = done.passes or done.verifications or not done.erasure
     return section(
         Label("Verification (measured by the agent; not a validation)", "核查（由代理程序测量，不等于验证）"),
         fields([(Label("Verification status", "核查结果"), done.verification_status)]),
-        grid(
-            [
-                (12, Label("Kind", "方式")),
-                (6, Label("After pass", "遍次")),
-                (10, Label("Result", "结果")),
-                (15, Label("Bytes read", "读取字节")),
-                (10, Label("Coverage", "覆盖率")),
-                (11, Label("Mismatched", "不符")),
-                (11, Label("Unreadable", "不可读")),
-                (10, Label("Duration", "用时")),
-                (7, Label("I/O", "方式")),
-                (8, Label("Read from medium", "直读介质")),
-            ],
-            [
-                (
-                    check.kind if check.rule == NOT_RECORDED else f"{check.kind} ({check.rule})",
-                    check.of_pass,
-                    check.status,
-                    number(int(check.bytes_read)),
-                    percent(check.coverage_ppm),
-                    f"{number(int(check.mismatched_bytes))} B",
-                    f"{number(int(check.unreadable_bytes))} B",
-                    seconds(int(check.duration_ms)),
-                    check.io_mode,
-                    _yes(check.reads_medium),
-                )
-                for check in done.verifications
-            ],
-            Label("nothing was read back", "未做读回核查"),
-        ),
+        findings(done.erasure) if done.erasure else "",
+        _verified_passes(done) if by_pass else "",
+    )
+
+
+def _verified_passes(done: Sanitization) -> str:
+    return grid(
+        [
+            (12, Label("Kind", "方式")),
+            (6, Label("After pass", "遍次")),
+            (10, Label("Result", "结果")),
+            (15, Label("Bytes read", "读取字节")),
+            (10, Label("Coverage", "覆盖率")),
+            (11, Label("Mismatched", "不符")),
+            (11, Label("Unreadable", "不可读")),
+            (10, Label("Duration", "用时")),
+            (7, Label("I/O", "方式")),
+            (8, Label("Read from medium", "直读介质")),
+        ],
+        [
+            (
+                check.kind if check.rule == NOT_RECORDED else f"{check.kind} ({check.rule})",
+                check.of_pass,
+                check.status,
+                number(int(check.bytes_read)),
+                percent(check.coverage_ppm),
+                f"{number(int(check.mismatched_bytes))} B",
+                f"{number(int(check.unreadable_bytes))} B",
+                seconds(int(check.duration_ms)),
+                check.io_mode,
+                _yes(check.reads_medium),
+            )
+            for check in done.verifications
+        ],
+        Label("nothing was read back", "未做读回核查"),
     )
 
 

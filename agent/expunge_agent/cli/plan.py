@@ -1,0 +1,184 @@
+"""expunge-agent plan"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from expunge_agent.cli.common import known_profiles, print_json, table
+from expunge_agent.core.drive import Drive
+from expunge_agent.core.guard import objections
+from expunge_agent.core.medium import Medium
+from expunge_agent.core.selection import Selection, select, taken
+from expunge_agent.devices.look import look
+from expunge_agent.devices.scope import scope_of
+from expunge_agent.devices.usage import Eyes
+from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
+from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.receipt import Refusal
+from expunge_agent.surroundings import protected
+from expunge_agent.terminal import size_text, time_text
+from expunge_profiles.load import find
+from expunge_profiles.schema import Profile, ProfileError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One target: what forbids it altogether, and what was weighed (None when there is no medium)."""
+
+    path: str
+    medium: Medium | None
+    blocked: Sequence[Refusal]
+    selection: Selection | None
+
+    @property
+    def goes(self) -> bool:
+        """Whether an order for it would be carried out now."""
+        return (
+            not self.blocked and self.selection is not None and not isinstance(taken(self.selection), Refusal)
+        )
+
+
+@click.command(name="plan")
+@click.argument("paths", metavar="TARGET...", nargs=-1, required=True, type=click.Path())
+@click.option("--profile", help="Weigh only what this profile allows: see `expunge-agent profiles`.")
+@click.option(
+    "--level",
+    type=click.Choice(["clear", "purge"]),
+    default="clear",
+    show_default=True,
+    help="The level needed (NIST SP 800-88).",
+)
+@click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.pass_obj
+def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Show every technique for each TARGET: whether it can be used, why not, what it earns, how long it takes.
+
+    Nothing is written, and nothing is promised: drives are only asked what they are and can do. Name all
+    targets of the order at once: a command that takes every namespace of an NVMe drive is only usable
+    where all of them are targets.
+
+    Exit code 0: an order like this would be carried out. 3: it would be refused, for the reason given.
+    """
+    root = Path(str(obj["state"]))
+    profile = _profile(root, options["profile"])
+    level = Level(options["level"])
+    plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]))
+    if as_json:
+        print_json(
+            {
+                "profile": profile.id if profile else "",
+                "level": level,
+                "allow_downgrade": bool(options["allow_downgrade"]),
+                "plans": [_plain(one) for one in plans],
+            }
+        )
+    else:
+        for one in plans:
+            show(one)
+    return EXIT_OK if all(one.goes for one in plans) else RefusedError.exit_code
+
+
+def _profile(root: Path, name: str | None) -> Profile | None:
+    if name is None:
+        return None
+    try:
+        return find(known_profiles(root), name)
+    except ProfileError as error:
+        raise ProfileProblemError(str(error), "See: expunge-agent profiles") from error
+
+
+def _plans(
+    root: Path, paths: Sequence[str], profile: Profile | None, level: Level, allow_downgrade: bool
+) -> list[Planned]:
+    system = protected(root)
+    eyes = Eyes.open(system=system)
+    seen = [look(path, eyes=eyes) for path in paths]
+    real = [found.usage.path for found in seen]
+    twice = next((path for path in real if real.count(path) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice.", "Name each target once.")
+    plans = []
+    for found in seen:
+        medium, selection = found.medium, None
+        if medium is not None:
+            drive = _drive(medium)
+            target = Target(identity=medium.identity, hint=medium.path)
+            scope = scope_of(drive, medium.path, real, eyes)
+            selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
+        against = objections(None, medium, found.usage, system)
+        plans.append(Planned(found.usage.path, medium, against, selection))
+    return plans
+
+
+def _drive(medium: Medium) -> Drive | None:
+    """What the whole drive at the medium's path answers; a part of it or a file is never a drive."""
+    if medium.partition or not isinstance(medium.identity, BlockIdentity):
+        return None
+    from expunge_agent.devices.drives import examine  # only where there is a drive to ask
+
+    return examine(medium.path)
+
+
+def _plain(one: Planned) -> dict[str, object]:
+    return {
+        "path": one.path,
+        "identity": one.medium.identity if one.medium else None,
+        "facts": one.medium.facts() if one.medium else None,
+        "blocked": list(one.blocked),
+        "selection": one.selection,
+    }
+
+
+def show(one: Planned) -> None:
+    """Print what was weighed for one target, what would be taken, and what forbids it as things stand."""
+    if one.medium is None or one.selection is None:
+        click.echo(f"{one.path}: no medium")
+    else:
+        click.echo(f"{one.path}: {one.selection.type}, {size_text(one.medium.size)}")
+        _show_candidates(one.selection)
+        click.echo(_verdict(one.selection))
+    for refusal in one.blocked:
+        click.echo(f"Refused as things stand: {refusal.detail} {refusal.remedy}".rstrip())
+    click.echo()
+
+
+def _show_candidates(selection: Selection) -> None:
+    table(
+        ["", "TECHNIQUE", "USABLE", "EARNS", "TIME", "WHY"],
+        [
+            [
+                "*" if one.technique is selection.chosen else "",
+                one.technique.value,
+                "yes" if one.usable else "no",
+                one.earns.value,
+                _time(one.seconds),
+                one.why_not or one.detail,
+            ]
+            for one in selection.candidates
+        ],
+    )
+
+
+def _verdict(selection: Selection) -> str:
+    chosen = taken(selection)
+    if isinstance(chosen, Refusal):
+        return f"Level {selection.level}: refused ({chosen.reason}). {chosen.detail} {chosen.remedy}".rstrip()
+    lines = [f"Level {selection.level}: {chosen.technique}, which earns {chosen.earns} at the most."]
+    if selection.downgrade:
+        lines.append(selection.downgrade)
+    lines += [
+        f"The {area.kind.upper()} of {area.size} bytes is given back first." for area in selection.restores
+    ]
+    lines.append(f"Time: {_time(chosen.seconds)}, reading back {_time(selection.read_back_seconds)}.")
+    return " ".join(lines)
+
+
+def _time(seconds: int) -> str:
+    return "unknown" if seconds < 0 else f"~{time_text(seconds)}"

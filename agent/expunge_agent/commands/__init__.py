@@ -1,0 +1,1 @@
+"""Drive commands: the specifications' structures, built and taken apart. Pure but for `kernel`."""

@@ -1,0 +1,126 @@
+"""How far a drive command has come under one order, folded from the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from expunge_agent.core.drive import Answer, Drive
+from expunge_agent.protocol.base import Frozen, Text, Timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, DriveAnswer, Erasure, ReadBack
+
+MAX_ATTEMPTS = 3
+"""How often a command is begun when the drive forgets it over a loss of power."""
+End = Literal["not-begun", "done", "failed", "running", "unknown"]
+
+
+class Placed(Frozen, frozen=True):
+    """The canaries: those that could not be written, and the samples of old data (offset, SHA-256).
+
+    ``sampled`` counts all places read, blocks of one byte throughout included; ``lost`` those of `failed`
+    that were written well and could not be read again. ``size``: bytes of the medium, which gives the places.
+    """
+
+    failed: list[U64]
+    sampled: int
+    samples: list[tuple[U64, str]]
+    size: U64
+    lost: int = 0
+
+
+class Ended(Frozen, frozen=True):
+    """How the command ended, as the drive says and as far as it may be believed."""
+
+    end: End
+    detail: Text
+    duration_ms: U64 = U64(0)
+
+
+class Settled(Frozen, frozen=True):
+    """Whether the drive was left usable, and what there is to say of it."""
+
+    settled: bool
+    detail: Text = ""
+
+
+class Evidence(Frozen, frozen=True):
+    """What was found afterwards."""
+
+    canaries: Canaries
+    read_back: ReadBack | None
+    changes: list[Text]
+
+
+@dataclass
+class ErasureProgress:
+    """The command so far. ``attempts`` > 0: it may have begun."""
+
+    placed: Placed | None = None
+    attempts: int = 0
+    started_at: Timestamp = ""
+    accepted: bool = False
+    seen: bool = False
+    ended: Ended | None = None
+    ended_at: Timestamp = ""
+    settled: Settled | None = None
+    evidence: Evidence | None = None
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the drive may be at work for this order."""
+        return self.attempts > 0 and self.ended is None
+
+    def result(self, technique: str, before: Drive | None) -> Erasure:
+        """The command as the receipt shows it; `before`: the drive as it answered when it was planned."""
+        ended = self.ended or Ended(end="running" if self.under_way else "not-begun", detail="")
+        evidence = self.evidence
+        return Erasure(
+            technique=technique,
+            accepted=self.accepted,
+            progress_seen=self.seen,
+            ended=ended.end,
+            attempts=self.attempts,
+            detail=ended.detail,
+            started_at=self.started_at,
+            finished_at=self.ended_at,
+            duration_ms=ended.duration_ms,
+            settled=self.settled is not None and self.settled.settled,
+            settling=self.settled.detail if self.settled is not None else "",
+            canaries=evidence.canaries if evidence is not None else None,
+            read_back=evidence.read_back if evidence is not None else None,
+            changes=evidence.changes if evidence is not None else [],
+            answers=[
+                DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192])
+                for one in [*(before.answers if before is not None else []), *self.answers][:MAX_ANSWERS]
+            ],
+        )
+
+
+def changes(before: Drive, after: Drive) -> list[str]:
+    """How the drive differs in what an erase leaves as it is: its names, its size, what it hides, its locks.
+
+    That it grew by just what it had hidden is what was asked of it.
+    """
+    same = ("model", "serial", "firmware", "names", "logical_sector")
+    grown = laid_open(before) and after.apparent == before.native
+    told = [
+        f"{name}: before {getattr(before, name)!s}, after {getattr(after, name)!s}"
+        for name in (same if grown else (*same, "apparent"))
+        if getattr(before, name) != getattr(after, name)
+    ]
+    if len(after.namespaces) != len(before.namespaces):
+        told.append(f"namespaces: before {len(before.namespaces)}, after {len(after.namespaces)}")
+    hidden = [f"{one.kind.upper()} of {one.size} bytes" for one in after.hidden if one.size]
+    if hidden:
+        told.append(f"it hides space: {', '.join(hidden)}")
+    if after.security is not None and (after.security.enabled or after.security.locked):
+        told.append("an ATA password is set on it")
+    return [one[:4000] for one in told]
+
+
+def laid_open(before: Drive) -> int:
+    """Bytes that a drive hid before its command, and was made to give back for it."""
+    hid = any(area.size for area in before.hidden)
+    return int(before.native) - int(before.apparent) if hid and before.native > before.apparent else 0

@@ -1,0 +1,362 @@
+"""What keeps a technique from being used on one target: a list of rules, each with what would help.
+
+Rules in the order in which a person would want to hear of them; the first that objects is the reason given.
+
+ 1. earns nothing                2. a file, a partition, a virtual device   3. no pass-through
+ 4. another command set          5. the drive does not offer it             6. its answers are doubtful
+ 7. locked                       8. security frozen, password set           9. sanitize frozen
+10. a sanitize runs, or failed  11. PSID not given                         12. not in the profile
+13. other namespaces would go too                                          14. the profile is for other media
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from posixpath import basename
+
+from expunge_agent.core.drive import Drive, NvmeNamespace
+from expunge_agent.core.guard import listing, readable
+from expunge_agent.core.medium import Medium, MediumType
+from expunge_agent.core.reach import whole_subsystem
+from expunge_agent.core.technique import Technique, earns
+from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.receipt import Reason
+from expunge_profiles.schema import Profile
+
+_STACKED = ("dm", "md", "loop", "zram")
+"""Buses of devices that the kernel makes up; no drive of their own answers behind them."""
+_DISCARDS = (Technique.SECURE_DISCARD, Technique.DISCARD, Technique.ZERO_OUT)
+_SECURITY_ERASE = (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED)
+_SANITIZE = tuple(one for one in Technique if "-sanitize-" in one)
+_COMMAND_SETS = ("nvme", "ata", "scsi", "mmc")
+_ROTATES_FROM = 0x0401
+"""The least nominal rotation rate (ATA IDENTIFY DEVICE word 217, SCSI VPD page B1h); 1: it does not rotate."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What else of this machine the order takes in. Namespaces by their name in /sys/block.
+
+    ``ordered``: those that are targets of the same order. ``in_use``: those that must not be touched now,
+    and why. ``psid``: whether the order gives the PSID printed on the drive.
+    """
+
+    ordered: frozenset[str] = frozenset()
+    in_use: Mapping[str, str] = field(default_factory=dict)
+    psid: bool = False
+
+
+ALONE = Scope()
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is known when a technique is weighed. ``type`` is `settled_type`."""
+
+    target: Target
+    medium: Medium
+    drive: Drive | None
+    type: MediumType
+    profile: Profile | None
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a technique is out, and what would help."""
+
+    why: str
+    remedy: str = ""
+    reason: Reason = Reason.LEVEL_NOT_ACHIEVABLE
+
+
+Rule = Callable[[Case, Technique], Obstacle | None]
+
+
+def obstacle(case: Case, technique: Technique) -> Obstacle | None:
+    """The first rule that keeps `technique` from being used, or None when nothing does."""
+    found = (rule(case, technique) for rule in RULES)
+    return next((one for one in found if one is not None), None)
+
+
+def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
+    """The type of medium by the kernel's account and the drive's own; unknown where they contradict.
+
+    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge.
+    """
+    if drive is None or drive.doubtful:
+        return medium.type
+    told = {1: MediumType.SSD}.get(drive.rotation)
+    if drive.rotation >= _ROTATES_FROM:
+        told = MediumType.HDD
+    if told is None or medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
+        return medium.type
+    if medium.type is MediumType.UNKNOWN:
+        return told
+    if medium.type is MediumType.USB_FLASH and told is MediumType.SSD:
+        return medium.type
+    return MediumType.UNKNOWN
+
+
+def is_command(technique: Technique) -> bool:
+    """Whether the drive itself carries it out, on all of itself (or of a namespace)."""
+    return technique is not Technique.OVERWRITE and technique not in _DISCARDS
+
+
+def credit(case: Case, technique: Technique) -> Level:
+    """The most `technique` earns on this very medium when nothing hinders it (see `technique.earns`).
+
+    A TCG revert takes the data away only where the drive encrypts what it stores, which Pyrite does
+    not: elsewhere it earns nothing.
+    """
+    if technique is Technique.OPAL_REVERT and case.drive is not None:
+        opal = case.drive.opal
+        if opal is None or not opal.media_encryption or "pyrite" in opal.ssc.lower():
+            return Level.NONE
+    return earns(technique, case.type)
+
+
+def shortfall(case: Case, technique: Technique) -> str:
+    """Why `technique` cannot count for the whole medium, in words; empty when nothing is left out.
+
+    Space that the drive keeps from the host counts as left out unless it can be given back first, for
+    its own commands as well: what could not be seen cannot be verified (NIST SP 800-88 r2: hidden areas
+    are grounds for doubt).
+    """
+    drive = case.drive
+    if drive is None or case.medium.partition:
+        return ""
+    stuck = [area for area in drive.hidden if area.size and (drive.doubtful or not area.restorable)]
+    if stuck:
+        areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
+        return f"the drive hides space that cannot be given back: {areas}"
+    apparent, native = int(drive.apparent), int(drive.native)
+    if native > apparent > 0 and not any(area.size for area in drive.hidden):
+        return f"the drive keeps {native - apparent} bytes from the host and does not say how"
+    if apparent and case.medium.size > apparent:
+        return f"the host sees {case.medium.size} bytes and the drive says it has {apparent}"
+    if technique is Technique.OVERWRITE and apparent > case.medium.size:
+        return f"the host reaches {case.medium.size} of the {apparent} bytes that the drive says it has"
+    return ""
+
+
+def reaches_all(case: Case, technique: Technique) -> bool:
+    """Whether it takes the data of every namespace: see `whole_subsystem`; so does a revert of the whole TPer."""
+    if case.drive is None or case.drive.protocol != "nvme":
+        return False
+    return technique is Technique.OPAL_REVERT or whole_subsystem(technique, case.drive)
+
+
+def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
+    """The namespaces beside the target's; None when it does not show which one is the target's."""
+    if case.drive is None or case.drive.protocol != "nvme":
+        return ()
+    everyone = case.drive.namespaces
+    name = basename(case.medium.path)
+    own = [
+        one
+        for one in everyone
+        if (one.nsid == case.drive.nsid if case.drive.nsid else bool(one.node) and one.node == name)
+    ]
+    return None if len(own) != 1 else [one for one in everyone if one is not own[0]]
+
+
+def _earns_nothing(case: Case, technique: Technique) -> Obstacle | None:
+    if technique in _DISCARDS:
+        return Obstacle("it earns nothing: that a block reads as zeros is no proof that it was erased")
+    offered = case.drive is not None and case.drive.ability(technique).offered
+    if technique is Technique.OPAL_REVERT and offered and credit(case, technique) is Level.NONE:
+        return Obstacle("a revert of this drive does not change the key of all its data")
+    return None
+
+
+def _no_drive(case: Case, technique: Technique) -> Obstacle | None:
+    if not is_command(technique):
+        return None
+    identity = case.medium.identity
+    if not isinstance(identity, BlockIdentity) or not isinstance(case.target.identity, BlockIdentity):
+        return Obstacle("a file: commands of a drive reach all of it", "Order the drive that holds the file.")
+    if case.medium.partition:
+        return Obstacle(
+            "a partition: commands of a drive reach all of it", "Order the whole drive by its own identity."
+        )
+    if identity.bus in _STACKED:
+        return Obstacle(
+            "a device that the kernel makes up: there is no drive in it that takes commands",
+            "Take it apart and order the drives below it.",
+        )
+    return None
+
+
+def _no_pass_through(case: Case, technique: Technique) -> Obstacle | None:
+    if not is_command(technique) or (case.drive is not None and case.drive.protocol != "none"):
+        return None
+    bridge = case.drive.bridge if case.drive is not None else ""
+    what = (
+        f"the bridge {readable(bridge, 100)} passes no commands on" if bridge else "no drive answers commands"
+    )
+    return Obstacle(what, "Attach the drive directly (SATA, SAS, NVMe), without a bridge or RAID controller.")
+
+
+def _other_command_set(case: Case, technique: Technique) -> Obstacle | None:
+    family = technique.partition("-")[0]
+    if case.drive is None or family not in _COMMAND_SETS or family == case.drive.protocol:
+        return None
+    return Obstacle(f"the drive speaks {case.drive.protocol.upper()}")
+
+
+def _not_offered(case: Case, technique: Technique) -> Obstacle | None:
+    if case.drive is None or not is_command(technique):
+        return None
+    ability = case.drive.ability(technique)
+    if ability.offered:
+        return None
+    return Obstacle(readable(ability.why, 300) or "the drive does not offer it")
+
+
+def _doubtful(case: Case, technique: Technique) -> Obstacle | None:
+    if case.drive is None or not is_command(technique) or not case.drive.doubtful:
+        return None
+    return Obstacle(
+        f"what the drive says of itself is doubtful: {listing(case.drive.doubtful)}",
+        "Attach the drive directly, without a bridge, and look again.",
+    )
+
+
+def _locked(case: Case, technique: Technique) -> Obstacle | None:
+    """A locked drive aborts reads, writes and sanitize commands (ACS-3 §4.18; TCG SIIS)."""
+    drive = case.drive
+    if drive is None:
+        return None
+    if drive.security is not None and drive.security.locked:
+        return Obstacle(
+            "the drive is locked with an ATA password",
+            "Unlock it (hdparm --security-unlock) and disable the password.",
+        )
+    if drive.opal is not None and drive.opal.locked and technique is not Technique.OPAL_REVERT:
+        return Obstacle(
+            "the drive is locked by TCG Opal", "Unlock it, or revert it by the PSID on its label."
+        )
+    return None
+
+
+def _security(case: Case, technique: Technique) -> Obstacle | None:
+    """ACS-3 §4.18: SECURITY ERASE UNIT is aborted while frozen, and takes the password that is in force."""
+    if technique not in _SECURITY_ERASE or case.drive is None:
+        return None
+    state = case.drive.security
+    if state is None or not state.supported:
+        return Obstacle("the drive does not show its security state")
+    power_cycle = "Cut the drive's power (pull and plug it, or suspend the machine), then look again."
+    if state.frozen:
+        return Obstacle("the drive's security is frozen, usually by the firmware at start", power_cycle)
+    if state.expired:
+        return Obstacle("the drive takes no more passwords before a power cycle", power_cycle)
+    if state.enabled:
+        return Obstacle(
+            "a password is set on the drive that is not this order's",
+            "Disable it (hdparm --security-disable).",
+        )
+    return None
+
+
+def _sanitize_frozen(case: Case, technique: Technique) -> Obstacle | None:
+    if technique not in _SANITIZE or case.drive is None or not case.drive.sanitize_frozen:
+        return None
+    return Obstacle(
+        "the drive's sanitize commands are frozen until it loses power",
+        "Cut the drive's power (pull and plug it, or suspend the machine), then look again.",
+    )
+
+
+def _sanitize_state(case: Case, technique: Technique) -> Obstacle | None:
+    """While a sanitize runs nothing else is taken; after one that failed only another is (NVM Express Base
+    2.0 §8.21; ACS-4 and SBC-4 likewise)."""
+    state = case.drive.sanitize_state if case.drive is not None else ""
+    if state == "running":
+        return Obstacle(
+            "a sanitize operation that is not this order's is running",
+            "Wait until it has ended (expunge-agent plan shows it), then order again.",
+        )
+    if state == "failed" and technique not in _SANITIZE:
+        return Obstacle("an earlier sanitize operation failed, and the drive takes nothing but another one")
+    return None
+
+
+def _psid(case: Case, technique: Technique) -> Obstacle | None:
+    if technique is not Technique.OPAL_REVERT or case.scope.psid:
+        return None
+    return Obstacle("the order does not give the PSID", "Read the PSID from the drive's label and give it.")
+
+
+def _not_in_profile(case: Case, technique: Technique) -> Obstacle | None:
+    profile = case.profile
+    if profile is None or technique.value in profile.techniques:
+        return None
+    return Obstacle(
+        f"profile {profile.id} does not allow it", "Choose a profile that allows it: expunge-agent profiles"
+    )
+
+
+def _others_too(case: Case, technique: Technique) -> Obstacle | None:
+    if not reaches_all(case, technique):
+        return None
+    reason = Reason.OTHER_NAMESPACES
+    others = other_namespaces(case)
+    if others is None:
+        return Obstacle(
+            "it takes every namespace, and the drive does not tell which are beside the target", reason=reason
+        )
+    busy = [
+        f"{one.node}: {readable(case.scope.in_use[one.node], 200)}"
+        for one in others
+        if one.node in case.scope.in_use
+    ]
+    if busy:
+        return Obstacle(
+            f"it takes every namespace, and others are in use ({listing(busy)})",
+            "Free the other namespaces of the drive, or take them out of use.",
+            reason,
+        )
+    left = [_namespace(one) for one in others if one.node not in case.scope.ordered or not one.node]
+    if left:
+        return Obstacle(
+            f"it takes every namespace, and the order does not name {listing(left)}",
+            "Name all namespaces of the drive in one order; attach or delete those that are only allocated.",
+            reason,
+        )
+    return None
+
+
+def _namespace(one: NvmeNamespace) -> str:
+    return f"{one.node or 'a namespace that is not attached'} (NSID {one.nsid})"
+
+
+def _other_media(case: Case, _technique: Technique) -> Obstacle | None:
+    if case.profile is None or case.type.value in case.profile.media:
+        return None
+    return Obstacle(
+        f"profile {case.profile.id} is not for media of type {case.type}",
+        "Choose a profile for this kind of medium: expunge-agent profiles",
+        Reason.PROFILE_NOT_APPLICABLE,
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    _earns_nothing,
+    _no_drive,
+    _no_pass_through,
+    _other_command_set,
+    _not_offered,
+    _doubtful,
+    _locked,
+    _security,
+    _sanitize_frozen,
+    _sanitize_state,
+    _psid,
+    _not_in_profile,
+    _others_too,
+    _other_media,
+)

@@ -1,0 +1,32 @@
+"""How far a technique reaches: one namespace, or everything the controller's subsystem holds."""
+
+from __future__ import annotations
+
+from expunge_agent.core.drive import Drive
+from expunge_agent.core.technique import Technique
+
+IDENTIFY_CONTROLLER = "Identify Controller"
+"""Name of the answer that holds the NVMe Identify Controller data (NVM Express Base 2.0 figure 275)."""
+_FNA = 524
+_SANITIZE = (
+    Technique.NVME_SANITIZE_CRYPTO,
+    Technique.NVME_SANITIZE_BLOCK,
+    Technique.NVME_SANITIZE_OVERWRITE,
+)
+_FORMAT = (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA)
+
+
+def whole_subsystem(technique: Technique, drive: Drive) -> bool:
+    """Whether `technique` takes the data of every namespace of the drive's NVM subsystem.
+
+    Sanitize always does (Base 2.0 §8.21). Format NVM does where FNA bit 0 (a format of one is one of
+    all) or bit 1 (so is its secure erase) is set. Where the drive's FNA is not at hand: yes.
+    """
+    if technique in _SANITIZE:
+        return True
+    if technique not in _FORMAT:
+        return False
+    for answer in drive.answers:
+        if answer.name == IDENTIFY_CONTROLLER and len(answer.hex) >= 2 * (_FNA + 1):
+            return int(answer.hex[2 * _FNA : 2 * _FNA + 2], 16) & 0x3 != 0
+    return True

@@ -1,0 +1,49 @@
+"""What an eMMC device or SD card says of itself."""
+
+from __future__ import annotations
+
+from expunge_agent.commands import mmc
+from expunge_agent.core.drive import Ability, Answer, Drive
+from expunge_agent.core.technique import Technique
+from expunge_agent.protocol.canonical import U64
+
+
+def examine_mmc(port: mmc.MmcPort) -> Drive:
+    """Read EXT_CSD of an eMMC device through `port`. Raises CommandError."""
+    raw = port.read(mmc.MmcCommand(mmc.SEND_EXT_CSD, 0), mmc.EXT_CSD_BYTES)
+    answers = [Answer(name="EXT_CSD", hex=raw.hex())]
+    try:
+        csd = mmc.parse_ext_csd(raw)
+    except mmc.NotExtCsd as error:
+        return Drive(protocol="mmc", doubtful=[f"EXT_CSD cannot be read: {error}"], answers=answers)
+    doubtful = []
+    if csd.sanitize and csd.revision < 6:
+        doubtful.append(
+            f"it offers sanitize, which EXT_CSD revision {csd.revision} does not have (eMMC 4.5: 6)"
+        )
+    if outside := csd.outside():
+        doubtful.append(f"not reached by any erase of the user area: {', '.join(outside)}")
+    return Drive(
+        protocol="mmc",
+        firmware=csd.firmware.hex(),
+        rotation=1,
+        logical_sector=csd.sector,
+        apparent=U64(csd.size),
+        abilities=csd.abilities(),
+        health=csd.health(),
+        doubtful=doubtful,
+        answers=answers,
+    )
+
+
+def sd_card() -> Drive:
+    """An SD card: it has no command that erases what the host cannot address (SD Physical Layer 6.00 §4.3.5)."""
+    why = "an SD card has no such command"
+    return Drive(
+        protocol="mmc",
+        rotation=1,
+        abilities=[
+            Ability(technique=technique, offered=False, why=why)
+            for technique in (Technique.MMC_SANITIZE, Technique.MMC_SECURE_ERASE)
+        ],
+    )

@@ -1,0 +1,143 @@
+"""A drive command on one target of an order: joined again after a restart, carried through, looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+
+from expunge_agent.commands.port import CommandError, NoPassThrough
+from expunge_agent.core.erasure import Ended, changes
+from expunge_agent.core.plan import TargetPlan
+from expunge_agent.core.progress import TargetProgress
+from expunge_agent.devices.awake import awake
+from expunge_agent.devices.drives import examine
+from expunge_agent.devices.lanes import lane
+from expunge_agent.devices.opening import Opened
+from expunge_agent.devices.rescan import rescan
+from expunge_agent.engine.target import Target
+from expunge_agent.steps import Steps
+from expunge_agent.surroundings import Surroundings
+from expunge_agent.techniques import erasing
+from expunge_agent.techniques.hand import Hand, Rejected
+from expunge_agent.techniques.patient import Asker, PatientHand
+from expunge_agent.techniques.table import hand_for
+
+
+def rejoin(path: str, so_far: TargetProgress, steps: Steps, around: Surroundings) -> None:
+    """After a restart, before the target is opened: wait for a drive that is still at work for this order.
+
+    Until it has ended it may show no capacity, and no guard could tell it from an empty one.
+    """
+    plan = so_far.plan
+    if plan is None or not so_far.erasure.under_way:
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    asker = Asker(around.patience)
+    try:
+        hand = PatientHand(asker.ask(lambda: hand_for(plan, fd)), asker)
+        erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
+    except (CommandError, Rejected):
+        return
+    finally:
+        if not asker.stuck:  # else its number must not become another file's
+            os.close(fd)
+    rescan(path)
+
+
+def erase(
+    opened: Opened,
+    take_over: Callable[[Opened], Target],
+    so_far: TargetProgress,
+    steps: Steps,
+    around: Surroundings,
+) -> None:
+    """Take every step that is still missing; returns early when ``around.stop`` is set.
+
+    Raises what `Opened.recheck` raises, and the engine's `TargetGone` and its kin.
+    """
+    plan, erasure = so_far.plan, so_far.erasure
+    if plan is None:
+        raise AssertionError("nothing was planned")
+    with around.turns.hold(lane(opened.path), around.stop) as mine, awake(f"{plan.technique} is under way"):
+        if not mine:
+            return
+        if erasure.placed is None and not erasure.attempts:
+            with closing(take_over(opened)) as target:
+                erasing.place(target, plan, steps, around.stop)
+        if around.stop.is_set():
+            return
+        opened.recheck()
+        asker = Asker(around.patience)
+        hand = _hand(plan, opened, so_far, steps, asker, _watch(around))
+        if hand is not None:
+            erasing.carry_through(hand, plan, erasure, steps, _watch(around))
+            if erasure.ended is not None and erasure.settled is None:
+                erasing.settle(hand, erasure, steps)
+        if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
+            return
+        if asker.stuck:
+            opened.abandon()
+            return
+        rescan(opened.path)
+        with closing(take_over(opened)) as target:
+            erasing.check(
+                target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
+            )
+
+
+def _hand(
+    plan: TargetPlan,
+    opened: Opened,
+    so_far: TargetProgress,
+    steps: Steps,
+    asker: Asker,
+    watch: erasing.Watch,
+) -> Hand | None:
+    """The hand for the drive; None when the drive does not let itself be asked, with the end journalled, or
+    when it was stopped.
+
+    A drive that may be at work for this order can be too busy to answer (ATA security erase): it is waited for.
+    """
+    erasure, began = so_far.erasure, watch.clock()
+    while True:
+        try:
+            return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd)), asker)
+        except (NoPassThrough, Rejected) as error:
+            why = str(error)
+            break
+        except CommandError as error:
+            why = str(error)
+        if asker.stuck or not erasure.under_way or watch.clock() - began > watch.patience:
+            break
+        if watch.stop.wait(watch.poll):
+            return None
+    if erasure.ended is None:
+        end = "unknown" if erasure.attempts else "not-begun"
+        steps.ended(Ended(end=end, detail=why[:4000]), [])  # type: ignore[arg-type]
+    return None
+
+
+def _changes(plan: TargetPlan, path: str, asker: Asker) -> list[str]:
+    if plan.drive is None:
+        return []
+    try:
+        after = asker.ask(lambda: examine(path))
+    except CommandError:
+        after = None
+    if after is None:
+        return ["it does not answer any more"]
+    return changes(plan.drive, after)
+
+
+def _watch(around: Surroundings) -> erasing.Watch:
+    return erasing.Watch(
+        stop=around.stop,
+        now=around.now,
+        poll=around.poll,
+        patience=around.patience,
+        timeout=around.erase_timeout,
+    )

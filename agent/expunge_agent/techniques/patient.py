@@ -1,0 +1,83 @@
+"""Questions to a drive that may never answer: asked beside us, and not waited for beyond patience.
+
+A command to a drive that has gone can hold its thread in the kernel for minutes, where no signal reaches it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from expunge_agent.commands.port import CommandTimeout
+from expunge_agent.core.drive import Answer
+from expunge_agent.techniques.hand import Hand, Status
+
+T = TypeVar("T")
+
+
+class Asker:
+    """Asks one drive, one question at a time."""
+
+    def __init__(self, patience: float) -> None:
+        """`patience` in seconds."""
+        self._patience = patience
+        self._worker: threading.Thread | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a question is still in the kernel, with the descriptor it was asked through."""
+        return self._worker is not None and self._worker.is_alive()
+
+    def ask(self, question: Callable[[], T], patience: float | None = None) -> T:
+        """What `question` returns or raises. Raises CommandTimeout when it, or one before it, is not answered."""
+        limit = self._patience if patience is None else patience
+        if self._worker is not None:
+            self._worker.join(limit)
+            if self._worker.is_alive():
+                raise CommandTimeout("the drive has not answered an earlier question")
+        answer: list[T] = []
+        trouble: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                answer.append(question())
+            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+                trouble.append(error)
+
+        # A daemon: stuck in the kernel it must not keep the program from ending.
+        self._worker = threading.Thread(target=work, name="ask", daemon=True)
+        self._worker.start()
+        self._worker.join(limit)
+        if self._worker.is_alive():
+            raise CommandTimeout(f"the drive did not answer within {limit:.0f} s")
+        self._worker = None
+        if trouble:
+            raise trouble[0]
+        return answer[0]
+
+
+class PatientHand:
+    """A `Hand` whose every question has an end."""
+
+    def __init__(self, hand: Hand, asker: Asker) -> None:
+        self._hand, self._asker = hand, asker
+        self.technique = hand.technique
+        self.waits = hand.waits
+        self.timeout = hand.timeout
+
+    def prepare(self) -> list[Answer]:
+        """See `Hand`."""
+        return self._asker.ask(self._hand.prepare)
+
+    def start(self) -> list[Answer]:
+        """See `Hand`. One that waits for the end is given the time the drive declares."""
+        return self._asker.ask(self._hand.start, self.timeout if self.waits else None)
+
+    def poll(self) -> Status:
+        """See `Hand`."""
+        return self._asker.ask(self._hand.poll)
+
+    def settle(self) -> list[Answer]:
+        """See `Hand`."""
+        return self._asker.ask(self._hand.settle)

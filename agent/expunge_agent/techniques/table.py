@@ -1,0 +1,67 @@
+"""The closed table: which hand carries out which drive command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from expunge_agent.core.plan import TargetPlan
+from expunge_agent.core.technique import Technique
+from expunge_agent.techniques.hand import Hand
+
+
+def hand_for(plan: TargetPlan, fd: int) -> Hand:
+    """The hand that carries out `plan` on the drive open at `fd` (a block device).
+
+    It asks the drive a little. Raises CommandError where that does not answer, Rejected where the drive
+    cannot take the command at all.
+    """
+    family = plan.technique.partition("-")[0]
+    return _FAMILIES[family](plan, fd)
+
+
+def _nvme(plan: TargetPlan, fd: int) -> Hand:
+    from expunge_agent.commands.kernel_nvme import KernelNvme, nsid_of
+    from expunge_agent.techniques.nvme_format import NvmeFormat
+    from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
+
+    if plan.technique in (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA):
+        return NvmeFormat(KernelNvme(fd), plan.technique, nsid_of(fd))
+    return NvmeSanitize(KernelNvme(fd), plan.technique)
+
+
+def _ata(plan: TargetPlan, fd: int) -> Hand:
+    from expunge_agent.commands.kernel_sg import SgPort
+    from expunge_agent.techniques.ata_sanitize import AtaSanitize
+    from expunge_agent.techniques.ata_security import AtaSecurityErase
+
+    if plan.technique in (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED):
+        return AtaSecurityErase(SgPort(fd), plan.technique, plan.secret.encode())
+    return AtaSanitize(SgPort(fd), plan.technique)
+
+
+def _scsi(plan: TargetPlan, fd: int) -> Hand:
+    from expunge_agent.commands.kernel_sg import SgPort
+    from expunge_agent.techniques.scsi_format import ScsiFormat
+    from expunge_agent.techniques.scsi_sanitize import ScsiSanitize
+
+    size = int(plan.drive.apparent) if plan.drive is not None else 0
+    if plan.technique is Technique.SCSI_FORMAT_UNIT:
+        return ScsiFormat(SgPort(fd), size=size)
+    return ScsiSanitize(SgPort(fd), plan.technique, size=size)
+
+
+def _mmc(plan: TargetPlan, fd: int) -> Hand:
+    from expunge_agent.commands.kernel_mmc import MmcIoctlPort
+    from expunge_agent.techniques.mmc_sanitize import MmcErase
+
+    return MmcErase(MmcIoctlPort(fd), plan.technique, _MMC_ADDRESS)
+
+
+_MMC_ADDRESS = 1
+"""The relative card address that Linux gives every eMMC (drivers/mmc/core/mmc.c, mmc_init_card)."""
+_FAMILIES: dict[str, Callable[[TargetPlan, int], Hand]] = {
+    "nvme": _nvme,
+    "ata": _ata,
+    "scsi": _scsi,
+    "mmc": _mmc,
+}

@@ -1,0 +1,1 @@
+"""Simulated drives, written from the specifications; each lies or fails as it is told."""

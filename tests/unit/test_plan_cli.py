@@ -1,0 +1,151 @@
+"""expunge-agent plan: every technique with its reason, the one taken, and an exit code that a script can use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from expunge_agent.cli.plan import Planned, command, show
+from expunge_agent.core.drive import Ability, Answer, Drive, HiddenArea, NvmeNamespace
+from expunge_agent.core.medium import Medium, MediumType
+from expunge_agent.core.selection import Scope, Selection, select
+from expunge_agent.core.technique import Technique
+from expunge_agent.errors import ExpungeError, ProfileProblemError, UsageError
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_profiles.load import builtin
+
+SIZE = 1 << 40
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"RECORD " * 100_000)
+    return path
+
+
+def plan(tmp_path: Path, *args: object) -> Result:
+    return CliRunner().invoke(
+        command, [str(one) for one in args], obj={"state": tmp_path / "state"}, standalone_mode=False
+    )
+
+
+def rows(result: Result) -> dict[str, list[str]]:
+    """Technique → the words of its line."""
+    names = {one.value for one in Technique}
+    lines = [line.lstrip("* ").split() for line in result.output.splitlines()]
+    return {line[0]: line for line in lines if line and line[0] in names}
+
+
+def test_every_technique_has_a_line_and_the_one_taken_a_star(tmp_path: Path, image: Path) -> None:
+    before = image.read_bytes()
+    done = plan(tmp_path, image)
+    assert done.return_value == 0
+    assert set(rows(done)) == {one.value for one in Technique}
+    assert rows(done)["overwrite"][1:3] == ["yes", "clear"]
+    assert rows(done)["ata-sanitize-block"][1] == "no"
+    assert next(line for line in done.output.splitlines() if line.startswith("*")).split()[1] == "overwrite"
+    assert "Level clear: overwrite, which earns clear at the most." in done.output
+    assert image.read_bytes() == before
+    assert not (tmp_path / "state").exists()
+
+
+def test_purge_of_a_file_is_refused_with_every_reason(tmp_path: Path, image: Path) -> None:
+    done = plan(tmp_path, image, "--level", "purge")
+    assert done.return_value == 3
+    assert "refused (level-not-achievable)" in done.output
+    assert "Order the drive that holds the file." in done.output
+    assert "physically" in done.output
+    allowed = plan(tmp_path, image, "--level", "purge", "--allow-downgrade")
+    assert allowed.return_value == 0
+    assert "asks for purge and allows less: overwrite earns clear" in allowed.output
+
+
+def test_json_is_the_selection_itself(tmp_path: Path, image: Path) -> None:
+    done = plan(tmp_path, image, "--level", "purge", "--profile", "nist-purge", "--json")
+    assert done.return_value == 3
+    told = json.loads(done.output)
+    assert (told["profile"], told["level"], told["allow_downgrade"]) == ("nist-purge", "purge", False)
+    (one,) = told["plans"]
+    selection = canonical.loads(json.dumps(one["selection"]).encode(), Selection, "selection")
+    assert isinstance(selection.chosen, Refusal)
+    assert selection.chosen.reason is Reason.PROFILE_NOT_APPLICABLE
+    assert {candidate.technique for candidate in selection.candidates} == set(Technique)
+    good = json.loads(plan(tmp_path, image, "--profile", "nist-clear", "--json").output)
+    assert good["plans"][0]["selection"]["chosen"] == "overwrite"
+
+
+def test_what_the_guard_refuses_is_refused_here(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "second").hardlink_to(image)
+    linked = plan(tmp_path, image)
+    assert linked.return_value == 3
+    assert "Refused as things stand" in linked.output
+    assert rows(linked)["overwrite"][1] == "yes", "what could be used is shown all the same"
+    missing = plan(tmp_path, tmp_path / "nothing", image)
+    assert missing.return_value == 3
+    assert "nothing: no medium" in missing.output
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "says"),
+    [
+        (["--profile", "nist-purg"], ProfileProblemError, "did you mean nist-purge"),
+        (["disk.img"], UsageError, "named twice"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    error: type[ExpungeError],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = plan(tmp_path, image, *args)
+    assert isinstance(done.exception, error)
+    assert says in str(done.exception)
+
+
+def shown(capsys: pytest.CaptureFixture[str], drive: Drive, kind: MediumType, **scope: Any) -> str:
+    identity = BlockIdentity(bus=drive.protocol, model="M", serial="S", wwn="", size=U64(SIZE))
+    medium = Medium(path="/dev/nvme0n1", identity=identity, type=kind)
+    profile = builtin()["nist-purge"]
+    selection = select(Target(identity=identity), medium, drive, profile, Level.PURGE, False, Scope(**scope))
+    show(Planned(medium.path, medium, [], selection))
+    return capsys.readouterr().out
+
+
+def test_a_drive_that_declares_its_time_and_hides_space(capsys: pytest.CaptureFixture[str]) -> None:
+    technique = Technique.ATA_SANITIZE_OVERWRITE
+    drive = Drive(
+        protocol="ata",
+        abilities=[Ability(technique=technique, offered=True, seconds=7384)],
+        hidden=[HiddenArea(kind="hpa", size=U64(4096), restorable=True)],
+    )
+    text = shown(capsys, drive, MediumType.HDD)
+    assert "~2:03:04" in text
+    assert "The HPA of 4096 bytes is given back first." in text
+
+
+def test_namespaces_that_would_go_too_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    drive = Drive(
+        protocol="nvme",
+        nsid=1,
+        namespaces=[NvmeNamespace(nsid=n, attached=True, node=f"nvme0n{n}") for n in (1, 2)],
+        abilities=[Ability(technique=Technique.NVME_SANITIZE_CRYPTO, offered=True)],
+        answers=[Answer(name="Identify Controller", hex="00" * 4096)],
+    )
+    assert "refused (other-namespaces)" in shown(capsys, drive, MediumType.SSD)
+    text = shown(capsys, drive, MediumType.SSD, ordered=frozenset({"nvme0n1", "nvme0n2"}))
+    assert "takes nvme0n2 too" in text
+    assert "Level purge: nvme-sanitize-crypto, which earns purge at the most." in text
+    assert "Time: unknown" in text
