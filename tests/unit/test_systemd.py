@@ -131,7 +131,7 @@ def test_the_root_unit_has_what_a_wipe_needs() -> None:
         "char-bsg",
     ):
         assert (group, "rw") in allowed
-    assert words(ROOT_UNIT, "ReadWritePaths") == {"/var/lib/expunge"}
+    assert words(ROOT_UNIT, "ReadWritePaths") == {"/var/lib/expunge", "-/sys/devices"}
 
 
 @pytest.mark.parametrize("name", [ROOT_UNIT, "expunge-agent-dial.service"])
