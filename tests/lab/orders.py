@@ -50,7 +50,9 @@ rule = "nist-800-88r1"
 def only(guest: Guest, technique: str, level: str) -> str:
     """The id of a profile for flash that allows just this technique; the guest knows it from now on."""
     text = PROFILE.format(technique=technique, level=level)
-    guest.put(f"/var/lib/expunge/profiles/only-{technique}.toml", text.encode())
+    path = f"/var/lib/expunge/profiles/only-{technique}.toml"
+    guest.put(path, text.encode())
+    guest.run(f"sync {path} /var/lib/expunge/profiles").ok()  # it has to outlast a power cut
     return f"only-{technique}"
 
 
