@@ -343,3 +343,19 @@ def test_a_reading_tells_how_far_it_is_and_ends_on_demand(agent: Agent, tmp_path
     assert "reading back" in first
     assert process.returncode in (0, 130), err  # a quick machine may have come to the end
     assert "target 1: reading back" in err
+
+
+def test_a_broken_profile_stops_no_order_that_waits(agent: Agent, tmp_path: Path) -> None:
+    process = paused_wipe(agent, tmp_path)
+    try:
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    folder = agent.state / "profiles"
+    folder.mkdir(exist_ok=True)
+    (folder / "half-written.toml").write_text("")
+    done = agent("run", "--pending", "--json", code=5)
+    assert json.loads(done.stdout)["outcome"] == "sanitized-with-exceptions"
+    assert "half-written.toml" in done.stderr

@@ -15,7 +15,7 @@ from expunge_agent import errors
 from expunge_agent.files import exists
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
-from expunge_profiles.load import builtin, load_folder
+from expunge_profiles.load import builtin, load_folder, load_usable
 from expunge_profiles.schema import Profile, ProfileError
 
 EXIT_CODES = {
@@ -26,6 +26,21 @@ EXIT_CODES = {
     Outcome.INTERRUPTED: errors.InterruptedWipeError.exit_code,
     Outcome.UNKNOWN: errors.UnknownOutcomeError.exit_code,
 }
+
+
+def usable_profiles(state: Path) -> dict[str, Profile]:
+    """As `known_profiles`, but a wrong file only costs its own profile, and is complained of.
+
+    For orders that wait: each has its profile in its journal, or names one by digest.
+    """
+    own = state / "profiles"
+    try:
+        found, problems = load_usable(own) if exists(own) else ({}, [])
+    except ProfileError as error:
+        found, problems = {}, [error]
+    for problem in problems:
+        click.echo(f"expunge-agent: a profile in {own} is left out: {problem}", err=True)
+    return {**builtin(), **found}
 
 
 def known_profiles(state: Path) -> dict[str, Profile]:

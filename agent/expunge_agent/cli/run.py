@@ -9,7 +9,7 @@ import click
 import structlog
 
 from expunge_agent import logs
-from expunge_agent.cli.common import EXIT_CODES, worst
+from expunge_agent.cli.common import EXIT_CODES, usable_profiles, worst
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.errors import BusyError, ExpungeError, InterruptedWipeError, UsageError
 from expunge_agent.events import EventLog
@@ -45,7 +45,7 @@ def command(
         for digest in orders:
             _say({"order": digest, "state": _standing(state, digest)}, as_json)
         return 0
-    around = surroundings(root, how)
+    around = surroundings(root, usable_profiles(root), how)
     outcomes: list[Outcome] = []
     trouble: ExpungeError | None = None
     for digest in orders:

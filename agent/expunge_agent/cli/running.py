@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles
 from expunge_agent.devices import priority
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.sources import CIPHERS
@@ -20,6 +19,7 @@ from expunge_agent.events import EventLog
 from expunge_agent.surroundings import Surroundings, protected
 from expunge_agent.terminal import status_lines
 from expunge_agent.turns import Turns
+from expunge_profiles.schema import Profile
 
 
 class Rate(click.ParamType[int]):
@@ -131,11 +131,11 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def surroundings(state: Path, how: Mapping[str, Any]) -> Surroundings:
+def surroundings(state: Path, profiles: Mapping[str, Profile], how: Mapping[str, Any]) -> Surroundings:
     """What a run needs, from the options `how` (see `RUN_OPTIONS`)."""
     priority.set_io_priority(how["io_priority"])
     return Surroundings(
-        profiles=known_profiles(state),
+        profiles=profiles,
         checkpoint_seconds=how["checkpoint_seconds"],
         system=protected(state),
         parallel=how["parallel"],

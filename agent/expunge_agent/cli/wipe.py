@@ -183,7 +183,7 @@ def _confirm(count: int, yes: bool) -> None:
 
 def _carry_out(root: Path, targets: list[Target], wish: Wish, options: Mapping[str, Any]) -> int:
     state = State.create(root)
-    around = surroundings(root, options)
+    around = surroundings(root, known_profiles(root), options)
     digest = hand_in(state, local_order(state, targets, wish, around.now()))
     view = ProgressView()
     show = _print_event if options["as_json"] else view.show
