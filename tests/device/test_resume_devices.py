@@ -166,7 +166,10 @@ def left_by(receipt: Receipt) -> bytes:
 
 
 def check_written(image: Path, run: Run) -> None:
-    """After a kill: everything below the last checkpoint is what its pass writes."""
+    """After a kill: everything below the last checkpoint is what its pass writes, unless the next one has begun."""
+    steps = [one for one in run.records() if one["kind"] in ("pass-started", "checkpoint")]
+    if steps[-1]["kind"] == "pass-started":
+        return
     index, durable = run.checkpoints()[-1]
     (plan,) = [one["data"]["plan"] for one in run.records() if one["kind"] == "planned"]
     step = {"fixed": "", "cipher": "", "key": "", **plan["passes"][index]}
