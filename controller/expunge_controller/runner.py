@@ -24,7 +24,7 @@ from expunge_controller.store.rows import MachineRow, OrderStatus, Reach, SshAdd
 from expunge_controller.transport.registry import Registry
 from expunge_controller.transport.session import REQUEST_AGE, Peer, Session
 
-SWEEP_SECONDS = 0.5
+SWEEP_SECONDS = 0.2
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
 ENROLMENT_PAUSE = 15.0
