@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import closing
+
+import msgspec
 
 from expunge_agent.commands.port import CommandError, NoPassThrough
 from expunge_agent.core.erasure import Ended, changes
@@ -13,9 +16,10 @@ from expunge_agent.core.progress import TargetProgress
 from expunge_agent.devices.awake import awake
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.lanes import lane
-from expunge_agent.devices.opening import Opened
+from expunge_agent.devices.opening import Opened, TargetRefused, identity_of
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.engine.target import Target
+from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erasing
@@ -24,7 +28,7 @@ from expunge_agent.techniques.patient import Asker, PatientHand
 from expunge_agent.techniques.table import hand_for
 
 
-def rejoin(path: str, so_far: TargetProgress, steps: Steps, around: Surroundings) -> None:
+def rejoin(path: str, ordered: Identity, so_far: TargetProgress, steps: Steps, around: Surroundings) -> None:
     """After a restart, before the target is opened: wait for a drive that is still at work for this order.
 
     Until it has ended it may show no capacity, and no guard could tell it from an empty one.
@@ -38,9 +42,12 @@ def rejoin(path: str, so_far: TargetProgress, steps: Steps, around: Surroundings
         return
     asker = Asker(around.patience)
     try:
-        hand = PatientHand(asker.ask(lambda: hand_for(plan, fd)), asker)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_the_one(ordered, identity_of(fd, path)):
+            return
+        hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
         erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
-    except (CommandError, Rejected):
+    except (CommandError, Rejected, TargetRefused, OSError):
         return
     finally:
         if not asker.stuck:  # else its number must not become another file's
@@ -48,16 +55,24 @@ def rejoin(path: str, so_far: TargetProgress, steps: Steps, around: Surroundings
     rescan(path)
 
 
+def _is_the_one(ordered: Identity, seen: Identity) -> bool:
+    """Whether a drive is the one ordered, whatever size it shows while it is at work."""
+    if not isinstance(ordered, BlockIdentity) or not isinstance(seen, BlockIdentity):
+        return False
+    return not differences(ordered, msgspec.structs.replace(seen, size=ordered.size))
+
+
 def erase(
     opened: Opened,
     take_over: Callable[[Opened], Target],
+    recheck: Callable[[], None],
     so_far: TargetProgress,
     steps: Steps,
     around: Surroundings,
 ) -> None:
     """Take every step that is still missing; returns early when ``around.stop`` is set.
 
-    Raises what `Opened.recheck` raises, and the engine's `TargetGone` and its kin.
+    `recheck` is asked before the drive is given the command. Raises what it raises, and the engine's `TargetGone` and its kin.
     """
     plan, erasure = so_far.plan, so_far.erasure
     if plan is None:
@@ -72,21 +87,39 @@ def erase(
             return
         opened.recheck()
         asker = Asker(around.patience)
-        hand = _hand(plan, opened, so_far, steps, asker, _watch(around))
-        if hand is not None:
-            erasing.carry_through(hand, plan, erasure, steps, _watch(around))
-            if erasure.ended is not None and erasure.settled is None:
-                erasing.settle(hand, erasure, steps)
-        if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
-            return
-        if asker.stuck:
-            opened.abandon()
-            return
-        rescan(opened.path)
-        with closing(take_over(opened)) as target:
-            erasing.check(
-                target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
-            )
+        try:
+            _carry_through(opened, take_over, recheck, so_far, steps, around, asker)
+        finally:
+            if asker.stuck:
+                opened.abandon()
+
+
+def _carry_through(
+    opened: Opened,
+    take_over: Callable[[Opened], Target],
+    recheck: Callable[[], None],
+    so_far: TargetProgress,
+    steps: Steps,
+    around: Surroundings,
+    asker: Asker,
+) -> None:
+    plan, erasure = so_far.plan, so_far.erasure
+    if plan is None:
+        return
+    hand = _hand(plan, opened, so_far, steps, asker, _watch(around))
+    if hand is not None:
+        erasing.carry_through(hand, plan, erasure, steps, _watch(around), recheck)
+        if erasure.ended is not None and erasure.settled is None:
+            erasing.settle(hand, erasure, steps)
+    if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
+        return
+    if asker.stuck:
+        return
+    rescan(opened.path)
+    with closing(take_over(opened)) as target:
+        erasing.check(
+            target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
+        )
 
 
 def _hand(
@@ -105,7 +138,7 @@ def _hand(
     erasure, began = so_far.erasure, watch.clock()
     while True:
         try:
-            return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd)), asker)
+            return PatientHand(asker.ask(lambda: hand_for(plan, opened.fd, asker.still_awaited)), asker)
         except (NoPassThrough, Rejected) as error:
             why = str(error)
             break

@@ -48,14 +48,14 @@ def write_durable(path: Path, data: bytes, mode: int = 0o640) -> None:
         sync_folder(path.parent)
 
 
-def create_folder(folder: Path, files: dict[str, bytes], mode: int = 0o640) -> bool:
+def create_folder(folder: Path, files: dict[str, bytes], mode: int = 0o640, folder_mode: int = 0o770) -> bool:
     """Make `folder` with these `files` in it, durable on return; False, and nothing done, where it exists.
 
     It is built under another name and renamed, so that it is there whole or not at all.
     """
     beside = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
     with explained(folder):
-        beside.mkdir(mode=0o770)
+        beside.mkdir(mode=folder_mode)
         try:
             for name, data in files.items():
                 _write(beside / name, data, mode)

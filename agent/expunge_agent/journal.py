@@ -46,7 +46,8 @@ class Journal:
         self.records: list[Record] = []
         with explained(path):
             fresh = not path.exists()
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.fchmod(self._descriptor, 0o600)  # it holds keys, and what root goes on from
             if fresh:
                 sync_folder(path.parent)
         try:

@@ -113,6 +113,11 @@ def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity
             f"The receipt is about {len(receipt.targets)} media, and none of them is clearly this one.",
             "Name the medium by the path it had, or check it on the machine where it was wiped.",
         )
+    if results[0].erasure is not None:
+        raise DocumentError(
+            "The medium was erased by a command of its own drive, which leaves no seal.",
+            "Its canaries and its read-back are in the receipt; there is nothing to compare the whole medium with.",
+        )
     if not results[0].passes or not results[0].passes[-1].complete:
         raise DocumentError(
             "The receipt says that the last pass over this medium did not come to its end.",

@@ -150,7 +150,8 @@ class State:
         folder = self.order_folder(digest)
         if not exists(folder / "order.json"):
             body, signature = self._spooled(digest)
-            create_folder(folder, {"order.json": body, "order.json.sig": signature})
+            # Only this side may change what is in it: the network side reads events and receipts.
+            create_folder(folder, {"order.json": body, "order.json.sig": signature}, folder_mode=0o750)
         self._clear_spool(digest)
         return read_limited(folder / "order.json", MAX_ORDER), read_limited(folder / "order.json.sig", 65536)
 

@@ -70,6 +70,10 @@ class Steps:
         """Journal that the drive is about to be given the command."""
         self.write("erase-starting")
 
+    def sending(self) -> None:
+        """Journal that it is about to be given the command itself."""
+        self.write("erase-sending")
+
     def accepted(self, answers: list[Answer]) -> None:
         """Journal that it took the command."""
         self.write("erase-accepted", answers=answers)

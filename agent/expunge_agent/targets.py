@@ -10,13 +10,15 @@ from datetime import datetime
 
 import msgspec
 
-from expunge_agent.core.erasure import laid_open
+from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard
 from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.core.medium import Medium
+from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
+from expunge_agent.core.reach import whole_subsystem
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import find, look
@@ -153,7 +155,7 @@ class TargetRun:
                 remedy="Check the cabling and the inventory (expunge-agent inventory).",
             )
         self._found = path
-        rejoin(path, self._so_far, self._steps, self._around)
+        rejoin(path, self._target.identity, self._so_far, self._steps, self._around)
         medium: Medium | None = None
 
         def objection() -> Refusal | None:
@@ -174,7 +176,6 @@ class TargetRun:
 
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
         drive = examine(path)
-        others = [str(find(one.identity, one.hint)) for one in self._order.targets if one is not self._target]
         tuning = self._around.tuning
         return plan_target(
             self._target,
@@ -183,7 +184,7 @@ class TargetRun:
             self._profile,
             self._order.level,
             self._order.allow_downgrade,
-            scope_of(drive, path, others, Eyes.open(system=self._around.system)),
+            self._scope(drive, path),
             Draw(
                 byte=lambda: secrets.randbelow(256),
                 key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
@@ -192,6 +193,41 @@ class TargetRun:
                 unread_cipher=tuning.unread_cipher,
             ),
         )
+
+    def _scope(self, drive: Drive | None, path: str) -> Scope:
+        return scope_of(drive, path, self._ordered_beside(), Eyes.open(system=self._around.system))
+
+    def _ordered_beside(self) -> list[str]:
+        """Where the order's other targets are; one that is not what was ordered, or may not be touched, is not named."""
+        found = []
+        for other in self._order.targets:
+            if other is self._target:
+                continue
+            try:
+                path = find(other.identity, other.hint)
+            except TargetRefused:
+                continue
+            if path is None:
+                continue
+            medium, usage = look(path, system=self._around.system)
+            if medium is not None and guard(other, medium, usage, self._around.system) is None:
+                found.append(path)
+        return found
+
+    def _recheck_reach(self, opened: Opened, plan: TargetPlan) -> None:
+        """The target, and every namespace that the command takes with it, are still what was planned."""
+        opened.recheck()
+        drive = plan.drive
+        if drive is None or not whole_subsystem(plan.technique, drive):
+            return
+        now = examine(opened.path)
+        medium, _ = look(opened.path, system=self._around.system)
+        if now is None or medium is None:
+            return
+        case = Case(self._target, medium, now, medium.type, self._profile, self._scope(now, opened.path))
+        against = other_namespaces_objection(case, plan.technique)
+        if against is not None:
+            raise TargetRefused(Refusal(reason=against.reason, detail=against.why, remedy=against.remedy))
 
     def _work(self) -> TargetResult | None:
         """Open and let the technique work. What breaks it becomes part of the result."""
@@ -218,7 +254,14 @@ class TargetRun:
 
     def _carry_through(self, opened: Opened, plan: TargetPlan) -> None:
         if not plan.overwrites:
-            erase(opened, take_over, self._so_far, self._steps, self._around)
+            erase(
+                opened,
+                take_over,
+                lambda: self._recheck_reach(opened, plan),
+                self._so_far,
+                self._steps,
+                self._around,
+            )
             return
         with closing(take_over(opened)) as target:
             overwrite(self._as_work(opened, target, plan))
@@ -384,6 +427,7 @@ def _result(
         identity_after=after,
         medium=so_far.medium,
         technique=plan.technique.value if plan else "",
+        downgrade=plan.downgrade if plan else "",
         level_achieved=verdict.level,
         passes=passes,
         verifications=checks,
@@ -396,12 +440,7 @@ def _result(
 
 
 def _not_covered(plan: TargetPlan | None) -> list[str]:
-    """What no step could reach, or nobody could look at."""
+    """What no step could reach."""
     if plan is None or plan.overwrites:
         return ["Sectors and cells the medium does not let the host address."]
-    given_back = laid_open(plan.drive) if plan.drive is not None else 0
-    if not given_back:
-        return []
-    return [
-        f"{given_back} bytes that the drive had hidden: given back and erased by it, and not read back whole."
-    ]
+    return []

@@ -21,6 +21,7 @@ import msgspec
 from expunge_agent import erasures
 from expunge_agent.commands.port import CommandError, CommandTimeout
 from expunge_agent.core.drive import Drive
+from expunge_agent.core.erasure import unseen
 from expunge_agent.core.medium import MediumType
 from expunge_agent.core.outcome import Verdict, judge_erasure
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
@@ -32,6 +33,8 @@ from expunge_agent.engine import canaries
 from expunge_agent.engine.problems import EngineError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.targets import in_words
@@ -336,6 +339,9 @@ class Book:
         return [entry.kind for entry in self.entries]
 
 
+IDENTITY = BlockIdentity(bus="ata", model="LAB", serial="LAB1", wwn="", size=U64(SIZE))
+
+
 class _Silent:
     """An event log that nobody reads."""
 
@@ -352,6 +358,9 @@ class _Opened:
     def recheck(self) -> None:
         """It is what it was."""
 
+    def abandon(self) -> None:
+        """Nothing holds it."""
+
 
 class Order:
     """The order for a bench. `carry_out` may be called again, after a crash with `book.reopened()`."""
@@ -361,15 +370,16 @@ class Order:
     ) -> None:
         self.bench, self.poll, self.canaries = bench, poll, canaries
         self.patience, self.timeout = 120.0, TIMEOUT
-        technique = bench.technique
+        technique, drive = bench.technique, bench.examine()
         self.plan = TargetPlan(
             path=str(bench.image),
             technique=technique,
             earns=earns(technique, bench.device.medium),
             verification=VerificationPlan(kind=verification),  # type: ignore[arg-type]
-            drive=bench.examine(),
+            drive=drive,
             key=bytes(range(32)).hex(),
             secret=SECRET,
+            doubts=unseen(drive),
         )
 
     def carry_out(self, book: Book, stop: Stop | None = None) -> Verdict:
@@ -384,8 +394,8 @@ class Order:
         trouble = ""
         with self._instead_of_the_machine(stop):
             try:
-                erasures.rejoin(self.plan.path, so_far, steps, around)
-                erasures.erase(opened, take_over, so_far, steps, around)
+                erasures.rejoin(self.plan.path, IDENTITY, so_far, steps, around)
+                erasures.erase(opened, take_over, lambda: None, so_far, steps, around)
             except EngineError as error:
                 trouble = in_words(error)
         return judge_erasure(
@@ -410,7 +420,8 @@ class Order:
             clock=bench.clock.now,
         )
         answers = {
-            "hand_for": lambda plan, fd: bench.hand(),
+            "hand_for": lambda plan, fd, gate: bench.hand(),
+            "identity_of": lambda fd, path: IDENTITY,
             "examine": lambda path: bench.examine(),
             "rescan": lambda path: 0,
             "lane": lambda path: "lab",

@@ -48,7 +48,7 @@ def test_what_ended_between_two_looks_was_seen(tmp_path: Path, carry: Carry) -> 
     bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
     try:
         order, book = Order(bench), Book()
-        whole = ["canaries-placing", "canaries-placed", "erase-starting", "erase-accepted"]
+        whole = ["canaries-placing", "canaries-placed", "erase-starting", "erase-sending", "erase-accepted"]
         book.crash = (whole.index("erase-accepted"), False)
         with pytest.raises(Crash):
             order.carry_out(book)

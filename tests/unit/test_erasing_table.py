@@ -10,11 +10,10 @@ from expunge_agent.core.technique import earns
 from expunge_agent.protocol.base import Level, Outcome
 from lab import rows, table
 from lab.bench import USB_FIXED, USB_MUTE
-from lab.rows import HIDDEN, HONEST, POWER, Case
+from lab.rows import HONEST, POWER, Case
 
 CASES = list(rows.cases())
 HARMLESS = {
-    HIDDEN,  # given back, read, and erased with the rest
     HONEST,
     POWER,
     "garbled-serial",

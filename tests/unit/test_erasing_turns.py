@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from expunge_agent.commands.port import CommandTimeout
 from expunge_agent.devices import rescan as rescanning
 from expunge_agent.devices.nodes import all_disks
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.devices.roots import Roots
+from expunge_agent.techniques.patient import Asker
 from expunge_agent.turns import Turns
 from lab.drives.clock import VirtualClock
 from support.recorded import lay_out
@@ -142,3 +144,23 @@ def test_it_does_not_wait_for_ever(roots: Roots, monkeypatch: pytest.MonkeyPatch
 
 def test_a_path_that_is_gone_has_no_size(roots: Roots, tmp_path: Path) -> None:
     assert rescan(str(tmp_path / "none"), roots) == 0
+
+
+def test_nothing_is_sent_in_the_name_of_a_question_that_was_given_up() -> None:
+    asker, go, sent = Asker(0.1), threading.Event(), []
+
+    def chain() -> None:
+        asker.still_awaited()
+        sent.append("first")
+        go.wait(5)
+        asker.still_awaited()
+        sent.append("second")
+
+    with pytest.raises(CommandTimeout):
+        asker.ask(chain)
+    assert asker.stuck
+    with pytest.raises(CommandTimeout, match="earlier"):
+        asker.ask(lambda: 1)
+    go.set()
+    assert asker.ask(lambda: 2, 5.0) == 2
+    assert sent == ["first"]

@@ -267,7 +267,9 @@ def test_no_level_beyond_what_the_technique_earns(technique: Technique, medium: 
         fields: dict[str, Any] = {"technique": str(technique), "level_achieved": level}
         fields["medium"] = replace(seen, type=medium or "unknown") if medium else None
         if commanded:
-            fields["erasure"] = an_erasure(technique=str(technique))
+            whole = a_read_back().bytes_read
+            zeros = a_read_back(zeros=whole, ones=U64(0), other=U64(0))
+            fields["erasure"] = an_erasure(technique=str(technique), read_back=zeros)
         else:
             fields |= {
                 "erasure": None,

@@ -118,6 +118,8 @@ class Drive(Frozen, frozen=True):
     """Every namespace of the subsystem that the controller tells of, this one too."""
     health: Health = Health()
     opal: Opal | None = None
+    unreached: list[Text] = []
+    """What none of its erase commands reaches, in words."""
     doubtful: list[Text] = []
     answers: list[Answer] = []
 

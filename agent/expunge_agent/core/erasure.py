@@ -54,11 +54,14 @@ class Evidence(Frozen, frozen=True):
 
 @dataclass
 class ErasureProgress:
-    """The command so far. ``attempts`` > 0: it may have begun."""
+    """The command so far. ``placing``: canaries may be on the medium. ``attempts`` > 0: the drive was prepared;
+    ``sending``: since then the command itself may have reached it."""
 
+    placing: bool = False
     placed: Placed | None = None
     attempts: int = 0
     started_at: Timestamp = ""
+    sending: bool = False
     accepted: bool = False
     seen: bool = False
     ended: Ended | None = None
@@ -66,6 +69,17 @@ class ErasureProgress:
     settled: Settled | None = None
     evidence: Evidence | None = None
     answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def touched(self) -> bool:
+        """Whether a byte of the medium may have been changed."""
+        return self.placing or self.placed is not None or self.attempts > 0
+
+    def unheld(self) -> None:
+        """Nobody held the medium for a while: canaries not yet erased, and what was found, count no more."""
+        self.evidence = None
+        if not self.attempts:
+            self.placed = None
 
     @property
     def under_way(self) -> bool:
@@ -124,3 +138,14 @@ def laid_open(before: Drive) -> int:
     """Bytes that a drive hid before its command, and was made to give back for it."""
     hid = any(area.size for area in before.hidden)
     return int(before.native) - int(before.apparent) if hid and before.native > before.apparent else 0
+
+
+def unseen(drive: Drive | None) -> list[str]:
+    """What of the drive is in its command's reach, and nobody looks at, as exceptions."""
+    given_back = laid_open(drive) if drive is not None else 0
+    if not given_back:
+        return []
+    return [
+        f"{given_back} bytes that the drive had hidden were given back before its command; no canary was put there, "
+        "and they were not read back. Take the inventory again and order the whole size."
+    ]

@@ -132,6 +132,8 @@ def shortfall(case: Case, technique: Technique) -> str:
     if stuck:
         areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
         return f"the drive hides space that cannot be given back: {areas}"
+    if drive.unreached and is_command(technique):
+        return "; ".join(drive.unreached)
     apparent, native = int(drive.apparent), int(drive.native)
     if native > apparent > 0 and not any(area.size for area in drive.hidden):
         return f"the drive keeps {native - apparent} bytes from the host and does not say how"
@@ -300,7 +302,8 @@ def _not_in_profile(case: Case, technique: Technique) -> Obstacle | None:
     )
 
 
-def _others_too(case: Case, technique: Technique) -> Obstacle | None:
+def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | None:
+    """Why `technique` may not take the other namespaces with it; also asked right before it is begun."""
     if not reaches_all(case, technique):
         return None
     reason = Reason.OTHER_NAMESPACES
@@ -357,6 +360,6 @@ RULES: tuple[Rule, ...] = (
     _sanitize_state,
     _psid,
     _not_in_profile,
-    _others_too,
+    other_namespaces_objection,
     _other_media,
 )

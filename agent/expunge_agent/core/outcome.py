@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from expunge_agent.core.technique import LEAVES_NOISE, LEAVES_ZEROS
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import (
     Canaries,
@@ -119,12 +120,22 @@ def judge_erasure(
         return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
     if canaries is None or (verify and (read is None or not read.complete)):
         return Verdict(Outcome.FAILED, Level.NONE, [], "What the drive did could not be looked at.")
+    if read is not None and (wrong := _not_what_it_writes(erasure.technique, read)):
+        return Verdict(Outcome.FAILED, Level.NONE, [], wrong)
     exceptions = [*doubts, *_erasure_shortfalls(erasure, canaries, read, size)]
     if not verify:
         exceptions.append(NOT_READ_BACK)
     if exceptions:
         return Verdict(Outcome.EXCEPTIONS, Level.NONE, exceptions)
     return Verdict(Outcome.SANITIZED, earns, [])
+
+
+def _not_what_it_writes(technique: str, read: ReadBack) -> str:
+    """A drive told to overwrite with zeros leaves zeros: anything else was not overwritten."""
+    wrong = read.ones + read.constant + read.other
+    if technique not in LEAVES_ZEROS or not wrong:
+        return ""
+    return f"The drive was told to write zeros, and {wrong} of {read.bytes_read} bytes read back are something else."
 
 
 def _kept(erasure: Erasure, canaries: Canaries) -> str:
@@ -169,6 +180,11 @@ def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | N
         found.append(
             f"{read.unreadable_bytes} of {read.bytes_expected} bytes ({share / 10_000:.4f} %) could not be read "
             f"afterwards; the medium has {size}."
+        )
+    if read is not None and read.other and erasure.technique not in LEAVES_NOISE:
+        found.append(
+            f"{read.other} of {read.bytes_read} bytes read back are neither one byte throughout nor what this "
+            "command leaves: they may be old data."
         )
     if read is not None and not read.reads_medium:
         found.append(f"The read-back may have been served from the host's cache ({read.io_mode}).")

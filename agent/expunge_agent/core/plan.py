@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge_agent.core.drive import Drive
+from expunge_agent.core.erasure import unseen
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.selection import Selection, select, taken
@@ -69,6 +70,7 @@ class TargetPlan(Frozen, frozen=True):
     key: str = ""
     secret: str = ""
     doubts: list[Text] = []
+    downgrade: Text = ""
 
     @property
     def overwrites(self) -> bool:
@@ -121,7 +123,8 @@ def plan_target(
             drive=drive,
             key=draw.bytes(32).hex(),
             secret=draw.bytes(16).hex(),
-            doubts=doubts,
+            doubts=[*doubts, *unseen(drive)],
+            downgrade=selection.downgrade,
         )
     if selection.restores:
         return _hidden(medium, selection)
@@ -144,6 +147,7 @@ def plan_target(
         verification=_verification(profile),
         seal=profile.seal,
         doubts=doubts,
+        downgrade=selection.downgrade,
     )
 
 

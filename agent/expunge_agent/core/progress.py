@@ -96,7 +96,7 @@ class TargetProgress:
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.placed is not None or self.erasure.attempts > 0
+        return bool(self.passes) or self.erasure.touched
 
 
 @dataclass
@@ -137,7 +137,16 @@ def apply(run: RunProgress, record: Entry) -> None:
         run.fruitless = 0
 
 
-_NOT_YET_AHEAD = ("opening", "opened", "erase-starting", "pass-resumed", "verify-started", "paused")
+_NOT_YET_AHEAD = (
+    "opening",
+    "opened",
+    "canaries-placing",
+    "erase-starting",
+    "erase-sending",
+    "pass-resumed",
+    "verify-started",
+    "paused",
+)
 """Opening and beginning again is not yet getting ahead."""
 
 
@@ -173,6 +182,7 @@ def _unheld(target: TargetProgress) -> None:
     """Nobody held the medium meanwhile: what was read back last has to be read back again."""
     if target.result is None and target.plan is not None:
         target.verifications.pop(len(target.plan.passes) - 1, None)
+        target.erasure.unheld()
 
 
 def _paused(run: RunProgress, _record: Entry) -> None:
@@ -214,6 +224,10 @@ def _verify_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).verifications[result.of_pass] = result
 
 
+def _canaries_placing(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).placing = True
+
+
 def _canaries_placed(run: RunProgress, record: Entry) -> None:
     _erasure(run, record).placed = canonical.convert(record.data["placed"], Placed)
 
@@ -222,7 +236,11 @@ def _erase_starting(run: RunProgress, record: Entry) -> None:
     erasure = _erasure(run, record)
     erasure.attempts += 1
     erasure.started_at = record.at
-    erasure.accepted = erasure.seen = False
+    erasure.sending = erasure.accepted = erasure.seen = False
+
+
+def _erase_sending(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).sending = True
 
 
 def _erase_accepted(run: RunProgress, record: Entry) -> None:
@@ -285,9 +303,10 @@ _HANDLERS = {
     "pass-finished": _pass_finished,
     "verify-started": _nothing,
     "verify-finished": _verify_finished,
-    "canaries-placing": _nothing,
+    "canaries-placing": _canaries_placing,
     "canaries-placed": _canaries_placed,
     "erase-starting": _erase_starting,
+    "erase-sending": _erase_sending,
     "erase-accepted": _erase_accepted,
     "erase-seen": _erase_seen,
     "erase-ended": _erase_ended,

@@ -52,6 +52,21 @@ KEEPS_NO_RECORD = (
 )
 """A drive that has ended one of these well is as one that never began (SBC-4 §4.11, §5.4): for who saw it
 accepted or at work, ready is the end."""
+LEAVES_ZEROS = (
+    Technique.NVME_SANITIZE_OVERWRITE,
+    Technique.ATA_SANITIZE_OVERWRITE,
+    Technique.SCSI_SANITIZE_OVERWRITE,
+)
+"""The pattern given with these is zero."""
+LEAVES_NOISE = (
+    Technique.NVME_SANITIZE_CRYPTO,
+    Technique.NVME_FORMAT_CRYPTO,
+    Technique.ATA_SANITIZE_CRYPTO,
+    Technique.ATA_SECURITY_ERASE_ENHANCED,
+    Technique.SCSI_SANITIZE_CRYPTO,
+    Technique.OPAL_REVERT,
+)
+"""After a change of the key, and after whatever pattern a maker chose, old places may read as anything."""
 FLASH = (MediumType.SSD, MediumType.USB_FLASH)
 
 _CRYPTO = (

@@ -20,21 +20,19 @@ def awake(why: str) -> Iterator[bool]:
     if not Path("/run/systemd/system").is_dir() or shutil.which("systemd-inhibit") is None:
         yield False
         return
-    process = subprocess.Popen(
-        [
-            "systemd-inhibit",
-            "--what=sleep:idle",
-            "--who=expunge-agent",
-            f"--why={why}",
-            "--mode=block",
-            "cat",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=CLEAN_ENVIRONMENT,
-        cwd="/",
-    )
+    command = ["systemd-inhibit", "--what=sleep:idle", "--who=expunge-agent", f"--why={why}", "--mode=block"]
+    try:
+        process = subprocess.Popen(
+            [*command, "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=CLEAN_ENVIRONMENT,
+            cwd="/",
+        )
+    except OSError:
+        yield False
+        return
     try:
         yield True
     finally:

@@ -16,13 +16,14 @@ def examine_mmc(port: mmc.MmcPort) -> Drive:
         csd = mmc.parse_ext_csd(raw)
     except mmc.NotExtCsd as error:
         return Drive(protocol="mmc", doubtful=[f"EXT_CSD cannot be read: {error}"], answers=answers)
-    doubtful = []
+    doubtful: list[str] = []
+    unreached: list[str] = []
     if csd.sanitize and csd.revision < 6:
         doubtful.append(
             f"it offers sanitize, which EXT_CSD revision {csd.revision} does not have (eMMC 4.5: 6)"
         )
     if outside := csd.outside():
-        doubtful.append(f"not reached by any erase of the user area: {', '.join(outside)}")
+        unreached.append(f"not reached by any erase of the user area: {', '.join(outside)}")
     return Drive(
         protocol="mmc",
         firmware=csd.firmware.hex(),
@@ -31,6 +32,7 @@ def examine_mmc(port: mmc.MmcPort) -> Drive:
         apparent=U64(csd.size),
         abilities=csd.abilities(),
         health=csd.health(),
+        unreached=unreached,
         doubtful=doubtful,
         answers=answers,
     )

@@ -88,7 +88,7 @@ def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: Fal
     if not _tried("flush", target.flush):
         written = []
     if not target.direct and not target.memory:
-        target.drop_cache()
+        _tried("flush", target.drop_cache)
     held, made = [], aligned(BLOCK)
     for place in written:
         stream.fill(made, place)
@@ -137,7 +137,7 @@ def look_for(
     Raises an EngineError where the medium as a whole gives out.
     """
     if not target.direct and not target.memory:
-        target.drop_cache()
+        _tried("flush", target.drop_cache)
     stream, made, view = KeyedStream(CIPHER, key), aligned(BLOCK), aligned(BLOCK)
     found, kept, unreadable, looked = [], [], 0, 0
     for place in written:

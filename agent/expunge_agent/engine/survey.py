@@ -11,7 +11,7 @@ from expunge_agent.engine.buffers import MIB, aligned
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.likeness import constant
 from expunge_agent.engine.meter import Meter, Progress
-from expunge_agent.engine.problems import Limits, Problem, merged
+from expunge_agent.engine.problems import Limits, Problem, fatal, merged
 from expunge_agent.engine.ranges import Range, pieces
 from expunge_agent.engine.target import Target
 
@@ -58,7 +58,10 @@ def survey(
     stop = stop or threading.Event()
     seen, began = Survey(expected=sum(one.length for one in plan)), clock()
     if not target.direct and not target.memory:
-        target.drop_cache()
+        try:
+            target.drop_cache()
+        except OSError as error:
+            raise fatal(error, "flush") from error
     ledger, meter, shown = Ledger(target, limits or Limits(), clock), Meter(seen.expected, began), began
     buffer = aligned(_CHUNK)
 

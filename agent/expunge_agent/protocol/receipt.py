@@ -312,6 +312,8 @@ class TargetResult(Frozen, frozen=True):
     not_covered: list[Text]
     finished_at: Timestamp
     failure: Text = ""
+    downgrade: Text = ""
+    """Why a technique was taken that earns less than the level asked; empty where it does not."""
     erasure: Erasure | None = None
 
 

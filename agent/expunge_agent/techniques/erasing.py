@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from expunge_agent.commands.port import CommandError, DriveGone, Evasive
+from expunge_agent.commands.port import CommandError, CommandTimeout, DriveGone, Evasive
 from expunge_agent.core.drive import Answer
-from expunge_agent.core.erasure import MAX_ATTEMPTS, Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.erasure import MAX_ATTEMPTS, End, Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
 from expunge_agent.engine import canaries
@@ -47,6 +47,9 @@ class Recorder(Protocol):
 
     def starting(self) -> None:
         """The drive is about to be prepared and given the command."""
+
+    def sending(self) -> None:
+        """The drive is prepared, and about to be given the command itself."""
 
     def accepted(self, answers: list[Answer]) -> None:
         """It took the command."""
@@ -106,19 +109,27 @@ def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.
 
 
 def carry_through(
-    hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder, watch: Watch
+    hand: Hand,
+    plan: TargetPlan,
+    so_far: ErasureProgress,
+    recorder: Recorder,
+    watch: Watch,
+    recheck: Callable[[], None] = lambda: None,
 ) -> None:
     """Begin the command, or find the one of this order at work, and watch it to its end.
 
-    Returns with ``so_far.ended`` set, but for a stop. Never raises for what the drive does.
+    `recheck` is called before each beginning, and what it raises comes through: the target, and whatever
+    else the command reaches, must still be what was planned. Returns with ``so_far.ended`` set, but for a
+    stop. Never raises for what the drive does.
     """
     while so_far.ended is None and not watch.stop.is_set():
-        if so_far.attempts and _still_ours(hand, so_far, recorder):
+        if so_far.attempts and _still_ours(hand, plan, so_far, recorder):
             pass
         elif so_far.attempts >= MAX_ATTEMPTS:
             why = f"it was begun {so_far.attempts} times, and each time the drive knew nothing of it later"
             recorder.ended(Ended(end="failed", detail=why), [])
         else:
+            recheck()
             _begin(hand, plan, recorder)
         if so_far.ended is None:
             _follow(hand, plan, so_far, recorder, watch)
@@ -134,7 +145,7 @@ def rejoin(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Reco
     ours = so_far.accepted or so_far.seen
     try:
         status = hand.poll()
-        if status.state is not State.RUNNING:
+        if status.state is not State.RUNNING or not _may_be_ours(so_far, plan):
             return
         if not so_far.seen:  # by the next look it may have ended, and nobody would have seen it begin
             recorder.seen(status.answers)
@@ -208,8 +219,11 @@ def _begin(hand: Hand, plan: TargetPlan, recorder: Recorder) -> None:
         recorder.ended(Ended(end="not-begun", detail=error.why[:4000]), error.answers)
         return
     except CommandError as error:
-        recorder.ended(Ended(end="not-begun", detail=f"the drive did not answer: {error}"[:4000]), [])
+        # A question that is still in the kernel may yet take effect: what it does is not known then.
+        end: End = "unknown" if isinstance(error, CommandTimeout) else "not-begun"
+        recorder.ended(Ended(end=end, detail=f"the drive did not answer: {error}"[:4000]), [])
         return
+    recorder.sending()
     began = time.monotonic_ns()
     try:
         answers += _started(hand, plan, recorder)
@@ -266,12 +280,25 @@ def _after_trouble(hand: Hand, recorder: Recorder, error: CommandError, answers:
     recorder.ended(Ended(end=end, detail=detail), [*answers, *status.answers])  # type: ignore[arg-type]
 
 
-def _still_ours(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> bool:
+def _may_be_ours(so_far: ErasureProgress, plan: TargetPlan) -> bool:
+    """Whether an operation found at work can be the one of this order.
+
+    It was accepted or seen before; or the command was about to be sent, and the drive tells of which kind
+    the one at work is, which ATA does not (ACS-3 §7.36.5).
+    """
+    return so_far.accepted or so_far.seen or (so_far.sending and not plan.technique.startswith("ata-"))
+
+
+def _still_ours(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder) -> bool:
     """After a restart: whether the drive works on, or ended, what this order began."""
     try:
         status = hand.poll()
     except CommandError:
         return so_far.accepted or so_far.seen  # it is asked again by who follows it
+    if status.state is State.RUNNING and not _may_be_ours(so_far, plan):
+        why = f"the drive is at work, and nothing tells that it is for this order: {status.detail}"
+        recorder.ended(Ended(end="unknown", detail=why[:4000]), status.answers)
+        return True
     if status.state is State.RUNNING:
         if not so_far.seen:  # by the next look it may have ended, and nobody would have seen it begin
             recorder.seen(status.answers)

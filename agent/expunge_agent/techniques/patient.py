@@ -9,7 +9,14 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from expunge_agent.commands.port import CommandTimeout
+from expunge_agent.commands.port import (
+    CommandTimeout,
+    NvmeCommand,
+    NvmePort,
+    NvmeReply,
+    ScsiPort,
+    ScsiReply,
+)
 from expunge_agent.core.drive import Answer
 from expunge_agent.techniques.hand import Hand, Status
 
@@ -23,6 +30,13 @@ class Asker:
         """`patience` in seconds."""
         self._patience = patience
         self._worker: threading.Thread | None = None
+        self._awaited: object | None = None
+        self._mine = threading.local()
+
+    @property
+    def long(self) -> float:
+        """Seconds for a chain of commands, one of which may be a drive's acceptance of an erase (300 s)."""
+        return max(3 * self._patience, 400.0) if self._patience >= 60.0 else 3 * self._patience
 
     @property
     def stuck(self) -> bool:
@@ -38,8 +52,10 @@ class Asker:
                 raise CommandTimeout("the drive has not answered an earlier question")
         answer: list[T] = []
         trouble: list[BaseException] = []
+        token = self._awaited = object()
 
         def work() -> None:
+            self._mine.token = token
             try:
                 answer.append(question())
             except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
@@ -50,11 +66,46 @@ class Asker:
         self._worker.start()
         self._worker.join(limit)
         if self._worker.is_alive():
+            self._awaited = None
             raise CommandTimeout(f"the drive did not answer within {limit:.0f} s")
         self._worker = None
         if trouble:
             raise trouble[0]
         return answer[0]
+
+    def still_awaited(self) -> None:
+        """To be asked before each command. Raises CommandTimeout in a question that was given up: whoever
+        asked it has gone on, and nothing more may be sent in its name."""
+        if getattr(self._mine, "token", None) is not self._awaited:
+            raise CommandTimeout("the question was given up")
+
+
+class GatedScsi:
+    """A `ScsiPort` that asks before each command whether it may still be sent."""
+
+    def __init__(self, port: ScsiPort, gate: Callable[[], None]) -> None:
+        self._port, self._gate = port, gate
+
+    def scsi(
+        self, cdb: bytes, *, data_in: int = 0, data_out: bytes = b"", timeout: float = 20.0
+    ) -> ScsiReply:
+        """See `ScsiPort`."""
+        self._gate()
+        return self._port.scsi(cdb, data_in=data_in, data_out=data_out, timeout=timeout)
+
+
+class GatedNvme:
+    """An `NvmePort` that asks before each command whether it may still be sent."""
+
+    def __init__(self, port: NvmePort, gate: Callable[[], None]) -> None:
+        self._port, self._gate = port, gate
+
+    def admin(
+        self, command: NvmeCommand, *, data_in: int = 0, data_out: bytes = b"", timeout: float = 20.0
+    ) -> NvmeReply:
+        """See `NvmePort`."""
+        self._gate()
+        return self._port.admin(command, data_in=data_in, data_out=data_out, timeout=timeout)
 
 
 class PatientHand:
@@ -68,11 +119,11 @@ class PatientHand:
 
     def prepare(self) -> list[Answer]:
         """See `Hand`."""
-        return self._asker.ask(self._hand.prepare)
+        return self._asker.ask(self._hand.prepare, self._asker.long)
 
     def start(self) -> list[Answer]:
         """See `Hand`. One that waits for the end is given the time the drive declares."""
-        return self._asker.ask(self._hand.start, self.timeout if self.waits else None)
+        return self._asker.ask(self._hand.start, self.timeout if self.waits else self._asker.long)
 
     def poll(self) -> Status:
         """See `Hand`."""
@@ -80,4 +131,4 @@ class PatientHand:
 
     def settle(self) -> list[Answer]:
         """See `Hand`."""
-        return self._asker.ask(self._hand.settle)
+        return self._asker.ask(self._hand.settle, self._asker.long)

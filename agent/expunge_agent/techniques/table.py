@@ -7,50 +7,54 @@ from collections.abc import Callable
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Hand
+from expunge_agent.techniques.patient import GatedNvme, GatedScsi
+
+Gate = Callable[[], None]
 
 
-def hand_for(plan: TargetPlan, fd: int) -> Hand:
-    """The hand that carries out `plan` on the drive open at `fd` (a block device).
+def hand_for(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
+    """The hand that carries out `plan` on the drive open at `fd` (a block device); `gate` is asked before each
+    command, and what it raises keeps the command from being sent.
 
     It asks the drive a little. Raises CommandError where that does not answer, Rejected where the drive
     cannot take the command at all.
     """
     family = plan.technique.partition("-")[0]
-    return _FAMILIES[family](plan, fd)
+    return _FAMILIES[family](plan, fd, gate)
 
 
-def _nvme(plan: TargetPlan, fd: int) -> Hand:
+def _nvme(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_nvme import KernelNvme, nsid_of
     from expunge_agent.techniques.nvme_format import NvmeFormat
     from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
 
     if plan.technique in (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA):
-        return NvmeFormat(KernelNvme(fd), plan.technique, nsid_of(fd))
-    return NvmeSanitize(KernelNvme(fd), plan.technique)
+        return NvmeFormat(GatedNvme(KernelNvme(fd), gate), plan.technique, nsid_of(fd))
+    return NvmeSanitize(GatedNvme(KernelNvme(fd), gate), plan.technique)
 
 
-def _ata(plan: TargetPlan, fd: int) -> Hand:
+def _ata(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_sg import SgPort
     from expunge_agent.techniques.ata_sanitize import AtaSanitize
     from expunge_agent.techniques.ata_security import AtaSecurityErase
 
     if plan.technique in (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED):
-        return AtaSecurityErase(SgPort(fd), plan.technique, plan.secret.encode())
-    return AtaSanitize(SgPort(fd), plan.technique)
+        return AtaSecurityErase(GatedScsi(SgPort(fd), gate), plan.technique, plan.secret.encode())
+    return AtaSanitize(GatedScsi(SgPort(fd), gate), plan.technique)
 
 
-def _scsi(plan: TargetPlan, fd: int) -> Hand:
+def _scsi(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_sg import SgPort
     from expunge_agent.techniques.scsi_format import ScsiFormat
     from expunge_agent.techniques.scsi_sanitize import ScsiSanitize
 
     size = int(plan.drive.apparent) if plan.drive is not None else 0
     if plan.technique is Technique.SCSI_FORMAT_UNIT:
-        return ScsiFormat(SgPort(fd), size=size)
-    return ScsiSanitize(SgPort(fd), plan.technique, size=size)
+        return ScsiFormat(GatedScsi(SgPort(fd), gate), size=size)
+    return ScsiSanitize(GatedScsi(SgPort(fd), gate), plan.technique, size=size)
 
 
-def _mmc(plan: TargetPlan, fd: int) -> Hand:
+def _mmc(plan: TargetPlan, fd: int, _gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_mmc import MmcIoctlPort
     from expunge_agent.techniques.mmc_sanitize import MmcErase
 
@@ -59,7 +63,7 @@ def _mmc(plan: TargetPlan, fd: int) -> Hand:
 
 _MMC_ADDRESS = 1
 """The relative card address that Linux gives every eMMC (drivers/mmc/core/mmc.c, mmc_init_card)."""
-_FAMILIES: dict[str, Callable[[TargetPlan, int], Hand]] = {
+_FAMILIES: dict[str, Callable[[TargetPlan, int, Gate], Hand]] = {
     "nvme": _nvme,
     "ata": _ata,
     "scsi": _scsi,

@@ -98,6 +98,7 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
         yield from _canaries_gone(erasure.canaries, size, clean)
     if erasure.read_back is not None:
         yield from _read_back_whole(erasure.read_back, size, clean)
+        yield from _read_back_fits(erasure, erasure.read_back, clean)
     elif clean:
         yield "sanitized, yet nothing was read back after the command"
     if clean and not erasure.settled:
@@ -162,6 +163,18 @@ def _canary_figures(canaries: Canaries) -> Iterator[str]:
 
 
 _COUNTS: Final = ("planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept")
+
+
+def _read_back_fits(erasure: Erasure, read: ReadBack, clean: bool) -> Iterator[str]:
+    """What the command leaves, where that is known: zeros after an overwrite, anything after a change of key."""
+    if erasure.technique.endswith("-sanitize-overwrite") and read.ones + read.constant + read.other:
+        yield "an overwrite with zeros, yet its read-back found something else"
+    noisy = "-crypto" in erasure.technique or erasure.technique in _NOISY
+    if clean and read.other and not noisy:
+        yield f"sanitized, yet {read.other} bytes read back may be old data"
+
+
+_NOISY: Final = ("ata-security-erase-enhanced", "opal-psid-revert")
 
 
 def _read_back_figures(read: ReadBack) -> Iterator[str]:
