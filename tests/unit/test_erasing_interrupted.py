@@ -32,6 +32,7 @@ EXPECTED = {
     "canaries-placing",
     "canaries-placed",
     "erase-starting",
+    "erase-sending",
     "erase-accepted",
     "erase-seen",
     "erase-ended",
@@ -89,6 +90,9 @@ def test_a_crash_at_any_record_ends_truthfully(
             again = book.reopened()
             verdict = order.carry_out(again)
             where = f"record {number} ({whole.kinds[number]}), {'written' if written else 'not written'}"
+            if technique is T.ATA_SANITIZE_BLOCK and again.kinds.count("erase-accepted") == 0:
+                assert verdict.outcome is Outcome.UNKNOWN, where  # whose it is, an ATA drive does not tell
+                continue
             assert again.target(0).erasure.evidence is not None, where
             if verdict.outcome is Outcome.SANITIZED:
                 assert bench.left() == 0, where
@@ -137,7 +141,7 @@ def test_a_crash_while_the_drive_is_waited_for(lab: Lab, technique: T, device: D
     order, bench.clock.told = Order(bench), die
     with pytest.raises(Crash):
         order.carry_out(book)
-    assert (book.kinds[-1], bench.busy) == ("erase-starting", True)
+    assert (book.kinds[-1], bench.busy) == ("erase-sending", True)
     again, order.patience = book.reopened(), 600.0  # an ATA drive answers nothing until it is through
     verdict = order.carry_out(again)
     assert verdict.outcome is Outcome.SANITIZED, verdict.failure
@@ -170,7 +174,7 @@ def test_a_drive_that_is_too_busy_to_answer_is_given_up(lab: Lab) -> None:
 def test_canaries_are_looked_for_where_they_were_put(lab: Lab, factor: float) -> None:
     """The drive lies and has shrunk since: the places follow from the size it had."""
     bench, book = lab(T.NVME_SANITIZE_BLOCK, b.NVME, "lies-success"), Book()
-    order, book.crash = Order(bench), (6, True)
+    order, book.crash = Order(bench), (7, True)
     with pytest.raises(Crash):
         order.carry_out(book)
     assert book.kinds[-1] == "erase-settled"

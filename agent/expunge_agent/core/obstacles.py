@@ -239,7 +239,8 @@ def _locked(case: Case, technique: Technique) -> Obstacle | None:
         )
     if drive.opal is not None and drive.opal.locked and technique is not Technique.OPAL_REVERT:
         return Obstacle(
-            "the drive is locked by TCG Opal", "Unlock it, or revert it by the PSID on its label."
+            "the drive is locked by TCG Opal",
+            "Unlock it, or revert it by the PSID on its label (sedutil-cli --PSIDrevert), then look again.",
         )
     return None
 
@@ -290,7 +291,9 @@ def _sanitize_state(case: Case, technique: Technique) -> Obstacle | None:
 def _psid(case: Case, technique: Technique) -> Obstacle | None:
     if technique is not Technique.OPAL_REVERT or case.scope.psid:
         return None
-    return Obstacle("the order does not give the PSID", "Read the PSID from the drive's label and give it.")
+    return Obstacle(
+        "orders cannot give a PSID yet", "Revert it by hand (sedutil-cli --PSIDrevert), then look again."
+    )
 
 
 def _not_in_profile(case: Case, technique: Technique) -> Obstacle | None:
