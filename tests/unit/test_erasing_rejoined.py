@@ -8,10 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from expunge_agent import erasures
 from expunge_agent.core.erasure import ErasureProgress
 from expunge_agent.core.technique import Technique
+from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.steps import Steps
+from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erasing
 from expunge_agent.techniques.hand import Hand, State, Status
 from lab import bench as b
@@ -75,3 +80,57 @@ def test_what_ended_between_two_looks_was_seen(tmp_path: Path, carry: Carry) -> 
 class _Silent:
     def emit(self, *what: object, **how: object) -> None:
         """Nobody reads it."""
+
+
+def under_way(tmp_path: Path) -> tuple[Bench, Order, Book]:
+    """An order whose agent ended when its drive was at work."""
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    order, book = Order(bench), Book()
+    book.crash = (4, True)
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert book.kinds[-1] == "erase-accepted"
+    again = book.reopened()
+    again.target(0).plan = order.plan
+    return bench, order, again
+
+
+@pytest.mark.parametrize("field", ["serial", "wwn", "model"])
+def test_another_drive_at_work_at_the_same_place_is_not_followed(tmp_path: Path, field: str) -> None:
+    bench, order, book = under_way(tmp_path)
+    ordered = replace(b.IDENTITY, **{field: "ANOTHER"})
+    stop = b.Stop(bench.clock)
+    try:
+        with order._instead_of_the_machine(stop):
+            around = Surroundings(profiles={}, stop=stop)
+            steps = Steps(0, book, b._Silent())  # type: ignore[arg-type]
+            erasures.rejoin(order.plan.path, ordered, book.target(0), steps, around)
+        assert "erase-seen" not in book.kinds
+        assert "erase-ended" not in book.kinds
+    finally:
+        bench.close()
+
+
+def test_a_command_is_not_begun_when_what_it_takes_with_it_has_changed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    order, book, stop = Order(bench), Book(), b.Stop(bench.clock)
+    book.target(0).plan = order.plan
+
+    def recheck() -> None:
+        raise TargetRefused(Refusal(reason=Reason.OTHER_NAMESPACES, detail="another one is mounted by now"))
+
+    try:
+        with order._instead_of_the_machine(stop), pytest.raises(TargetRefused):
+            erasures.erase(
+                b._Opened(order.plan.path, bench.size),  # type: ignore[arg-type]
+                lambda one: bench.target(one.size),  # type: ignore[arg-type, return-value]
+                recheck,
+                book.target(0),
+                Steps(0, book, b._Silent()),  # type: ignore[arg-type]
+                Surroundings(profiles={}, stop=stop),
+            )
+        assert book.kinds == ["canaries-placing", "canaries-placed"]
+        assert book.target(0).touched
+        assert not bench.busy
+    finally:
+        bench.close()
