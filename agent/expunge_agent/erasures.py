@@ -22,7 +22,7 @@ from expunge_agent.engine.target import Target
 from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques import erasing
+from expunge_agent.techniques import erase_evidence, erasing
 from expunge_agent.techniques.hand import Hand, Rejected
 from expunge_agent.techniques.patient import Asker, PatientHand
 from expunge_agent.techniques.table import hand_for
@@ -82,7 +82,7 @@ def erase(
             return
         if erasure.placed is None and not erasure.attempts:
             with closing(take_over(opened)) as target:
-                erasing.place(target, plan, steps, around.stop)
+                erase_evidence.place(target, plan, steps, around.stop)
         if around.stop.is_set():
             return
         opened.recheck()
@@ -117,7 +117,7 @@ def _carry_through(
         return
     rescan(opened.path)
     with closing(take_over(opened)) as target:
-        erasing.check(
+        erase_evidence.check(
             target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
         )
 

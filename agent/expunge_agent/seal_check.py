@@ -18,7 +18,7 @@ from expunge_agent.errors import DocumentError, MismatchError, NotFoundError
 from expunge_agent.protocol.identity import Identity, differences
 from expunge_agent.protocol.receipt import PassResult, RangeProblem, Receipt
 from expunge_agent.targets import in_words, take_over
-from expunge_agent.techniques.overwrite import source_of
+from expunge_agent.techniques.overwrite_work import source_of
 
 
 @dataclass(frozen=True)

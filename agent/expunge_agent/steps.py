@@ -15,7 +15,7 @@ from expunge_agent.techniques import erasing
 
 
 class Steps:
-    """The recorder of both kinds of technique (`techniques.overwrite.Recorder`, `techniques.erasing.Recorder`)."""
+    """The recorder of both kinds of technique (`techniques.overwrite_work.Recorder`, `techniques.erasing.Recorder`)."""
 
     def __init__(self, index: int, ledger: Ledger, events: EventLog) -> None:
         self._index = index

@@ -54,7 +54,10 @@ from expunge_agent.protocol.receipt import (
 )
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques.overwrite import SpotCheckFailed, Work, overwrite, pass_result
+from expunge_agent.techniques.overwrite import overwrite
+from expunge_agent.techniques.overwrite_results import pass_result
+from expunge_agent.techniques.overwrite_work import Work
+from expunge_agent.techniques.pass_watch import SpotCheckFailed
 from expunge_profiles.schema import Profile
 
 _LOOK_EVERY = 0.5

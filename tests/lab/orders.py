@@ -38,7 +38,7 @@ authority = "the laboratory"
 status = "current"
 source = "written for one test"
 advice = "for one test"
-media = ["ssd"]
+media = ["{medium}"]
 techniques = ["{technique}"]
 [verification]
 kind = "sampled"
@@ -47,9 +47,9 @@ rule = "nist-800-88r1"
 """
 
 
-def only(guest: Guest, technique: str, level: str) -> str:
-    """The id of a profile for flash that allows just this technique; the guest knows it from now on."""
-    text = PROFILE.format(technique=technique, level=level)
+def only(guest: Guest, technique: str, level: str, medium: str = "ssd") -> str:
+    """The id of a profile for `medium` that allows just this technique; the guest knows it from now on."""
+    text = PROFILE.format(technique=technique, level=level, medium=medium)
     path = f"/var/lib/expunge/profiles/only-{technique}.toml"
     guest.put(path, text.encode())
     guest.run(f"sync {path} /var/lib/expunge/profiles").ok()  # it has to outlast a power cut

@@ -14,29 +14,13 @@ import pytest
 
 from lab.drives.nvme_served import Served
 from lab.guest import HOST, Guest, GuestError, Machine
-from lab.orders import Wiped, wipe
+from lab.orders import Wiped, only, wipe
 from lab.report import Report
 
 RECORD = b"RECORD-OF-A-CUSTOMER"
 MEDIUM = "/run/medium.img"
 SIZE = 4
 """MiB of each drive: small, as a processor is emulated that moves each block."""
-PROFILE = """
-id = "only-{technique}"
-version = 1
-title = "Only {technique}"
-level = "{level}"
-authority = "the laboratory"
-status = "current"
-source = "written for one test"
-advice = "for one test"
-media = [{media}]
-techniques = ["{technique}"]
-[verification]
-kind = "sampled"
-after = "last"
-rule = "nist-800-88r1"
-"""
 CLEAR = ("ata-security-erase", "ata-security-erase-enhanced", "scsi-format-unit", "nvme-sanitize-overwrite")
 ROTATING = ("ata-sanitize-overwrite", "scsi-sanitize-overwrite")
 
@@ -47,14 +31,6 @@ class Bench:
     def __init__(self, guest: Guest, folder: Path) -> None:
         self.guest, self.folder = guest, folder
         self._count = 0
-
-    def profile(self, technique: str) -> str:
-        """The id of a profile that allows just this technique; the guest knows it from now on."""
-        level = "clear" if technique in CLEAR else "purge"
-        media = '"hdd"' if technique in ROTATING else '"ssd"'
-        text = PROFILE.format(technique=technique, level=level, media=media)
-        self.guest.put(f"/var/lib/expunge/profiles/only-{technique}.toml", text.encode())
-        return f"only-{technique}"
 
     @contextmanager
     def nvme(self, *faults: str) -> Iterator[tuple[str, Served]]:
@@ -130,7 +106,10 @@ def ordered(bench: Bench, node: str, technique: str, *options: str) -> Wiped:
     """
     level = "clear" if technique in CLEAR else "purge"
     try:
-        return wipe(bench.guest, node, bench.profile(technique), "--level", level, *options)
+        medium = "hdd" if technique in ROTATING else "ssd"
+        return wipe(
+            bench.guest, node, only(bench.guest, technique, level, medium), "--level", level, *options
+        )
     except GuestError as error:
         if "ended with 3 and no receipt" not in str(error):
             raise

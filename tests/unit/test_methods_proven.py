@@ -23,7 +23,7 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import Receipt
 from expunge_agent.steps import Steps
-from expunge_agent.techniques import overwrite
+from expunge_agent.techniques import pass_watch
 from expunge_profiles.load import builtin, parse
 from expunge_profiles.schema import Profile
 from support.agents import Bench
@@ -345,6 +345,6 @@ def test_a_pass_that_writes_nothing_is_found(
     noted = Steps.pass_started
     monkeypatch.setattr(Steps, "pass_started", begun)
     monkeypatch.setattr(Target, "write", write)
-    monkeypatch.setattr(overwrite, "spots", lambda *_: [])  # it would be found before the pass is over
+    monkeypatch.setattr(pass_watch, "spots", lambda *_: [])  # it would be found before the pass is over
     with pytest.raises(AssertionError, match=rf"pass {silent + 1} \(c\)"):
         prove(bench, image, monkeypatch, profile, method)

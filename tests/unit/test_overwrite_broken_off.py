@@ -21,7 +21,7 @@ from expunge_agent.journal import Journal
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import PassResult, Receipt
-from expunge_agent.techniques import overwrite
+from expunge_agent.techniques import pass_watch
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import builtin
 from expunge_profiles.schema import Verification
@@ -176,7 +176,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, after: int, then: Callable[[], None
         original(self, view, offset)
 
     monkeypatch.setattr(Target, "read_into", read_into)
-    monkeypatch.setattr(overwrite, "spots", lambda *_: [])
+    monkeypatch.setattr(pass_watch, "spots", lambda *_: [])
 
 
 def test_a_verification_that_breaks_off_is_in_the_receipt(

@@ -29,7 +29,7 @@ from expunge_agent.engine.sources import CIPHERS, Source
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.writer import WriteReport, write_pass
-from expunge_agent.techniques.overwrite import source_of
+from expunge_agent.techniques.overwrite_work import source_of
 from expunge_profiles.expand import Fixed, expand
 from expunge_profiles.schema import Pass, Profile, Verification
 

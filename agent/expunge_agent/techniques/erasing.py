@@ -1,4 +1,4 @@
-"""Carrying out one drive command, whichever it is: canaries, start, watch, settle, evidence.
+"""Carrying out one drive command, whichever it is: prepare, start, watch, settle (evidence: `erase_evidence`).
 
 Every step is reported to a `Recorder` before or after it is taken, so that a restart goes on where the
 journal ends. An end counts as *done* only if the command's acceptance or its progress was seen under this
@@ -7,7 +7,6 @@ order: what a drive says of an operation of old is never taken for it.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -20,20 +19,12 @@ from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import MAX_ATTEMPTS, End, Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
-from expunge_agent.engine import canaries
-from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.meter import Progress
-from expunge_agent.engine.ranges import samples, whole
-from expunge_agent.engine.survey import Survey, survey
-from expunge_agent.engine.target import Target
-from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import MAX_LISTED_RANGES, ByteRange, Canaries, RangeProblem, ReadBack
 from expunge_agent.techniques.hand import Hand, Rejected, State, Status
 
 MILLION = 1_000_000
 MILLISECOND = 1_000_000  # nanoseconds
-LISTED = 100
 
 
 class Recorder(Protocol):
@@ -85,27 +76,7 @@ class Watch:
 
 
 STEPS = 3
-_PLACING, _ERASING, _READING = range(STEPS)
-
-
-def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.Event) -> None:
-    """Sample old data and put the canaries on the medium. Raises an EngineError."""
-    recorder.placing()
-    recorder.progress(_PLACING, "placing canaries", _at(0, plan))
-    key = bytes.fromhex(plan.key)
-    planted = canaries.plant(target, key, stop.is_set)
-    if stop.is_set():
-        return
-    written = set(planted.written)
-    recorder.placed(
-        Placed(
-            failed=[U64(one) for one in canaries.places(target.size, key) if one not in written],
-            sampled=planted.sampled,
-            samples=[(U64(at), digest) for at, digest in planted.samples],
-            size=U64(target.size),
-            lost=planted.lost,
-        )
-    )
+PLACING, ERASING, READING = range(STEPS)
 
 
 def carry_through(
@@ -170,45 +141,6 @@ def settle(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> None:
         recorder.settled(Settled(settled=True), answers)
 
 
-def check(
-    target: Target,
-    plan: TargetPlan,
-    so_far: ErasureProgress,
-    recorder: Recorder,
-    watch: Watch,
-    changes: Callable[[], list[str]],
-) -> None:
-    """Look for canaries and old data, read back what the profile asks for. Raises an EngineError."""
-    key, placed = bytes.fromhex(plan.key), so_far.placed
-    planned = canaries.places(int(placed.size) if placed is not None else target.size, key)
-    failed = {int(one) for one in placed.failed} if placed is not None else set(planned)
-    written = [one for one in planned if one not in failed]
-    old = [(int(at), digest) for at, digest in placed.samples] if placed is not None else []
-    remains = canaries.look_for(target, key, written, old)
-    found = Canaries(
-        key=plan.key,
-        block=canaries.BLOCK,
-        planned=len(planned),
-        written=len(written),
-        looked_for=remains.looked_for,
-        found=len(remains.found),
-        unreadable=remains.unreadable,
-        samples=placed.sampled if placed is not None else 0,
-        telling=len(old),
-        kept=len(remains.kept),
-        found_at=[U64(one) for one in sorted({*remains.found, *remains.kept})[:LISTED]],
-        lost=placed.lost if placed is not None else 0,
-    )
-    told = changes()
-    read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
-    if not watch.stop.is_set():
-        recorder.checked(Evidence(canaries=found, read_back=read_back, changes=told))
-
-
-def _is_done(so_far: ErasureProgress) -> bool:
-    return so_far.ended is not None and so_far.ended.end == "done"
-
-
 def _begin(hand: Hand, plan: TargetPlan, recorder: Recorder) -> None:
     """Prepare the drive and give it the command."""
     recorder.starting()
@@ -257,7 +189,7 @@ def _started(hand: Hand, plan: TargetPlan, recorder: Recorder) -> list[Answer]:
     while worker.is_alive():
         worker.join(0.5)
         share = min(int((time.monotonic() - began) / max(hand.timeout, 1.0) * MILLION), MILLION - 1)
-        recorder.progress(_ERASING, f"{hand.technique} (by the time it declares)", _at(share, plan))
+        recorder.progress(ERASING, f"{hand.technique} (by the time it declares)", share_of(share, plan))
     if failure:
         raise failure[0]
     return answers
@@ -345,7 +277,7 @@ def _took_in(
     if status.state is State.RUNNING:
         if not so_far.seen:
             recorder.seen(status.answers)
-        recorder.progress(_ERASING, plan.technique, _at(max(status.ppm, 0), plan, status.seconds_left))
+        recorder.progress(ERASING, plan.technique, share_of(max(status.ppm, 0), plan, status.seconds_left))
         return False
     if status.state is State.IDLE and hand.waits:
         return True  # how it ended was told to whoever waited for it, and nobody does now: begin again
@@ -362,67 +294,7 @@ def _end_of(status: Status, took: U64) -> Ended:
     return Ended(end=end, detail=status.detail[:4000], duration_ms=took)  # type: ignore[arg-type]
 
 
-def _at(ppm: int, plan: TargetPlan, seconds_left: int = -1) -> Progress:
+def share_of(ppm: int, plan: TargetPlan, seconds_left: int = -1) -> Progress:
     """A share of the drive, in bytes as the bars count."""
     size = int(plan.drive.apparent) if plan.drive is not None else MILLION
     return Progress(done=size * ppm // MILLION, total=size, rate=0, eta=seconds_left, elapsed_ns=0)
-
-
-def _read_back(target: Target, plan: TargetPlan, recorder: Recorder, watch: Watch) -> ReadBack | None:
-    """What the medium holds now, as much of it as the profile asks for."""
-    rule = plan.verification
-    if rule.kind == "none":
-        return None
-    seed = secrets.token_bytes(16)  # drawn only now: no drive can have known the places
-    block = max(target.block, canaries.BLOCK)
-    if rule.kind == "sampled":
-        ranges = list(samples(target.size, block, seed))
-    elif rule.kind == "confidence":
-        ranges = list(drawn(target.size, block, seed, rule.max_unsanitized_ppm, rule.confidence_ppm))
-    else:
-        ranges = whole(target.size)
-    started = timestamp(watch.now())
-    seen = survey(
-        target,
-        ranges,
-        progress=lambda progress: recorder.progress(_READING, "reading back", progress),
-        stop=watch.stop,
-    )
-    return _as_read_back(
-        seen, target, rule.kind, seed if rule.kind != "full" else b"", block, rule.rule, started, watch
-    )
-
-
-def _as_read_back(
-    seen: Survey,
-    target: Target,
-    kind: str,
-    seed: bytes,
-    block: int,
-    rule: str,
-    started: str,
-    watch: Watch,
-) -> ReadBack:
-    return ReadBack(
-        kind="full" if kind == "full" else "sampled",
-        bytes_expected=U64(seen.expected),
-        bytes_read=U64(seen.read),
-        unreadable_bytes=U64(seen.unreadable_bytes),
-        unreadable=[
-            RangeProblem(range=ByteRange(start=U64(one.start), length=U64(one.length)), what=one.what)
-            for one in seen.unreadable[:MAX_LISTED_RANGES]
-        ],
-        zeros=U64(seen.zeros),
-        ones=U64(seen.ones),
-        constant=U64(seen.constant),
-        other=U64(seen.other),
-        io_mode=target.io_mode,
-        reads_medium=target.reads_medium,
-        started_at=started,
-        finished_at=timestamp(watch.now()),
-        duration_ms=U64(seen.duration_ns // MILLISECOND),
-        complete=seen.read + seen.unreadable_bytes == seen.expected,
-        seed=seed.hex(),
-        block=block if seed else 0,
-        rule=rule,
-    )

@@ -1,0 +1,132 @@
+"""Evidence about a drive command: canaries and samples before it, and what is found after it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+
+from expunge_agent.core.erasure import ErasureProgress, Evidence, Placed
+from expunge_agent.core.plan import TargetPlan
+from expunge_agent.engine import canaries
+from expunge_agent.engine.survey import Survey, survey
+from expunge_agent.engine.target import Target
+from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import Canaries, ReadBack
+from expunge_agent.techniques.erasing import MILLISECOND, PLACING, READING, Recorder, Watch, share_of
+from expunge_agent.techniques.read_back import listed, places
+
+LISTED = 100
+"""Offsets of canaries and samples found that are named."""
+
+
+def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.Event) -> None:
+    """Sample old data and put the canaries on the medium. Raises an EngineError."""
+    recorder.placing()
+    recorder.progress(PLACING, "placing canaries", share_of(0, plan))
+    key = bytes.fromhex(plan.key)
+    planted = canaries.plant(target, key, stop.is_set)
+    if stop.is_set():
+        return
+    written = set(planted.written)
+    recorder.placed(
+        Placed(
+            failed=[U64(one) for one in canaries.places(target.size, key) if one not in written],
+            sampled=planted.sampled,
+            samples=[(U64(at), digest) for at, digest in planted.samples],
+            size=U64(target.size),
+            lost=planted.lost,
+        )
+    )
+
+
+def check(
+    target: Target,
+    plan: TargetPlan,
+    so_far: ErasureProgress,
+    recorder: Recorder,
+    watch: Watch,
+    changes: Callable[[], list[str]],
+) -> None:
+    """Look for canaries and old data, read back what the profile asks for. Raises an EngineError."""
+    key, placed = bytes.fromhex(plan.key), so_far.placed
+    planned = canaries.places(int(placed.size) if placed is not None else target.size, key)
+    failed = {int(one) for one in placed.failed} if placed is not None else set(planned)
+    written = [one for one in planned if one not in failed]
+    old = [(int(at), digest) for at, digest in placed.samples] if placed is not None else []
+    remains = canaries.look_for(target, key, written, old)
+    found = Canaries(
+        key=plan.key,
+        block=canaries.BLOCK,
+        planned=len(planned),
+        written=len(written),
+        looked_for=remains.looked_for,
+        found=len(remains.found),
+        unreadable=remains.unreadable,
+        samples=placed.sampled if placed is not None else 0,
+        telling=len(old),
+        kept=len(remains.kept),
+        found_at=[U64(one) for one in sorted({*remains.found, *remains.kept})[:LISTED]],
+        lost=placed.lost if placed is not None else 0,
+    )
+    told = changes()
+    read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
+    if not watch.stop.is_set():
+        recorder.checked(Evidence(canaries=found, read_back=read_back, changes=told))
+
+
+def _is_done(so_far: ErasureProgress) -> bool:
+    return so_far.ended is not None and so_far.ended.end == "done"
+
+
+def _read_back(target: Target, plan: TargetPlan, recorder: Recorder, watch: Watch) -> ReadBack | None:
+    """What the medium holds now, as much of it as the profile asks for."""
+    rule = plan.verification
+    if rule.kind == "none":
+        return None
+    seed = secrets.token_bytes(16)  # drawn only now: no drive can have known the places
+    block = max(target.block, canaries.BLOCK)
+    ranges = places(rule, target.size, block, seed)
+    started = timestamp(watch.now())
+    seen = survey(
+        target,
+        ranges,
+        progress=lambda progress: recorder.progress(READING, "reading back", progress),
+        stop=watch.stop,
+    )
+    return _as_read_back(
+        seen, target, rule.kind, seed if rule.kind != "full" else b"", block, rule.rule, started, watch
+    )
+
+
+def _as_read_back(
+    seen: Survey,
+    target: Target,
+    kind: str,
+    seed: bytes,
+    block: int,
+    rule: str,
+    started: str,
+    watch: Watch,
+) -> ReadBack:
+    return ReadBack(
+        kind="full" if kind == "full" else "sampled",
+        bytes_expected=U64(seen.expected),
+        bytes_read=U64(seen.read),
+        unreadable_bytes=U64(seen.unreadable_bytes),
+        unreadable=listed(seen.unreadable),
+        zeros=U64(seen.zeros),
+        ones=U64(seen.ones),
+        constant=U64(seen.constant),
+        other=U64(seen.other),
+        io_mode=target.io_mode,
+        reads_medium=target.reads_medium,
+        started_at=started,
+        finished_at=timestamp(watch.now()),
+        duration_ms=U64(seen.duration_ns // MILLISECOND),
+        complete=seen.read + seen.unreadable_bytes == seen.expected,
+        seed=seed.hex(),
+        block=block if seed else 0,
+        rule=rule,
+    )
