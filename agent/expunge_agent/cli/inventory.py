@@ -16,7 +16,7 @@ from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
 from expunge_agent.devices.inventory import Entry, inventory, survey
 from expunge_agent.errors import UsageError
-from expunge_agent.protocol.identity import BlockIdentity, Identity
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text
 
@@ -107,7 +107,9 @@ def _names(identity: Identity) -> tuple[str, str, str]:
     """Bus, model, and what tells it from others."""
     if isinstance(identity, BlockIdentity):
         return identity.bus, identity.model, identity.serial or identity.wwn or identity.instance
-    return "file", "", f"inode {identity.inode} on {identity.device}"
+    if isinstance(identity, FileIdentity):
+        return "file", "", f"inode {identity.inode} on {identity.device}"
+    return "", "", ""
 
 
 def _details(entry: Entry, system: SystemPaths) -> Iterator[str]:

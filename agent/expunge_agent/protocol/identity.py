@@ -40,7 +40,58 @@ class FileIdentity(Frozen, frozen=True, tag_field="kind", tag="file"):
     host: Text = ""
 
 
-Identity = BlockIdentity | FileIdentity
+class TreeIdentity(Frozen, frozen=True, tag_field="kind", tag="tree"):
+    """Files below a directory: its absolute path, ``major:minor`` of its file system, and its inode.
+
+    ``names`` (paths relative to the directory) and ``include`` (glob patterns, as for
+    ``fnmatch`` on the relative path) narrow it; both empty: everything below it. Never more than its own
+    file system, never through symbolic links. ``host`` as for a file.
+    """
+
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    device: Name
+    inode: U64
+    host: Text = ""
+    names: list[PathText] = []
+    include: list[Text] = []
+
+    @property
+    def size(self) -> U64:
+        """Bytes; what lies below is only counted when the order runs."""
+        return U64(0)
+
+
+class SpaceIdentity(Frozen, frozen=True, tag_field="kind", tag="free-space"):
+    """The free space of a mounted file system: mount point, ``major:minor``, type and UUID of the file system."""
+
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    device: Name
+    filesystem: Name
+    uuid: Text
+    host: Text = ""
+
+    @property
+    def size(self) -> U64:
+        """Bytes; how much is free is only known when the order runs."""
+        return U64(0)
+
+
+class KeyIdentity(Frozen, frozen=True, tag_field="kind", tag="key"):
+    """A key whose destruction makes data unreadable: ``scheme`` (``fscrypt``, ``vault``), ``key`` (its
+    identifier in that scheme), and ``path``, where its store or the data under it lies."""
+
+    scheme: Name
+    key: Name
+    path: PathText = ""
+    host: Text = ""
+
+    @property
+    def size(self) -> U64:
+        """Bytes; a key has none that would be written."""
+        return U64(0)
+
+
+Identity = BlockIdentity | FileIdentity | TreeIdentity | SpaceIdentity | KeyIdentity
 
 
 class Target(Frozen, frozen=True):
@@ -63,7 +114,7 @@ def differences(ordered: Identity, seen: Identity) -> list[str]:
 
 def is_identifying(identity: Identity) -> bool:
     """Whether `identity` can tell this target from every other one."""
-    if isinstance(identity, FileIdentity):
+    if not isinstance(identity, BlockIdentity):
         return True
     return bool(identity.serial.strip() or identity.wwn.strip() or identity.instance)
 
@@ -74,11 +125,28 @@ def identity_digest(identity: Identity) -> str:
 
 
 def subject_name(identity: Identity) -> str:
-    """The in-toto subject name: ``media:<bus>:<serial>``."""
-    if isinstance(identity, FileIdentity):
-        return f"media:file:{identity.path}"
-    return f"media:{identity.bus}:{identity.serial or identity.wwn or identity.instance}"
+    """The in-toto subject name: ``media:<bus>:<serial>``, ``media:file:<path>``, ``key:<scheme>:<key>`` …"""
+    match identity:
+        case BlockIdentity():
+            return f"media:{identity.bus}:{identity.serial or identity.wwn or identity.instance}"
+        case FileIdentity():
+            return f"media:file:{identity.path}"
+        case TreeIdentity():
+            return f"media:tree:{identity.path}"
+        case SpaceIdentity():
+            return f"media:free-space:{identity.path}"
+        case KeyIdentity():
+            return f"key:{identity.scheme}:{identity.key}"
+
+
+_KINDS = {
+    BlockIdentity: "a block device",
+    FileIdentity: "a file",
+    TreeIdentity: "a directory's files",
+    SpaceIdentity: "a file system's free space",
+    KeyIdentity: "a key",
+}
 
 
 def _kind(identity: Identity) -> str:
-    return "a file" if isinstance(identity, FileIdentity) else "a block device"
+    return _KINDS[type(identity)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
-from expunge_agent.protocol.identity import FileIdentity
+from expunge_agent.protocol.identity import BlockIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_style import PAGE
@@ -109,15 +109,15 @@ def _media(certificate: Certificate) -> str:
         Label("Sector size, logical / physical", "逻辑/物理扇区"),
         f"{_sector(media.logical_sector)} / {_sector(media.physical_sector)}",
     )
-    is_file = isinstance(media.identity, FileIdentity)  # has none of this, recorded or not
+    is_drive = isinstance(media.identity, BlockIdentity)  # all else has none of this, recorded or not
     return section(
         Label("Medium", "介质"),
         fields(
             [
-                *([] if is_file else drive),
+                *(drive if is_drive else []),
                 (Label("Media type", "介质类型"), media.type),
                 (Label("Capacity", "容量"), size(int(media.size))),
-                *([] if is_file else [sectors]),
+                *([sectors] if is_drive else []),
                 (Label("Path when wiped", "清除时路径"), media.path),
                 (Label("Full identity", "完整标识"), dumps(media.identity).decode()),
                 (Label("Medium digest (SHA-256)", "介质标识摘要"), media.digest),
