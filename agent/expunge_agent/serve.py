@@ -11,26 +11,20 @@ import secrets
 import select
 import time
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from expunge_agent import __version__
-from expunge_agent.core.capabilities import can, condition, hidden
-from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
-from expunge_agent.devices.inventory import survey
 from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
+from expunge_agent.inventory_report import ask_for_record, read_record, report, with_record
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import MAX_ORDER, order_digest
-from expunge_agent.protocol.receipt import Reason
 from expunge_agent.starter import Starter
 from expunge_agent.state import State
-from expunge_agent.surroundings import protected
 
 INSTANCE = secrets.token_hex(8)
 """Tells this process from another one that claims to be the same agent."""
@@ -148,7 +142,7 @@ class Conversation:
             case wire.Acknowledge(receipt=digest):
                 self._outbox.acknowledge(digest)
             case wire.InventoryRequest(paths=paths):
-                self._send(_inventory(paths, self._state.root, runs_orders=self._starter is not None))
+                self._send(self._inventory(paths))
             case wire.Ping():
                 self._send(wire.Pong())
             case wire.Pong() | wire.Enrolled():
@@ -161,6 +155,15 @@ class Conversation:
                 raise ProtocolError(
                     f"A controller does not send {type(message).__name__}.", "Check the address."
                 )
+
+    def _inventory(self, paths: list[str]) -> wire.Inventory:
+        """What this user sees, and what root recorded of the drives where root carries the orders out."""
+        if self._starter is not None:
+            return report(paths, self._state.root)
+        asked_for = ask_for_record(self._state.root)
+        return with_record(
+            report(paths, self._state.root, runs_orders=False), read_record(self._state.root, asked_for)
+        )
 
     def _take(self, document: wire.Document) -> None:
         body, signature = document.bytes()
@@ -260,50 +263,3 @@ def _event(line: bytes) -> Event | None:
         return canonical.loads(line, Event, "event")
     except DocumentError:
         return None
-
-
-def _document(value: msgspec.Struct | None, without: str = "") -> dict[str, Any]:
-    """`value` as plain JSON values, less one field; raw answers would make a frame of many drives too long."""
-    if value is None:
-        return {}
-    plain: dict[str, Any] = msgspec.to_builtins(value, enc_hook=canonical.encode_hook)
-    plain.pop(without, None)
-    return plain
-
-
-def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> wire.Inventory:
-    """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
-    system = protected(state_root)
-    items, problems = [], []
-    for entry in survey(paths, system=system):
-        found = entry.found
-        against = [
-            refusal.detail
-            for refusal in objections(None, found.medium, found.usage, system)
-            if runs_orders or found.medium is None or refusal.reason is not Reason.NOT_PERMITTED
-        ]
-        medium = found.medium
-        if medium is None:
-            problems.append(" ".join(against) or f"{found.usage.path} cannot be wiped.")
-            continue
-        items.append(
-            wire.InventoryItem(
-                identity=medium.identity,
-                path=medium.path,
-                type=medium.type.value,
-                firmware=medium.firmware,
-                logical_sector=medium.logical_sector,
-                physical_sector=medium.physical_sector,
-                blocked=against,
-                notes=[*medium.notes, *found.usage.notes],
-                paths=list(entry.paths),
-                drive=_document(entry.drive, without="answers"),
-                stack=_document(entry.layers),
-                members=list(entry.members),
-                silent=entry.silent,
-                can=can(entry.drive) if entry.drive else "",
-                hidden=hidden(entry.drive) if entry.drive else "",
-                condition=condition(entry.drive) if entry.drive else "",
-            )
-        )
-    return wire.Inventory(items=items, problems=problems)

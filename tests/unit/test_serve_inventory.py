@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge_agent import serve
+from expunge_agent import inventory_report
 from expunge_agent.core.medium import Found
 from expunge_agent.devices.inventory import Entry
 from expunge_agent.devices.look import look
@@ -21,6 +21,6 @@ def test_permission_counts_where_the_order_would_run(
     image.write_bytes(b"data")
     found = look(image)
     theirs = Found(found.medium, replace(found.usage, writable=False))
-    monkeypatch.setattr(serve, "survey", lambda paths, system: [Entry(theirs)])
-    (item,) = serve._inventory([], tmp_path / "state", runs_orders=runs_orders).items
+    monkeypatch.setattr(inventory_report, "survey", lambda paths, system: [Entry(theirs)])
+    (item,) = inventory_report.report([], tmp_path / "state", runs_orders=runs_orders).items
     assert len(item.blocked) == objections

@@ -10,11 +10,14 @@ from pathlib import Path
 import click
 import pytest
 
+from expunge_agent import inventory_report
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 SERVICES = {path.name: path for path in SYSTEMD.glob("*.service")}
 NETWORK_SIDE = ("expunge-agent-dial.service", "expunge-controller.service")
 ROOT_UNIT = "expunge-agent@.service"
 SPOOL = "expunge-agent-spool.service"
+RECORDER = "expunge-agent-inventory.service"
 
 Unit = dict[str, dict[str, list[str]]]
 
@@ -100,7 +103,7 @@ def test_whoever_talks_to_the_network_is_no_root(name: str) -> None:
     assert "PrivateNetwork" not in service(name)
 
 
-@pytest.mark.parametrize("name", [ROOT_UNIT, SPOOL])
+@pytest.mark.parametrize("name", [ROOT_UNIT, SPOOL, RECORDER])
 def test_root_has_no_network(name: str) -> None:
     values = service(name)
     assert values["User"] == ["root"]
@@ -166,6 +169,13 @@ def test_orders_are_noticed_at_once_and_after_a_boot() -> None:
     assert path["Path"]["PathChanged"] == ["/var/lib/expunge/spool"]
     assert path["Path"]["Unit"] == timer["Timer"]["Unit"] == [SPOOL]
     assert timer["Timer"].keys() >= {"OnBootSec", "OnUnitInactiveSec"}
+
+
+def test_a_question_for_the_inventory_has_root_ask_the_drives() -> None:
+    path, timer = (parse(SYSTEMD / f"expunge-agent-inventory.{kind}") for kind in ("path", "timer"))
+    assert path["Path"]["PathChanged"] == [f"/var/lib/expunge/spool/{inventory_report.WANTED}"]
+    assert path["Path"]["Unit"] == timer["Timer"]["Unit"] == [RECORDER]
+    assert {line.split()[1] for line in service(RECORDER)["DeviceAllow"]} == {"r"}
 
 
 def test_accounts_of_the_units_are_made() -> None:

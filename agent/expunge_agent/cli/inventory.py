@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
 from expunge_agent.devices.inventory import Entry, inventory, survey
 from expunge_agent.errors import UsageError
+from expunge_agent.inventory_report import record
 from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity
+from expunge_agent.state import State
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text
 
@@ -33,20 +36,36 @@ _SETTLE = 0.2
 @click.option(
     "--details", "in_detail", is_flag=True, help="Show all that each drive answers, and what stands on it."
 )
+@click.option(
+    "--record",
+    "to_record",
+    is_flag=True,
+    help="Write down what the drives answer, for the controller to ask.",
+)
 @click.option("--watch", is_flag=True, help="Print drives as they come and go, until stopped.")
 @click.pass_obj
 def command(
-    obj: dict[str, object], paths: tuple[str, ...], as_json: bool, in_detail: bool, watch: bool
+    obj: dict[str, object],
+    paths: tuple[str, ...],
+    as_json: bool,
+    in_detail: bool,
+    to_record: bool,
+    watch: bool,
 ) -> int:
     """Show the drives of this machine, and the files or devices at PATHS, and what keeps each from being wiped.
 
     Every drive is asked for its identity, abilities and state; it is opened for reading only, and
     commands that change something are never sent. Without root, the kernel's account is shown.
     """
-    system = protected(Path(str(obj["state"])))
+    root = Path(str(obj["state"]))
+    system = protected(root)
+    if (watch or to_record) and (paths or in_detail or (watch and to_record)):
+        raise UsageError("--watch and --record each stand alone.", "Leave out paths and other options.")
+    if to_record:
+        known = record(State.open(root).root, datetime.now(UTC))
+        print_json({"recorded": known}) if as_json else click.echo(f"Recorded the answers of {known} media.")
+        return 0
     if watch:
-        if paths or in_detail:
-            raise UsageError("--watch takes no paths and no --details.", "Leave them out.")
         _watch(system, as_json)
         return 0
     entries = survey(paths, system=system)
