@@ -422,7 +422,7 @@ def _result(
 ) -> TargetResult:
     plan = so_far.plan
     return TargetResult(
-        target=target,
+        target=target.without_psid(),
         outcome=verdict.outcome,
         refusal=None,
         identity_before=so_far.before,

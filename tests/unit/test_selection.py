@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.drive import (
@@ -88,9 +88,12 @@ def pick(
     level: Level = PURGE,
     allow_downgrade: bool = False,
     scope: Scope = ALONE,
+    psid: str = "",
 ) -> Selection:
     policy = PROFILES[profile] if isinstance(profile, str) else profile
-    return select(Target(identity=found.identity), found, what, policy, level, allow_downgrade, scope)
+    return select(
+        Target(identity=found.identity, psid=psid), found, what, policy, level, allow_downgrade, scope
+    )
 
 
 def of(selection: Selection, technique: Technique) -> Candidate:
@@ -325,6 +328,7 @@ def test_a_technique_the_profile_does_not_list_is_out() -> None:
 # --- NVMe: what takes every namespace
 
 
+PSID = "K7Q2M9X4V8B3N6Z1C5L0P2T7R4W9Y6J8"
 BOTH = Scope(ordered=frozenset({"nvme0n1", "nvme0n2"}))
 
 
@@ -449,18 +453,17 @@ def opal(**changes: Any) -> Opal:
 
 
 def test_a_revert_needs_the_psid_and_a_drive_that_encrypts() -> None:
-    with_psid = Scope(psid=True)
     good = drive(T.OPAL_REVERT, opal=opal())
-    assert "PSID" in refusal(pick(medium(SSD), good)).remedy
-    assert pick(medium(SSD), good, scope=with_psid).chosen is T.OPAL_REVERT
+    assert "--psid" in refusal(pick(medium(SSD), good)).remedy
+    assert pick(medium(SSD), good, psid=PSID).chosen is T.OPAL_REVERT
     locked = drive(*ATA, T.OPAL_REVERT, opal=opal(locked=True))
-    assert pick(medium(SSD), locked, scope=with_psid).chosen is T.OPAL_REVERT, "nothing else reaches it"
+    assert pick(medium(SSD), locked, psid=PSID).chosen is T.OPAL_REVERT, "nothing else reaches it"
     for bad in (opal(media_encryption=False), opal(ssc="Pyrite 2"), None):
-        selection = pick(medium(SSD), drive(T.OPAL_REVERT, opal=bad), scope=with_psid)
+        selection = pick(medium(SSD), drive(T.OPAL_REVERT, opal=bad), psid=PSID)
         assert isinstance(selection.chosen, Refusal)
         assert of(selection, T.OPAL_REVERT).earns is Level.NONE
     two = nvme(T.OPAL_REVERT, namespaces=2, opal=opal())
-    assert refusal(pick(nvme_medium(), two, scope=with_psid)).reason is Reason.OTHER_NAMESPACES
+    assert refusal(pick(nvme_medium(), two, psid=PSID)).reason is Reason.OTHER_NAMESPACES
 
 
 # --- estimates
@@ -535,7 +538,6 @@ scopes = st.builds(
     Scope,
     ordered=st.sampled_from([frozenset(), BOTH.ordered]),
     in_use=st.sampled_from([{}, {"nvme0n2": "mounted"}]),
-    psid=st.booleans(),
 )
 orders = st.tuples(
     media,
@@ -544,15 +546,17 @@ orders = st.tuples(
     st.sampled_from([CLEAR, PURGE]),
     st.booleans(),
     scopes,
+    st.sampled_from(["", PSID]),
 )
 
 
+@settings(deadline=None)
 @given(orders)
 def test_for_every_order(order: Any) -> None:
-    found, what, name, level, allow_downgrade, scope = order
+    found, what, name, level, allow_downgrade, scope, psid = order
     profile = PROFILES[name] if name else None
-    selection = pick(found, what, profile, level, allow_downgrade, scope)
-    assert selection == pick(found, what, profile, level, allow_downgrade, scope)
+    selection = pick(found, what, profile, level, allow_downgrade, scope, psid)
+    assert selection == pick(found, what, profile, level, allow_downgrade, scope, psid)
     assert sorted(one.technique for one in selection.candidates) == sorted(Technique)
     for one in selection.candidates:
         assert one.usable == (one.why_not == "")
@@ -585,9 +589,9 @@ def test_for_every_order(order: Any) -> None:
 
 @given(orders)
 def test_a_permission_to_earn_less_never_changes_what_can_be_had(order: Any) -> None:
-    found, what, profile, level, _, scope = order
-    strict = pick(found, what, profile, level, False, scope)
-    lenient = pick(found, what, profile, level, True, scope)
+    found, what, profile, level, _, scope, psid = order
+    strict = pick(found, what, profile, level, False, scope, psid)
+    lenient = pick(found, what, profile, level, True, scope, psid)
     if not isinstance(strict.chosen, Refusal):
         assert lenient == strict
     else:
@@ -596,8 +600,8 @@ def test_a_permission_to_earn_less_never_changes_what_can_be_had(order: Any) -> 
 
 @given(orders)
 def test_nothing_that_takes_every_namespace_is_used_while_one_is_not_named(order: Any) -> None:
-    found, what, profile, level, allow_downgrade, scope = order
-    selection = pick(found, what, profile, level, allow_downgrade, scope)
+    found, what, profile, level, allow_downgrade, scope, psid = order
+    selection = pick(found, what, profile, level, allow_downgrade, scope, psid)
     if what is None or what.protocol != "nvme":
         return
     names = {one.node for one in what.namespaces if one.nsid != (what.nsid or 1)}

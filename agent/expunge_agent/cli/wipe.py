@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
+from expunge_agent.cli.common import (
+    EXIT_CODES,
+    known_profiles,
+    login_name,
+    print_json,
+    print_line,
+    psid_option,
+    psids,
+    table,
+)
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -58,6 +67,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--requested-by", default="", callback=_text, help="Who asks; the user's login name if left out."
 )
+@psid_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
 @click.option(
@@ -73,7 +83,7 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     """
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
-    plan = _plan(paths, wish, root)
+    plan = _plan(paths, wish, root, psids(options["psid"], paths))
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
@@ -111,7 +121,7 @@ NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cip
 """Keys and random bytes are drawn when the order runs."""
 
 
-def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
+def _plan(paths: tuple[str, ...], wish: Wish, root: Path, labels: Mapping[str, str]) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
     eyes = Eyes.open(system=system)
@@ -120,8 +130,8 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
         medium, usage = look(path, eyes=eyes)
         refusal = guard(None, medium, usage, system)
         if refusal is None and medium is not None:
-            target = Target(identity=medium.identity, hint=medium.path)
-            if any(target == known for known, _ in plan):
+            target = Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
+            if any(target.without_psid() == known.without_psid() for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             drive = examine(path)
             steps = plan_target(

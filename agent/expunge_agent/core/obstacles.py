@@ -40,12 +40,11 @@ class Scope:
     """What else of this machine the order takes in. Namespaces by their name in /sys/block.
 
     ``ordered``: those that are targets of the same order. ``in_use``: those that must not be touched now,
-    and why. ``psid``: whether the order gives the PSID printed on the drive.
+    and why.
     """
 
     ordered: frozenset[str] = frozenset()
     in_use: Mapping[str, str] = field(default_factory=dict)
-    psid: bool = False
 
 
 ALONE = Scope()
@@ -145,10 +144,8 @@ def shortfall(case: Case, technique: Technique) -> str:
 
 
 def reaches_all(case: Case, technique: Technique) -> bool:
-    """Whether it takes the data of every namespace: see `whole_subsystem`; so does a revert of the whole TPer."""
-    if case.drive is None or case.drive.protocol != "nvme":
-        return False
-    return technique is Technique.OPAL_REVERT or whole_subsystem(technique, case.drive)
+    """Whether it takes the data of every namespace: see `whole_subsystem`."""
+    return case.drive is not None and whole_subsystem(technique, case.drive)
 
 
 def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
@@ -240,7 +237,7 @@ def _locked(case: Case, technique: Technique) -> Obstacle | None:
     if drive.opal is not None and drive.opal.locked and technique is not Technique.OPAL_REVERT:
         return Obstacle(
             "the drive is locked by TCG Opal",
-            "Unlock it, or revert it by the PSID on its label (sedutil-cli --PSIDrevert), then look again.",
+            "Unlock it, or order a revert with the PSID on its label (--psid).",
         )
     return None
 
@@ -289,10 +286,11 @@ def _sanitize_state(case: Case, technique: Technique) -> Obstacle | None:
 
 
 def _psid(case: Case, technique: Technique) -> Obstacle | None:
-    if technique is not Technique.OPAL_REVERT or case.scope.psid:
+    if technique is not Technique.OPAL_REVERT or case.target.psid:
         return None
     return Obstacle(
-        "orders cannot give a PSID yet", "Revert it by hand (sedutil-cli --PSIDrevert), then look again."
+        "the order does not give the PSID of the drive",
+        "Read the PSID from the drive's label and order with --psid.",
     )
 
 

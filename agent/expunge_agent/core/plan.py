@@ -56,7 +56,7 @@ class TargetPlan(Frozen, frozen=True):
 
     Overwriting: ``passes``, and ``verify_after``, the indexes of passes read back. A drive command:
     ``drive`` as it answered before, ``key`` of the canaries, ``secret`` for an ATA password (both in
-    hexadecimal). ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
+    hexadecimal) or the PSID. ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
     """
 
     path: str
@@ -122,7 +122,7 @@ def plan_target(
             verification=_verification(profile),
             drive=drive,
             key=draw.bytes(32).hex(),
-            secret=draw.bytes(16).hex(),
+            secret=target.psid if chosen.technique is Technique.OPAL_REVERT else draw.bytes(16).hex(),
             doubts=[*doubts, *unseen(drive)],
             downgrade=selection.downgrade,
         )

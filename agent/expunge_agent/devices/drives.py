@@ -190,7 +190,7 @@ def ask_nvme(port: NvmePort, disk: Node) -> Drive:
     from expunge_agent.devices.examine_nvme import examine_nvme
 
     drive = _with_nodes(examine_nvme(port, read_int(disk.folder / "nsid", 1)), disk)
-    return _with_opal(drive, [lambda: opal.discover_nvme(port)])
+    return with_opal(drive, [lambda: opal.discover_nvme(port)])
 
 
 def ask_scsi(port: ScsiPort, known: Drive) -> Drive:
@@ -200,10 +200,10 @@ def ask_scsi(port: ScsiPort, known: Drive) -> Drive:
 
     if known.protocol == "ata" or speaks_ata(port):
         drive = examine_ata(port)
-        return _with_opal(drive, [lambda: opal.discover_scsi(port), lambda: opal.discover_ata(port)])
+        return with_opal(drive, [lambda: opal.discover_scsi(port), lambda: opal.discover_ata(port)])
     drive = examine_scsi(port)
     # Cheap sticks have been seen to hang on commands they do not know: only drives are asked for more.
-    return drive if known.bridge else _with_opal(drive, [lambda: opal.discover_scsi(port)])
+    return drive if known.bridge else with_opal(drive, [lambda: opal.discover_scsi(port)])
 
 
 def _ask(fd: int, disk: Node, known: Drive) -> Drive:
@@ -224,7 +224,7 @@ def _ask_mmc(fd: int, disk: Node) -> Drive:
     return examine_mmc(MmcIoctlPort(fd))
 
 
-def _with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:
+def with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:
     """`drive` with level 0 discovery by the first of `ways` that brings one."""
     for discover in ways:
         try:

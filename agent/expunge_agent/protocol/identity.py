@@ -41,13 +41,23 @@ class FileIdentity(Frozen, frozen=True, tag_field="kind", tag="file"):
 
 
 Identity = BlockIdentity | FileIdentity
+Psid = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-Za-z]{32})?\Z")]
+"""A physical security id: 32 letters and digits on a drive's label (TCG PSID feature set 1.00 §4.2); or empty."""
 
 
 class Target(Frozen, frozen=True):
-    """One thing to destroy. ``hint`` is a path to look at first, never a proof."""
+    """One thing to destroy. ``hint`` is a path to look at first, never a proof.
+
+    ``psid``: what is printed on a self-encrypting drive, in orders only; it lets the drive be reverted.
+    """
 
     identity: Identity
     hint: PathText = ""
+    psid: Psid = ""
+
+    def without_psid(self) -> Target:
+        """As receipts name it: whoever reads one could otherwise erase the drive again."""
+        return msgspec.structs.replace(self, psid="") if self.psid else self
 
 
 def differences(ordered: Identity, seen: Identity) -> list[str]:
