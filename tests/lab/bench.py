@@ -416,9 +416,10 @@ class Order:
                 erasures.erase(opened, take_over, lambda: None, so_far, steps, around)
             except EngineError as error:
                 trouble = in_words(error)
+        erasure = so_far.erasure.result(self.plan.technique, self.plan.drive)
         return judge_erasure(
-            so_far.erasure.result(self.plan.technique, self.plan.drive),
-            size=bench.size,
+            erasure,
+            size=erasure.reach(bench.size),
             earns=self.plan.earns,
             verify=self.plan.verification.kind != "none",
             doubts=self.plan.doubts,
@@ -438,6 +439,7 @@ class Order:
             clock=bench.clock.now,
         )
         answers = {
+            "ata_port": lambda fd: bench._port,
             "hand_for": lambda plan, fd, gate: bench.hand(),
             "identity_of": lambda fd, path: IDENTITY,
             "examine": lambda path: bench.examine(),

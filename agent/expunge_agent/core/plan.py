@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge_agent.core.drive import Drive
-from expunge_agent.core.erasure import unseen
+from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.selection import Selection, select, taken
@@ -71,6 +71,11 @@ class TargetPlan(Frozen, frozen=True):
     secret: str = ""
     doubts: list[Text] = []
     downgrade: Text = ""
+
+    @property
+    def grows_to(self) -> int:
+        """Bytes that the medium shows once the drive has given back what it hides; 0: it hides nothing."""
+        return int(self.drive.native) if self.drive is not None and looked_at(self.drive) else 0
 
     @property
     def overwrites(self) -> bool:

@@ -11,11 +11,11 @@ import hmac
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.buffers import aligned, same
 from expunge_agent.engine.likeness import constant
 from expunge_agent.engine.problems import fatal, is_medium_error
 from expunge_agent.engine.sources import KeyedStream
-from expunge_agent.engine.target import Target
 
 BLOCK = 4096
 """Bytes of a canary: the largest sector there is."""
@@ -64,7 +64,7 @@ class Planted:
     lost: int = 0
 
 
-def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
+def plant(target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
     """Sample old data, then write the canaries, flush them and read them again. Places that fail are left out.
 
     Reading tells a drive that drops writes or wraps its capacity: there a canary that is gone afterwards
@@ -99,7 +99,7 @@ def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: Fal
     return Planted(held, sampled, samples, lost=len(written) - len(held))
 
 
-def _wraps_at(target: Target, stream: KeyedStream, held: list[int], stopping: Callable[[], bool]) -> int:
+def _wraps_at(target: Blocks, stream: KeyedStream, held: list[int], stopping: Callable[[], bool]) -> int:
     """Where the first block of the medium shows a second time: all beyond are other names of places before it.
     The size, if nowhere.
 
@@ -130,7 +130,7 @@ class Remains:
 
 
 def look_for(
-    target: Target, key: bytes, written: Iterable[int], samples: Iterable[tuple[int, str]]
+    target: Blocks, key: bytes, written: Iterable[int], samples: Iterable[tuple[int, str]]
 ) -> Remains:
     """Read the canaries and the sampled places again. 512 bytes of a canary are enough to have found it.
 

@@ -71,6 +71,16 @@ def differences(ordered: Identity, seen: Identity) -> list[str]:
     ]
 
 
+def resized(ordered: Identity, seen: Identity, also: int) -> Identity:
+    """`ordered`, but of `also` bytes where `seen` has that size: a drive that gave back what it hid.
+
+    With `also` 0: as ordered.
+    """
+    if also and isinstance(ordered, BlockIdentity) and seen.size == also:
+        return msgspec.structs.replace(ordered, size=seen.size)
+    return ordered
+
+
 def is_identifying(identity: Identity) -> bool:
     """Whether `identity` can tell this target from every other one."""
     if isinstance(identity, FileIdentity):

@@ -267,6 +267,15 @@ class ReadBack(Frozen, frozen=True):
     rule: Text = ""
 
 
+class LaidOpen(Frozen, frozen=True):
+    """What a drive hid and was made to give back before its command: its capacity in bytes ``before`` and
+    ``after``, and what was ``done`` for it. The kernel may go on showing the capacity before."""
+
+    before: U64
+    after: U64
+    done: list[Text]
+
+
 class Erasure(Frozen, frozen=True):
     """One drive command as it ran.
 
@@ -292,6 +301,12 @@ class Erasure(Frozen, frozen=True):
     read_back: ReadBack | None
     changes: list[Text]
     answers: list[DriveAnswer]
+    laid_open: LaidOpen | None = None
+    """Canaries and read-back then cover all of ``after``."""
+
+    def reach(self, ordered: int) -> int:
+        """Bytes that canaries and read-back cover, for a medium of `ordered` bytes."""
+        return int(self.laid_open.after) if self.laid_open is not None else ordered
 
 
 class TargetResult(Frozen, frozen=True):

@@ -63,6 +63,19 @@ def level_problems(result: TargetResult) -> Iterator[str]:
         yield f"{result.technique} earns {most} on a medium of type {kind}, not {result.level_achieved}"
 
 
+def laid_open_problems(result: TargetResult) -> Iterator[str]:
+    """A capacity that cannot have come about by giving back what an ATA drive hides, whatever the outcome."""
+    laid_open = result.erasure.laid_open if result.erasure is not None else None
+    if laid_open is None:
+        return
+    if laid_open.before != result.target.identity.size:
+        yield f"it gave back what it hid of {laid_open.before} bytes, the target has {result.target.identity.size}"
+    if laid_open.after <= laid_open.before:
+        yield f"it gave back what it hid, and went from {laid_open.before} to {laid_open.after} bytes"
+    if not laid_open.done:
+        yield "it gave back what it hid, and nothing tells how"
+
+
 def figure_problems(erasure: Erasure) -> Iterator[str]:
     """Figures of a command that cannot be, whatever the outcome and whatever became of the medium's size."""
     if erasure.ended == "not-begun" and (erasure.accepted or erasure.progress_seen):
@@ -79,10 +92,11 @@ def figure_problems(erasure: Erasure) -> Iterator[str]:
 
 def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
     """What success by a drive command demands; `clean` is ``sanitized``, without any exception."""
-    erasure, size = result.erasure, int(result.target.identity.size)
+    erasure = result.erasure
     if erasure is None:
         yield f"{result.outcome} by {result.technique}, yet no command of the drive is reported"
         return
+    size = erasure.reach(int(result.target.identity.size))
     if any(check.kind != "none" for check in result.verifications):
         yield "it verifies passes, and there was none"
     if erasure.ended != "done":
