@@ -166,7 +166,7 @@ def test_what_the_page_says() -> None:
     assert told["Canaries 金丝雀块"] == f"{planted:,} written of {planted:,} planned, 4096 B each"
     assert told["Canaries found afterwards 事后仍可读出"] == f"0 of {planted:,} looked for; 0 unreadable"
     assert told["Old data still there 旧数据残留"] == (
-        f"0 of 200 samples that could tell ({some_canaries().samples} read before)"
+        f"0 of 200 samples that could tell ({some_canaries().samples} read before); 0 unreadable"
     )
     assert told["Read-back after the command 命令后读回"] == (
         "sampled (nist-800-88r1): passed; 0.700 s, direct, read from medium: yes"

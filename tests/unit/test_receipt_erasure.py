@@ -447,3 +447,10 @@ def test_canaries_on_the_half_that_was_shown_are_too_few() -> None:
     assert f"a full read-back of {DISK.size} bytes, the target has {TWICE}" in told_of(
         laid_open(erasure=erasure)
     )
+
+
+def test_old_data_that_could_not_be_read_again_is_no_clean_end() -> None:
+    seen = an_erasure(canaries=some_canaries(samples_unreadable=3))
+    assert "3 samples of old data could not be read" in told_of(purged(erasure=seen))
+    many = an_erasure(canaries=some_canaries(samples_unreadable=201))
+    assert "201 samples still there or unreadable, 200 could tell" in told_of(purged(erasure=many))

@@ -121,12 +121,13 @@ def _wraps_at(target: Blocks, stream: KeyedStream, held: list[int], stopping: Ca
 
 @dataclass(frozen=True)
 class Remains:
-    """What of it is still there: offsets of canaries found, of samples kept; canaries that could not be read."""
+    """What of it is still there: offsets of canaries found, of samples kept; how many of each could not be read."""
 
     looked_for: int
     found: list[int]
     kept: list[int]
     unreadable: int
+    unreadable_samples: int = 0
 
 
 def look_for(
@@ -148,14 +149,13 @@ def look_for(
         stream.fill(made, place)
         if any(same(view[at : at + _SECTOR], made[at : at + _SECTOR]) for at in range(0, BLOCK, _SECTOR)):
             found.append(place)
+    lost = 0
     for place, digest in samples:
-        if (
-            place + BLOCK <= target.size
-            and _tried("read", target.read_into, view, place)
-            and hashlib.sha256(view).hexdigest() == digest
-        ):
+        if place + BLOCK > target.size or not _tried("read", target.read_into, view, place):
+            lost += 1
+        elif hashlib.sha256(view).hexdigest() == digest:
             kept.append(place)
-    return Remains(looked, found, kept, unreadable)
+    return Remains(looked, found, kept, unreadable, lost)
 
 
 def _tried(doing: str, work: Callable[..., object], *what: object) -> bool:

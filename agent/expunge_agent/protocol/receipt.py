@@ -222,7 +222,8 @@ class Canaries(Frozen, frozen=True):
     docs/receipt-format.md. ``found``: blocks of which 512 bytes or more were still there. ``telling``: of
     ``samples`` blocks of old data read before, those not of one byte throughout; ``kept``: of these, the
     ones still there. Bytes of a block: ``block``. ``lost``: places that took their canary and did not hold
-    it even before the command, as of a drive that drops writes or wraps its capacity.
+    it even before the command, as of a drive that drops writes or wraps its capacity. ``samples_unreadable``: of
+    ``telling``, those that could not be read again.
     """
 
     key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -238,6 +239,7 @@ class Canaries(Frozen, frozen=True):
     found_at: list[U64] = []
     """Offsets of the first of those found or kept, at most 100."""
     lost: int = 0
+    samples_unreadable: int = 0
 
 
 class ReadBack(Frozen, frozen=True):

@@ -69,6 +69,7 @@ def check(
         kept=len(remains.kept),
         found_at=[U64(one) for one in sorted({*remains.found, *remains.kept})[:LISTED]],
         lost=placed.lost if placed is not None else 0,
+        samples_unreadable=remains.unreadable_samples,
     )
     told = changes()
     read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None

@@ -117,6 +117,7 @@ class CertifiedCanaries(Frozen, frozen=True):
     samples: int
     telling: int
     kept: int
+    samples_unreadable: int
 
 
 class CertifiedReadBack(Frozen, frozen=True):

@@ -57,6 +57,7 @@ def _canaries(erasure: Erasure) -> CertifiedCanaries | None:
         samples=seen.samples,
         telling=seen.telling,
         kept=seen.kept,
+        samples_unreadable=seen.samples_unreadable,
     )
 
 

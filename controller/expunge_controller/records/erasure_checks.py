@@ -136,6 +136,8 @@ def _canaries_gone(canaries: Canaries, size: int, clean: bool) -> Iterator[str]:
         yield f"{canaries.samples} samples of old data, its key makes {sampled} places"
     if clean and (not canaries.written or canaries.written < canaries.planned):
         yield f"sanitized, yet {canaries.written} of {canaries.planned} canaries were written"
+    if clean and canaries.samples_unreadable:
+        yield f"{canaries.samples_unreadable} samples of old data could not be read, yet it is called sanitized"
     if clean and canaries.unreadable:
         yield f"{canaries.unreadable} canaries could not be read, yet it is called sanitized"
 
@@ -158,14 +160,14 @@ def _read_back_whole(read: ReadBack, size: int, clean: bool) -> Iterator[str]:
 
 
 def _canary_figures(canaries: Canaries) -> Iterator[str]:
-    gone = canaries.found + canaries.unreadable
+    gone, kept = canaries.found + canaries.unreadable, canaries.kept + canaries.samples_unreadable
     named = min(MOST_NAMED, canaries.found + canaries.kept)
     for number, most, what in (
         (canaries.written, canaries.planned, "canaries written, {} planned"),
         (canaries.looked_for, canaries.written, "canaries looked for, {} written"),
         (gone, canaries.looked_for, "canaries found or unreadable, {} looked for"),
         (canaries.telling, canaries.samples, "samples that could tell, {} read"),
-        (canaries.kept, canaries.telling, "samples still there, {} could tell"),
+        (kept, canaries.telling, "samples still there or unreadable, {} could tell"),
         (len(canaries.found_at), named, "offsets named, {} found"),
     ):
         if number > most:
@@ -176,7 +178,9 @@ def _canary_figures(canaries: Canaries) -> Iterator[str]:
         yield "a number of canaries is negative"
 
 
-_COUNTS: Final = ("planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept")
+_COUNTS: Final = (
+    "planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept", "samples_unreadable",
+)  # fmt: skip
 
 
 def _read_back_fits(erasure: Erasure, read: ReadBack, clean: bool) -> Iterator[str]:

@@ -98,7 +98,8 @@ def _canaries(seen: CertifiedCanaries) -> list[tuple[Label, object]]:
         ),
         (
             Label("Old data still there", "旧数据残留"),
-            f"{number(seen.kept)} of {number(seen.telling)} samples that could tell ({number(seen.samples)} read before)",
+            f"{number(seen.kept)} of {number(seen.telling)} samples that could tell ({number(seen.samples)} read before); "
+            f"{number(seen.samples_unreadable)} unreadable",
         ),
     ]
 
