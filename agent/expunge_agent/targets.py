@@ -177,7 +177,10 @@ class TargetRun:
         if isinstance(plan, Refusal):
             return plan
         where = {"layout": _layout(path)} if is_file(self._target) else {}
-        self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
+        facts = medium.facts()
+        if plan.drive is not None:
+            facts = replace(facts, notes=[*facts.notes, *plan.drive.doubtful_names])
+        self._steps.write("planned", plan=plan, before=medium.identity, medium=facts, **where)
         return None
 
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:

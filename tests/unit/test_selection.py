@@ -301,6 +301,25 @@ def test_frozen_security_does_not_stop_sanitize_nor_a_failed_sanitize_another() 
     assert pick(medium(SSD), drive(*ATA, sanitize_state="done")).chosen is T.ATA_SANITIZE_BLOCK
 
 
+def test_what_a_bridge_calls_itself_stops_nothing() -> None:
+    other = "the bridge gives the serial number 'USB-1', the drive behind it 'S1'"
+    behind = drive(*ATA, bridge="EXAMPLE", doubtful=[other], doubtful_names=[other])
+    assert pick(medium(SSD), behind).chosen is pick(medium(SSD), drive(*ATA)).chosen
+    both = drive(*ATA, bridge="EXAMPLE", doubtful=[other, "two sizes"], doubtful_names=[other])
+    assert "two sizes" in refusal(pick(medium(SSD), both)).detail
+    assert other not in refusal(pick(medium(SSD), both)).detail
+
+
+def test_a_drive_that_does_not_tell_what_it_hides_earns_nothing_and_may_be_erased() -> None:
+    frozen = "DCO: aborted; most likely frozen by the firmware of the machine"
+    silent = drive(*ATA, doubtful=[frozen], doubtful_areas=[frozen])
+    assert "frozen by the firmware" in refusal(pick(medium(SSD), silent)).detail
+    lenient = pick(medium(SSD), silent, allow_downgrade=True)
+    assert of(lenient, lenient.chosen).usable
+    assert of(lenient, lenient.chosen).earns is Level.NONE
+    assert "does not tell all that it hides" in of(lenient, lenient.chosen).detail
+
+
 def test_doubt_stops_commands_and_not_the_hosts_overwrite() -> None:
     garbled = drive(*ATA, doubtful=["the serial number holds control characters"])
     assert pick(medium(SSD), garbled, "nist-clear", CLEAR).chosen is T.OVERWRITE
@@ -566,7 +585,7 @@ def test_for_every_order(order: Any) -> None:
             assert what is not None
             assert what.ability(one.technique).offered
             assert not found.partition
-            assert not what.doubtful
+            assert not what.distrusted
         if one.usable and profile is not None:
             assert one.technique in profile.techniques
             assert selection.type in profile.media

@@ -85,7 +85,7 @@ def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
 
     The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge.
     """
-    if drive is None or drive.doubtful:
+    if drive is None or drive.distrusted:
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
     if drive.rotation >= _ROTATES_FROM:
@@ -127,12 +127,14 @@ def shortfall(case: Case, technique: Technique) -> str:
     drive = case.drive
     if drive is None or case.medium.partition:
         return ""
-    stuck = [area for area in drive.hidden if area.size and (drive.doubtful or not area.restorable)]
+    stuck = [area for area in drive.hidden if area.size and (drive.distrusted or not area.restorable)]
     if stuck:
         areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
         return f"the drive hides space that cannot be given back: {areas}"
     if drive.unreached and is_command(technique):
         return "; ".join(drive.unreached)
+    if drive.doubtful_areas:
+        return f"the drive does not tell all that it hides: {listing(drive.doubtful_areas)}"
     apparent, native = int(drive.apparent), int(drive.native)
     if native > apparent > 0 and not any(area.size for area in drive.hidden):
         return f"the drive keeps {native - apparent} bytes from the host and does not say how"
@@ -216,10 +218,10 @@ def _not_offered(case: Case, technique: Technique) -> Obstacle | None:
 
 
 def _doubtful(case: Case, technique: Technique) -> Obstacle | None:
-    if case.drive is None or not is_command(technique) or not case.drive.doubtful:
+    if case.drive is None or not is_command(technique) or not case.drive.distrusted:
         return None
     return Obstacle(
-        f"what the drive says of itself is doubtful: {listing(case.drive.doubtful)}",
+        f"what the drive says of itself is doubtful: {listing(case.drive.distrusted)}",
         "Attach the drive directly, without a bridge, and look again.",
     )
 

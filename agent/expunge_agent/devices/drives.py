@@ -11,7 +11,7 @@ import msgspec
 
 from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, NvmePort, ScsiPort
-from expunge_agent.core.doubts import doubts
+from expunge_agent.core.doubts import doubts, names
 from expunge_agent.core.drive import Ability, Drive, NvmeNamespace
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
@@ -75,6 +75,9 @@ def judged(medium: Medium, drive: Drive) -> Drive:
             "the USB bridge passes no ATA commands: the drive behind it cannot be asked, nor its own erase "
             "commands be used; attach it directly"
         )
+    if drive.bridge:  # it says of itself what it likes; the commands reach the drive behind it
+        named = list(dict.fromkeys([*drive.doubtful_names, *names(medium, drive)]))
+        drive = msgspec.structs.replace(drive, doubtful_names=named)
     return _with_doubts(drive, found)
 
 
