@@ -9,8 +9,9 @@ from contextlib import closing
 
 import msgspec
 
-from expunge_agent.commands.port import CommandError, NoPassThrough
-from expunge_agent.core.erasure import Ended, changes
+from expunge_agent.commands.port import CommandError, NoPassThrough, ScsiPort
+from expunge_agent.core.drive import Answer
+from expunge_agent.core.erasure import Ended, ErasureProgress, changes
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.devices.awake import awake
@@ -18,13 +19,18 @@ from expunge_agent.devices.drives import examine
 from expunge_agent.devices.lanes import lane
 from expunge_agent.devices.opening import Opened, TargetRefused, identity_of
 from expunge_agent.devices.rescan import rescan
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.target import Target
+from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
+from expunge_agent.protocol.receipt import LaidOpen
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erase_evidence, erasing
+from expunge_agent.techniques.beyond import Beyond
 from expunge_agent.techniques.hand import Hand, Rejected
-from expunge_agent.techniques.patient import Asker, PatientHand
+from expunge_agent.techniques.hidden_areas import restored
+from expunge_agent.techniques.patient import Asker, GatedScsi, PatientHand
 from expunge_agent.techniques.table import hand_for
 
 
@@ -80,14 +86,16 @@ def erase(
     with around.turns.hold(lane(opened.path), around.stop) as mine, awake(f"{plan.technique} is under way"):
         if not mine:
             return
-        if erasure.placed is None and not erasure.attempts:
-            with closing(take_over(opened)) as target:
-                erase_evidence.place(target, plan, steps, around.stop)
-        if around.stop.is_set():
-            return
-        opened.recheck()
         asker = Asker(around.patience)
         try:
+            _lay_open(plan, opened, erasure, steps, asker)
+            if erasure.placed is None and not erasure.attempts and erasure.ended is None:
+                with closing(take_over(opened)) as target:
+                    blocks = _whole(target, erasure, opened)
+                    erase_evidence.place(blocks, plan, steps, around.stop)
+            if around.stop.is_set():
+                return
+            opened.recheck()
             _carry_through(opened, take_over, recheck, so_far, steps, around, asker)
         finally:
             if asker.stuck:
@@ -113,13 +121,59 @@ def _carry_through(
             erasing.settle(hand, erasure, steps)
     if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
         return
-    if asker.stuck:
+    if asker.stuck or not erasure.touched:
         return
     rescan(opened.path)
+    _lay_open(plan, opened, erasure, steps, asker)
     with closing(take_over(opened)) as target:
+        blocks = _whole(target, erasure, opened)
         erase_evidence.check(
-            target, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
+            blocks, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
         )
+
+
+def ata_port(fd: int) -> ScsiPort:
+    """The kernel's way to an ATA drive, on an open descriptor."""
+    from expunge_agent.commands.kernel_sg import SgPort
+
+    return SgPort(fd)
+
+
+def _lay_open(plan: TargetPlan, opened: Opened, erasure: ErasureProgress, steps: Steps, asker: Asker) -> None:
+    """Have the drive give back what it hides, so that all of it is looked at before and afterwards.
+
+    Done again after an interruption: some drives keep it only until they lose power. Not while it is at work.
+    """
+    if not plan.grows_to or erasure.under_way:
+        return
+    port, before = (
+        GatedScsi(ata_port(opened.fd), asker.still_awaited),
+        int(plan.drive.apparent) if plan.drive else 0,
+    )
+    why, answers = "", list[Answer]()
+    try:
+        found = asker.ask(lambda: restored(port), asker.long)
+    except Rejected as error:
+        why, answers = error.why, error.answers
+    except CommandError as error:
+        why = f"the drive did not answer: {error}"
+    else:
+        after, answers = found.after.accessible * found.after.sector, found.answers
+        if erasure.laid_open is None and after > before:
+            done = found.done or ["Given back before an interruption."]
+            steps.laid_open(LaidOpen(before=U64(before), after=U64(after), done=done), answers)
+        elif erasure.laid_open is None:
+            why = "what the drive hid is not there any more, and it has become no larger"
+    if why and erasure.ended is None:
+        steps.ended(Ended(end="not-begun", detail=why[:4000]), answers)
+
+
+def _whole(target: Target, erasure: ErasureProgress, opened: Opened) -> Blocks:
+    """All of the medium, also what the kernel does not show of it."""
+    laid_open = erasure.laid_open
+    if laid_open is None or int(laid_open.after) <= target.size:
+        return target
+    return Beyond(target, ata_port(opened.fd), int(laid_open.after))
 
 
 def _hand(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.identity import Target
@@ -51,6 +53,11 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         approvals=[],
         nonce=secrets.token_hex(16),
     )
+
+
+def never_valid(order: Order) -> Order:
+    """`order`, to be refused and nothing else: whoever finds it later finds it expired."""
+    return replace(order, expires=order.not_before)
 
 
 def hand_in(state: State, order: Order) -> str:

@@ -10,7 +10,7 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.event import EventKind
-from expunge_agent.protocol.receipt import PassResult, Verification
+from expunge_agent.protocol.receipt import LaidOpen, PassResult, Verification
 from expunge_agent.techniques import erasing
 
 
@@ -57,6 +57,10 @@ class Steps:
             self._finished(int(result.bytes_read), int(result.duration_ms))
 
     # Drive commands.
+
+    def laid_open(self, laid_open: LaidOpen, answers: list[Answer]) -> None:
+        """Journal what the drive gave back of what it hid."""
+        self.write("laid-open", laid_open=laid_open, answers=answers)
 
     def placing(self) -> None:
         """Journal that canaries are about to be written."""

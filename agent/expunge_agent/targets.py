@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from datetime import datetime
 
-import msgspec
+from msgspec.structs import replace
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard
@@ -42,7 +42,7 @@ from expunge_agent.erasures import erase, rejoin
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome, timestamp
-from expunge_agent.protocol.identity import Identity, Target, differences
+from expunge_agent.protocol.identity import Identity, Target, differences, resized
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import (
     Interruption,
@@ -141,7 +141,7 @@ class TargetRun:
             if path is None:
                 return False
             with (
-                open_target(path, self._target.identity, write=False, system=self._around.system) as opened,
+                self._open(path, write=False) as opened,
                 closing(take_over(opened)) as target,
             ):
                 return target.answers()
@@ -164,7 +164,10 @@ class TargetRun:
         def objection() -> Refusal | None:
             nonlocal medium
             medium, usage = look(path, system=self._around.system)
-            return guard(self._target, medium, usage, self._around.system)
+            due = self._target
+            if medium is not None:
+                due = replace(due, identity=resized(due.identity, medium.identity, self._grows_to))
+            return guard(due, medium, usage, self._around.system)
 
         if refusal := lasting(objection):
             return refusal
@@ -174,7 +177,10 @@ class TargetRun:
         if isinstance(plan, Refusal):
             return plan
         where = {"layout": _layout(path)} if is_file(self._target) else {}
-        self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
+        facts = medium.facts()
+        if plan.drive is not None:
+            facts = replace(facts, notes=[*facts.notes, *plan.drive.doubtful_names])
+        self._steps.write("planned", plan=plan, before=medium.identity, medium=facts, **where)
         return None
 
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
@@ -239,7 +245,7 @@ class TargetRun:
             raise AssertionError("prepared without a plan")
         path = str(self._found)
         self._steps.write("opening", path=path)
-        with open_target(path, self._target.identity, write=True, system=self._around.system) as opened:
+        with self._open(path, write=True) as opened:
             self._steps.write("opened", identity=opened.identity)
             trouble = ""
             try:
@@ -254,6 +260,15 @@ class TargetRun:
                 return None
             after, changed = self._identity_after(opened)
             return self._judge(after, trouble or changed or self._left_behind(opened))
+
+    def _open(self, path: str, *, write: bool) -> Opened:
+        system = self._around.system
+        return open_target(path, self._target.identity, write=write, system=system, also=self._grows_to)
+
+    @property
+    def _grows_to(self) -> int:
+        plan = self._so_far.plan
+        return plan.grows_to if plan is not None else 0
 
     def _carry_through(self, opened: Opened, plan: TargetPlan) -> None:
         if not plan.overwrites:
@@ -293,7 +308,7 @@ class TargetRun:
             after = opened.identity_now()
         except TargetRefused as error:
             return None, error.message
-        changed = differences(self._target.identity, after)
+        changed = differences(resized(self._target.identity, after, self._grows_to), after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
 
     def _left_behind(self, opened: Opened) -> str:
@@ -317,9 +332,10 @@ class TargetRun:
             raise AssertionError("worked without a plan")
         doubts = [*plan.doubts, *(so_far.layout.doubts if so_far.layout else ())]
         if not plan.overwrites:
+            erasure = so_far.erasure.result(plan.technique, plan.drive)
             verdict = judge_erasure(
-                so_far.erasure.result(plan.technique, plan.drive),
-                size=int(self._target.identity.size),
+                erasure,
+                size=erasure.reach(int(self._target.identity.size)),
                 earns=plan.earns,
                 verify=plan.verification.kind != "none",
                 doubts=doubts,
@@ -352,7 +368,7 @@ class TargetRun:
             result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
             result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)
-        return msgspec.structs.replace(result, refusal=refusal)
+        return replace(result, refusal=refusal)
 
 
 def _layout(path: str) -> Layout:
@@ -422,7 +438,7 @@ def _result(
 ) -> TargetResult:
     plan = so_far.plan
     return TargetResult(
-        target=target,
+        target=target.without_psid(),
         outcome=verdict.outcome,
         refusal=None,
         identity_before=so_far.before,

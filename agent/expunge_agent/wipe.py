@@ -29,9 +29,15 @@ from expunge_profiles.schema import Profile
 
 
 def run_order(
-    state: State, digest: Digest, around: Surroundings, events: EventLog | None = None
+    state: State,
+    digest: Digest,
+    around: Surroundings,
+    events: EventLog | None = None,
+    refusal: Refusal | None = None,
 ) -> Sealed | None:
     """Carry out the order (or go on with it) and seal its receipt.
+
+    `refusal`: what was found against it before it was even begun; then its receipt says that.
 
     None: the run was asked to pause (SIGHUP) and left its journal for the next start.
     Raises NotFoundError for an unknown order, BusyError while another process works on it,
@@ -50,7 +56,9 @@ def run_order(
             try:
                 with Journal(path, host.boot_id()) as journal:
                     ledger = Ledger(journal, around.now)
-                    return _Run(state, digest, body, signature, ledger, outbox, around, events).carry_out()
+                    run = _Run(state, digest, body, signature, ledger, outbox, around, events)
+                    run.refusal = refusal
+                    return run.carry_out()
             except DamagedJournalError as error:
                 if last_try:
                     raise
@@ -81,6 +89,7 @@ class _Run:
         self._around = around
         self._events = events
         self._signer = load_key(state.signing_key)
+        self.refusal: Refusal | None = None
 
     def carry_out(self) -> Sealed | None:
         """From admission to receipt."""
@@ -127,7 +136,9 @@ class _Run:
             return self._give_up(order, Outcome.UNKNOWN, self._ledger.progress.damaged)
         self._ledger.record("admitting")
         fresh = all(self._state.claim_once(kind, it, self._digest) for kind, it in claims.items())
-        refusal = admission.check_order(order, self._state.machine_id, self._around.now(), fresh)
+        refusal = self.refusal or admission.check_order(
+            order, self._state.machine_id, self._around.now(), fresh
+        )
         profile = admission.find_profile(order, self._around.profiles)
         if refusal is not None or isinstance(profile, Refusal):
             return self._seal(order, None, refusal or profile, [])  # type: ignore[arg-type]

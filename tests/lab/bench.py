@@ -19,6 +19,7 @@ from unittest import mock
 import msgspec
 
 from expunge_agent import erasures
+from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, CommandTimeout
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import unseen
@@ -27,6 +28,7 @@ from expunge_agent.core.outcome import Verdict, judge_erasure
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.progress import RunProgress, apply
 from expunge_agent.core.technique import Technique, earns
+from expunge_agent.devices.drives import with_opal
 from expunge_agent.devices.examine_nvme import examine_nvme
 from expunge_agent.devices.examine_scsi import examine_ata, examine_scsi
 from expunge_agent.engine import canaries
@@ -44,6 +46,7 @@ from expunge_agent.techniques.ata_security import AtaSecurityErase
 from expunge_agent.techniques.hand import Hand
 from expunge_agent.techniques.nvme_format import NvmeFormat
 from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
+from expunge_agent.techniques.opal_revert import OpalRevert
 from expunge_agent.techniques.scsi_format import ScsiFormat
 from expunge_agent.techniques.scsi_sanitize import ScsiSanitize
 from lab.drives import ata_words, sat, scsi
@@ -51,6 +54,7 @@ from lab.drives.ata import AtaDrive
 from lab.drives.clock import VirtualClock
 from lab.drives.nvme import Make, NvmeDrive
 from lab.drives.nvme_port import SimulatedNvmePort
+from lab.drives.opal_kernel import KernelSession
 from lab.drives.ports import SimulatedPort
 from lab.drives.store import StateFile, Store
 from lab.drives.target import DriveTarget, NvmeDisk, ScsiDisk
@@ -103,6 +107,7 @@ class Device:
 
 NVME = Device("NVMe SSD", MediumType.SSD, "nvme")
 NVME_TWO = Device("NVMe SSD, 2 namespaces", MediumType.SSD, "nvme", {"namespaces": 2})
+NVME_OPAL = Device("NVMe SSD with Opal", MediumType.SSD, "nvme", {"psid": "K7Q2M9X4V8B3N6Z1C5L0P2T7R4W9Y6J8"})
 NVME_4096 = Device("NVMe SSD, blocks of 4096", MediumType.SSD, "nvme", {"shift": 12})
 SATA_SSD = Device("SATA SSD", MediumType.SSD, "ata", {"sense": sat.FIXED_ERRORS, "libata": True})
 SATA_HDD = Device("SATA HDD", MediumType.HDD, "ata", {"sense": sat.FIXED_ERRORS, "libata": True})
@@ -116,14 +121,21 @@ SAS_HDD = Device("SAS HDD", MediumType.HDD, "scsi")
 class Bench:
     """A drive of `device` with `faults`, full of records, and an order to erase it with `technique`.
 
-    `hidden`: an ATA drive comes with the upper half of its sectors hidden. The first opening tells
-    `size`, as an order would name it.
+    `hidden`: an ATA drive comes with the upper half of its sectors hidden. `psid`: what the order gives,
+    if it is not what is on the label. The first opening tells `size`, as an order would name it.
     """
 
     def __init__(
-        self, folder: Path, technique: Technique, device: Device, *faults: str, hidden: bool = False
+        self,
+        folder: Path,
+        technique: Technique,
+        device: Device,
+        *faults: str,
+        hidden: bool = False,
+        psid: str = "",
     ) -> None:
         self.folder, self.technique, self.device = folder, technique, device
+        self.psid = psid or device.options.get("psid", "")
         self.clock, self.cuts, self.faults = Scheduled(), 0, faults
         self.image = folder / "disk"
         self.image.write_bytes(records(SIZE))
@@ -134,11 +146,13 @@ class Bench:
 
     def _nvme(self) -> None:
         options = {"namespaces": 1, "shift": 9, **self.device.options}
+        times = {"block_seconds": 120.0, "crypto_seconds": 60.0, "overwrite_seconds": 120.0}
+        times |= {"format_seconds": 40.0, "revert_seconds": 60.0}
         self.drive: Any = NvmeDrive(
             self.image,
             self.folder / "notes",
             size=SIZE,
-            make=Make(block_seconds=120, crypto_seconds=60, overwrite_seconds=120, format_seconds=40),
+            make=Make(psid=options.pop("psid", ""), **times),
             clock=self.clock,
             faults=self.faults,
             **options,
@@ -179,6 +193,8 @@ class Bench:
             return AtaSecurityErase(port, technique, SECRET.encode())
         if technique is Technique.SCSI_FORMAT_UNIT:
             return ScsiFormat(port, size=SIZE)
+        if technique is Technique.OPAL_REVERT:
+            return OpalRevert(KernelSession(port), lambda: opal.discover_nvme(port), self.psid)
         if self.device.family == "nvme":
             return NvmeSanitize(port, technique)
         if self.device.family == "ata":
@@ -194,7 +210,7 @@ class Bench:
         """What the drive says of itself; None when it does not answer."""
         try:
             if self.device.family == "nvme":
-                return examine_nvme(self._port, 1)
+                return with_opal(examine_nvme(self._port, 1), [lambda: opal.discover_nvme(self._port)])
             return examine_ata(self._port) if self.device.family == "ata" else examine_scsi(self._port)
         except CommandError:
             return None
@@ -230,7 +246,9 @@ class Bench:
         self.clock.told = tell
 
     def refill(self) -> None:
-        """Use the drive again: write records to all of it, as a host does."""
+        """Use the drive again: write records to all of it, as a host does; take a self-encrypting one into use."""
+        if self.device is NVME_OPAL:
+            self.drive.notes.locking.active = True
         target, data = self.target(), records(SIZE)
         for at in range(0, target.size, MIB):
             target.write(memoryview(data[at : at + MIB]), at)
@@ -398,9 +416,10 @@ class Order:
                 erasures.erase(opened, take_over, lambda: None, so_far, steps, around)
             except EngineError as error:
                 trouble = in_words(error)
+        erasure = so_far.erasure.result(self.plan.technique, self.plan.drive)
         return judge_erasure(
-            so_far.erasure.result(self.plan.technique, self.plan.drive),
-            size=bench.size,
+            erasure,
+            size=erasure.reach(bench.size),
             earns=self.plan.earns,
             verify=self.plan.verification.kind != "none",
             doubts=self.plan.doubts,
@@ -420,6 +439,7 @@ class Order:
             clock=bench.clock.now,
         )
         answers = {
+            "ata_port": lambda fd: bench._port,
             "hand_for": lambda plan, fd, gate: bench.hand(),
             "identity_of": lambda fd, path: IDENTITY,
             "examine": lambda path: bench.examine(),

@@ -16,6 +16,7 @@ from lab.drives import nvme_erase
 HONEST = "none"
 POWER = "power cut in the middle"
 HIDDEN = "half of it hidden"
+WRONG_PSID = "wrong-psid"
 
 COMMANDS: dict[T, tuple[Device, ...]] = {
     T.NVME_SANITIZE_CRYPTO: (b.NVME,),
@@ -23,6 +24,7 @@ COMMANDS: dict[T, tuple[Device, ...]] = {
     T.NVME_SANITIZE_OVERWRITE: (b.NVME,),
     T.NVME_FORMAT_CRYPTO: (b.NVME,),
     T.NVME_FORMAT_USER_DATA: (b.NVME,),
+    T.OPAL_REVERT: (b.NVME_OPAL,),
     T.ATA_SANITIZE_CRYPTO: (b.SATA_SSD,),
     T.ATA_SANITIZE_BLOCK: (b.SATA_SSD,),
     T.ATA_SANITIZE_OVERWRITE: (b.SATA_HDD,),
@@ -43,10 +45,16 @@ _ELSEWHERE = {
     "wrong-sanicap": _CRYPTO,
     "format-ses0-only": _FORMATS,
     "format-hits-all-namespaces": _FORMATS,
+    "sp-busy": (T.OPAL_REVERT,),
+    "stays-active": (T.OPAL_REVERT,),
     "lies-instantly": (T.NVME_SANITIZE_CRYPTO, T.NVME_SANITIZE_BLOCK, T.NVME_SANITIZE_OVERWRITE),
 }
 """Faults that only some commands can meet."""
-_STALE = {"nvme": _FORMATS, "ata": (T.ATA_SECURITY_ERASE, T.ATA_SECURITY_ERASE_ENHANCED), "scsi": ()}
+_STALE = {
+    "nvme": (*_FORMATS, T.OPAL_REVERT),
+    "ata": (T.ATA_SECURITY_ERASE, T.ATA_SECURITY_ERASE_ENHANCED),
+    "scsi": (),
+}
 """Commands without a status that could be an old one."""
 WITH_POWER_CUT = (fault.FORGETS, "loses-cache")
 _FAULTS = {"nvme": frozenset(nvme_erase.FAULTS), "ata": fault.ATA, "scsi": fault.SCSI}
@@ -68,7 +76,7 @@ class Case:
     @property
     def switched_on(self) -> tuple[str, ...]:
         """The names for the simulator."""
-        return () if self.fault in (HONEST, POWER, HIDDEN) else (self.fault,)
+        return () if self.fault in (HONEST, POWER, HIDDEN, WRONG_PSID) else (self.fault,)
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,14 @@ def cases() -> Iterator[Case]:
             yield Case(command, device, POWER)
             if family == "ata":
                 yield Case(command, device, HIDDEN)
+            if command is T.OPAL_REVERT:
+                yield Case(command, device, WRONG_PSID)
             for name in sorted(_FAULTS[family]):
                 if command not in _ELSEWHERE.get(name, (command,)):
                     continue
                 if name == fault.STALE_STATUS and command in _STALE[family]:
+                    continue
+                if name == fault.LOCKED and family == "nvme" and command is not T.OPAL_REVERT:
                     continue
                 two = name == "format-hits-all-namespaces"
                 yield Case(command, b.NVME_TWO if two else device, name)
@@ -112,7 +124,8 @@ def cases() -> Iterator[Case]:
 def run(case: Case, folder: Path) -> Row:
     """Carry an order out on the drive of `case`, made in the empty `folder`."""
     hidden = case.fault in (HIDDEN, fault.HPA_LIES, fault.HPA_LIES_DEEP)
-    bench = Bench(folder, case.command, case.device, *case.switched_on, hidden=hidden)
+    psid = "0" * 32 if case.fault == WRONG_PSID else ""
+    bench = Bench(folder, case.command, case.device, *case.switched_on, hidden=hidden, psid=psid)
     try:
         if case.fault == POWER or case.fault in WITH_POWER_CUT:
             bench.cut_midway()

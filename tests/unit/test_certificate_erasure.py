@@ -15,7 +15,7 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.order import parse_order
-from expunge_agent.protocol.receipt import Interruption
+from expunge_agent.protocol.receipt import Interruption, LaidOpen
 from expunge_controller.records.certificate import (
     NOT_RECORDED,
     Certificate,
@@ -26,6 +26,7 @@ from expunge_controller.records.certificate import (
 )
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.render.certificate_html import certificate_html
+from expunge_controller.render.markup import number
 from expunge_controller.render.technique_words import TECHNIQUES, in_words
 from support.evidence import (
     BOOT,
@@ -165,7 +166,7 @@ def test_what_the_page_says() -> None:
     assert told["Canaries 金丝雀块"] == f"{planted:,} written of {planted:,} planned, 4096 B each"
     assert told["Canaries found afterwards 事后仍可读出"] == f"0 of {planted:,} looked for; 0 unreadable"
     assert told["Old data still there 旧数据残留"] == (
-        f"0 of 200 samples that could tell ({some_canaries().samples} read before)"
+        f"0 of 200 samples that could tell ({some_canaries().samples} read before); 0 unreadable"
     )
     assert told["Read-back after the command 命令后读回"] == (
         "sampled (nist-800-88r1): passed; 0.700 s, direct, read from medium: yes"
@@ -268,7 +269,25 @@ def test_every_technique_has_its_words() -> None:
     )
 
 
-def test_only_the_command_may_be_left_out() -> None:
+def test_only_the_command_and_the_downgrade_may_be_left_out() -> None:
     """`omit_defaults` must never drop anything else of what was done."""
-    assert Sanitization.__struct_fields__[-1] == "erasure"
-    assert Sanitization.__struct_defaults__ == (None,)
+    assert Sanitization.__struct_fields__[-2:] == ("erasure", "downgrade")
+    assert Sanitization.__struct_defaults__ == (None, "")
+
+
+def test_a_downgrade_is_on_the_page_and_only_there_where_there_was_one() -> None:
+    why = "The order asks for purge and allows less: ata-security-erase earns clear."
+    with_it, without = certify(downgrade=why), certify()
+    assert with_it.sanitization.downgrade == why
+    assert b"downgrade" not in freeze_certificate(without)
+    assert "Less than asked" not in certificate_html(without)
+    assert why in unescape(certificate_html(with_it))
+
+
+def test_a_capacity_that_was_laid_open_is_on_the_page() -> None:
+    laid_open = LaidOpen(
+        before=U64(SIZE), after=U64(2 * SIZE), done=["HPA of 524288 sectors removed for good"]
+    )
+    page = unescape(certificate_html(certify(erasure=an_erasure(laid_open=laid_open))))
+    assert "HPA of 524288 sectors removed for good" in page
+    assert f"{number(SIZE)} B before, {number(2 * SIZE)} B after" in page

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge_agent.commands import kernel_opal, opal
-from expunge_agent.commands.port import NoPassThrough, NvmeCommand, NvmeReply, ScsiReply
+from expunge_agent.commands.port import Evasive, NoPassThrough, NvmeCommand, NvmeReply, ScsiReply
 from expunge_agent.techniques.hand import Rejected, State
 from expunge_agent.techniques.opal_revert import OpalRevert
 
@@ -151,7 +151,7 @@ def hand(drive: Drive, psid: str = "0123456789ABCDEF0123456789ABCDEF") -> OpalRe
 @pytest.mark.parametrize("old_kernel", [False, True])
 def test_a_revert_changes_the_keys(old_kernel: bool) -> None:
     drive = Drive(old_kernel=old_kernel)
-    one = hand(drive, " 0123456789ABCDEF0123456789ABCDEF\n")
+    one = hand(drive)
     answers = one.start()
     assert drive.keys == ["new key"]
     assert one.poll().state is State.DONE
@@ -160,11 +160,11 @@ def test_a_revert_changes_the_keys(old_kernel: bool) -> None:
 
 def test_a_wrong_psid_is_a_refusal_and_no_success() -> None:
     drive = Drive()
-    one = hand(drive, "WRONG")
+    one = hand(drive, "0" * 32)
     with pytest.raises(Rejected, match="not authorized"):
         one.start()
     assert drive.keys == ["old key"]
-    assert one.poll().state is State.IDLE
+    assert one.poll().state is State.FAILED
 
 
 def test_an_inactive_drive_is_not_reverted_as_that_erases_nothing() -> None:
@@ -197,8 +197,33 @@ def test_a_drive_that_says_success_and_stays_active_is_found_out() -> None:
     assert one.poll().state is State.FAILED
 
 
-def test_an_old_end_of_somebody_elses_revert_counts_for_nothing() -> None:
-    assert hand(Drive(active=False)).poll().state is State.IDLE
+def test_the_end_is_seen_by_a_hand_that_did_not_begin_it() -> None:
+    """After a restart there is a new one; whether the revert was this order's, the journal says."""
+    drive = Drive()
+    hand(drive).start()
+    assert hand(drive).poll().state is State.DONE
+
+
+def test_the_patience_is_what_the_drive_declares() -> None:
+    drive = Drive()
+    assert hand(drive).timeout == 7200.0
+    drive.discover = lambda: response(LOCKING_ON, OPAL_2)  # type: ignore[method-assign]
+    assert hand(drive).timeout == 600.0
+
+
+def test_a_drive_that_tells_nothing_while_it_works_is_asked_again() -> None:
+    drive = Drive()
+    one = hand(drive)
+
+    def refuses() -> bytes:
+        raise opal.NotDiscovery("busy")
+
+    drive.discover = refuses  # type: ignore[method-assign]
+    one.discover = refuses
+    with pytest.raises(Evasive, match="busy"):
+        one.poll()
+    with pytest.raises(Rejected, match="busy"):
+        one.start()
 
 
 def test_a_drive_the_kernel_does_not_know() -> None:

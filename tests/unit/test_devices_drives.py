@@ -72,6 +72,8 @@ def test_an_ata_drive_behind_usb_is_asked_as_one_and_its_bridge_named(
     assert any("the bridge gives the serial number 'USB-0001'" in doubt for doubt in drive.doubtful)
     assert "sanitize" in capabilities.can(drive)
     assert not any("passes no ATA" in doubt for doubt in drive.doubtful)
+    assert any("the bridge gives" in doubt for doubt in drive.doubtful_names)
+    assert not any("serial" in doubt for doubt in drive.distrusted)
 
 
 def test_a_bridge_without_pass_through_is_said(roots: Roots, store: Store, tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_what_cannot_be_read_is_counted_and_is_not_gone() -> None:
     disk.bad = {planted.written[5] // 512 + 2}
     remains = look_for(engine(disk), KEY, planted.written, [])
     assert remains.unreadable == 1
+    bad = (planted.written[5], "0" * 64)
+    assert look_for(engine(disk), KEY, [], [bad]).unreadable_samples == 1
     assert len(remains.found) == len(planted.written) - 1
 
 

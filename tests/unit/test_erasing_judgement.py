@@ -135,6 +135,7 @@ EXCEPTIONS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("none written", canaries(written=0, looked_for=0), {}, "No canary could be written"),
     ("some not written", canaries(written=990, looked_for=990), {}, "10 of 1000 places could not be written"),
     ("some lost", canaries(written=700, looked_for=700, lost=300), {}, "300 of 1000 places did not hold"),
+    ("old data unreadable", canaries(samples_unreadable=2), {}, "2 of "),
     ("some unreadable", canaries(unreadable=3), {}, "3 of 1000 canaries could not be read"),
     ("bad sectors", read(unreadable_bytes=U64(SIZE // 64)), {}, "1.5625 %"),
     ("cached", read(reads_medium=False, io_mode="buffered"), {}, "cache (buffered)"),

@@ -19,6 +19,7 @@ from expunge_agent.protocol.receipt import (
     MAX_ANSWERS,
     ByteRange,
     DriveAnswer,
+    LaidOpen,
     RangeProblem,
     Reason,
     Receipt,
@@ -31,6 +32,7 @@ from expunge_controller.records.receipt_checks import KnownReceipts, check_recei
 from expunge_profiles.schema import Pass
 from expunge_profiles.schema import Verification as ProfileVerification
 from support.evidence import (
+    CANARY_KEY,
     DISK,
     MACHINE,
     PROFILE,
@@ -390,3 +392,65 @@ def test_places_stay_what_they_were() -> None:
 
 PINNED: Final = (1002, [0, 721420288, 1395752960], [1098948132864, 1099511623680])
 PINNED_SAMPLES: Final = [1236684800, 5460344832]
+
+
+TWICE: Final = 2 * int(DISK.size)
+LAID_OPEN: Final = LaidOpen(before=DISK.size, after=U64(TWICE), done=["HPA removed for good"])
+
+
+def laid_open(**changes: Any) -> Receipt:
+    """A purge of a drive that was made to give back as much as it showed."""
+    key = bytes.fromhex(CANARY_KEY)
+    planted, sampled = len(canary_places(TWICE, key)), len(sample_places(TWICE, key))
+    seen = some_canaries(planned=planted, written=planted, looked_for=planted, samples=sampled)
+    grown = replace(DISK, size=U64(TWICE))
+    fields: dict[str, Any] = {
+        "erasure": an_erasure(canaries=seen, laid_open=LAID_OPEN),
+        "identity_opened": grown,
+        "identity_after": grown,
+    }
+    return purged(**(fields | changes))
+
+
+def test_a_drive_that_gave_back_what_it_hid_may_show_it() -> None:
+    assert told_of(laid_open()) == ""
+    assert told_of(laid_open(identity_opened=DISK, identity_after=DISK)) == ""
+
+
+def test_no_other_size_is_explained_by_it() -> None:
+    other = replace(DISK, size=U64(TWICE + 512))
+    assert "identity after" in told_of(laid_open(identity_after=other))
+    assert "identity before" in told_of(laid_open(identity_before=replace(DISK, size=U64(TWICE))))
+    assert "identity after" in told_of(purged(identity_after=replace(DISK, size=U64(TWICE))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"before": U64(512)}, "it gave back what it hid of 512 bytes"),
+        ({"after": DISK.size}, f"went from {DISK.size} to {DISK.size} bytes"),
+        ({"done": []}, "nothing tells how"),
+    ],
+)
+def test_what_was_laid_open_must_be_possible(changes: dict[str, Any], words: str) -> None:
+    erasure = laid_open().targets[0].erasure
+    assert erasure is not None
+    told = told_of(laid_open(erasure=replace(erasure, laid_open=replace(LAID_OPEN, **changes))))
+    assert words in told
+
+
+def test_canaries_on_the_half_that_was_shown_are_too_few() -> None:
+    """Their number says it only on small media; the read-back's bytes on all of them."""
+    half = a_read_back(kind="full", seed="", block=0, rule="", bytes_expected=DISK.size, bytes_read=DISK.size,
+                       zeros=DISK.size, ones=U64(0), other=U64(0))  # fmt: skip
+    erasure = an_erasure(laid_open=LAID_OPEN, read_back=half)
+    assert f"a full read-back of {DISK.size} bytes, the target has {TWICE}" in told_of(
+        laid_open(erasure=erasure)
+    )
+
+
+def test_old_data_that_could_not_be_read_again_is_no_clean_end() -> None:
+    seen = an_erasure(canaries=some_canaries(samples_unreadable=3))
+    assert "3 samples of old data could not be read" in told_of(purged(erasure=seen))
+    many = an_erasure(canaries=some_canaries(samples_unreadable=201))
+    assert "201 samples still there or unreadable, 200 could tell" in told_of(purged(erasure=many))

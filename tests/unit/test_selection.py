@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.drive import (
@@ -88,9 +88,12 @@ def pick(
     level: Level = PURGE,
     allow_downgrade: bool = False,
     scope: Scope = ALONE,
+    psid: str = "",
 ) -> Selection:
     policy = PROFILES[profile] if isinstance(profile, str) else profile
-    return select(Target(identity=found.identity), found, what, policy, level, allow_downgrade, scope)
+    return select(
+        Target(identity=found.identity, psid=psid), found, what, policy, level, allow_downgrade, scope
+    )
 
 
 def of(selection: Selection, technique: Technique) -> Candidate:
@@ -298,6 +301,25 @@ def test_frozen_security_does_not_stop_sanitize_nor_a_failed_sanitize_another() 
     assert pick(medium(SSD), drive(*ATA, sanitize_state="done")).chosen is T.ATA_SANITIZE_BLOCK
 
 
+def test_what_a_bridge_calls_itself_stops_nothing() -> None:
+    other = "the bridge gives the serial number 'USB-1', the drive behind it 'S1'"
+    behind = drive(*ATA, bridge="EXAMPLE", doubtful=[other], doubtful_names=[other])
+    assert pick(medium(SSD), behind).chosen is pick(medium(SSD), drive(*ATA)).chosen
+    both = drive(*ATA, bridge="EXAMPLE", doubtful=[other, "two sizes"], doubtful_names=[other])
+    assert "two sizes" in refusal(pick(medium(SSD), both)).detail
+    assert other not in refusal(pick(medium(SSD), both)).detail
+
+
+def test_a_drive_that_does_not_tell_what_it_hides_earns_nothing_and_may_be_erased() -> None:
+    frozen = "DCO: aborted; most likely frozen by the firmware of the machine"
+    silent = drive(*ATA, doubtful=[frozen], doubtful_areas=[frozen])
+    assert "frozen by the firmware" in refusal(pick(medium(SSD), silent)).detail
+    lenient = pick(medium(SSD), silent, allow_downgrade=True)
+    assert of(lenient, lenient.chosen).usable
+    assert of(lenient, lenient.chosen).earns is Level.NONE
+    assert "does not tell all that it hides" in of(lenient, lenient.chosen).detail
+
+
 def test_doubt_stops_commands_and_not_the_hosts_overwrite() -> None:
     garbled = drive(*ATA, doubtful=["the serial number holds control characters"])
     assert pick(medium(SSD), garbled, "nist-clear", CLEAR).chosen is T.OVERWRITE
@@ -325,6 +347,7 @@ def test_a_technique_the_profile_does_not_list_is_out() -> None:
 # --- NVMe: what takes every namespace
 
 
+PSID = "K7Q2M9X4V8B3N6Z1C5L0P2T7R4W9Y6J8"
 BOTH = Scope(ordered=frozenset({"nvme0n1", "nvme0n2"}))
 
 
@@ -449,18 +472,17 @@ def opal(**changes: Any) -> Opal:
 
 
 def test_a_revert_needs_the_psid_and_a_drive_that_encrypts() -> None:
-    with_psid = Scope(psid=True)
     good = drive(T.OPAL_REVERT, opal=opal())
-    assert "PSID" in refusal(pick(medium(SSD), good)).remedy
-    assert pick(medium(SSD), good, scope=with_psid).chosen is T.OPAL_REVERT
+    assert "--psid" in refusal(pick(medium(SSD), good)).remedy
+    assert pick(medium(SSD), good, psid=PSID).chosen is T.OPAL_REVERT
     locked = drive(*ATA, T.OPAL_REVERT, opal=opal(locked=True))
-    assert pick(medium(SSD), locked, scope=with_psid).chosen is T.OPAL_REVERT, "nothing else reaches it"
+    assert pick(medium(SSD), locked, psid=PSID).chosen is T.OPAL_REVERT, "nothing else reaches it"
     for bad in (opal(media_encryption=False), opal(ssc="Pyrite 2"), None):
-        selection = pick(medium(SSD), drive(T.OPAL_REVERT, opal=bad), scope=with_psid)
+        selection = pick(medium(SSD), drive(T.OPAL_REVERT, opal=bad), psid=PSID)
         assert isinstance(selection.chosen, Refusal)
         assert of(selection, T.OPAL_REVERT).earns is Level.NONE
     two = nvme(T.OPAL_REVERT, namespaces=2, opal=opal())
-    assert refusal(pick(nvme_medium(), two, scope=with_psid)).reason is Reason.OTHER_NAMESPACES
+    assert refusal(pick(nvme_medium(), two, psid=PSID)).reason is Reason.OTHER_NAMESPACES
 
 
 # --- estimates
@@ -535,7 +557,6 @@ scopes = st.builds(
     Scope,
     ordered=st.sampled_from([frozenset(), BOTH.ordered]),
     in_use=st.sampled_from([{}, {"nvme0n2": "mounted"}]),
-    psid=st.booleans(),
 )
 orders = st.tuples(
     media,
@@ -544,15 +565,17 @@ orders = st.tuples(
     st.sampled_from([CLEAR, PURGE]),
     st.booleans(),
     scopes,
+    st.sampled_from(["", PSID]),
 )
 
 
+@settings(deadline=None)
 @given(orders)
 def test_for_every_order(order: Any) -> None:
-    found, what, name, level, allow_downgrade, scope = order
+    found, what, name, level, allow_downgrade, scope, psid = order
     profile = PROFILES[name] if name else None
-    selection = pick(found, what, profile, level, allow_downgrade, scope)
-    assert selection == pick(found, what, profile, level, allow_downgrade, scope)
+    selection = pick(found, what, profile, level, allow_downgrade, scope, psid)
+    assert selection == pick(found, what, profile, level, allow_downgrade, scope, psid)
     assert sorted(one.technique for one in selection.candidates) == sorted(Technique)
     for one in selection.candidates:
         assert one.usable == (one.why_not == "")
@@ -562,7 +585,7 @@ def test_for_every_order(order: Any) -> None:
             assert what is not None
             assert what.ability(one.technique).offered
             assert not found.partition
-            assert not what.doubtful
+            assert not what.distrusted
         if one.usable and profile is not None:
             assert one.technique in profile.techniques
             assert selection.type in profile.media
@@ -585,9 +608,9 @@ def test_for_every_order(order: Any) -> None:
 
 @given(orders)
 def test_a_permission_to_earn_less_never_changes_what_can_be_had(order: Any) -> None:
-    found, what, profile, level, _, scope = order
-    strict = pick(found, what, profile, level, False, scope)
-    lenient = pick(found, what, profile, level, True, scope)
+    found, what, profile, level, _, scope, psid = order
+    strict = pick(found, what, profile, level, False, scope, psid)
+    lenient = pick(found, what, profile, level, True, scope, psid)
     if not isinstance(strict.chosen, Refusal):
         assert lenient == strict
     else:
@@ -596,8 +619,8 @@ def test_a_permission_to_earn_less_never_changes_what_can_be_had(order: Any) -> 
 
 @given(orders)
 def test_nothing_that_takes_every_namespace_is_used_while_one_is_not_named(order: Any) -> None:
-    found, what, profile, level, allow_downgrade, scope = order
-    selection = pick(found, what, profile, level, allow_downgrade, scope)
+    found, what, profile, level, allow_downgrade, scope, psid = order
+    selection = pick(found, what, profile, level, allow_downgrade, scope, psid)
     if what is None or what.protocol != "nvme":
         return
     names = {one.node for one in what.namespaces if one.nsid != (what.nsid or 1)}

@@ -272,6 +272,21 @@ def test_a_bridge_that_drops_the_password_is_found_out(bench: Callable[..., Benc
         hand.prepare()
 
 
+def test_a_password_that_somebody_set_meanwhile_is_not_replaced(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    hand = AtaSecurityErase(one.port, Technique.ATA_SECURITY_ERASE, PASSWORD)
+    other = AtaSecurityErase(one.port, Technique.ATA_SECURITY_ERASE, b"another's")
+    other.prepare()
+    with pytest.raises(Rejected, match="not this order's"):
+        hand.prepare()
+    with pytest.raises(Rejected, match="ours does not take off"):
+        hand.settle()
+    other.settle()
+    hand.prepare()  # ours it takes again, as after a restart
+    hand.prepare()
+    hand.settle()
+
+
 @pytest.mark.parametrize("password", [b"", b"x" * 33])
 def test_passwords_have_a_length(bench: Callable[..., Bench], password: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):

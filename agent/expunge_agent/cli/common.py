@@ -5,15 +5,15 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from expunge_agent import errors
 from expunge_agent.files import exists
-from expunge_agent.protocol import canonical
+from expunge_agent.protocol import canonical, psid
 from expunge_agent.protocol.base import Outcome
 from expunge_profiles.load import builtin, load_folder, load_usable
 from expunge_profiles.schema import Profile, ProfileError
@@ -52,6 +52,20 @@ def known_profiles(state: Path) -> dict[str, Profile]:
         raise errors.ProfileProblemError(
             f"A profile in {own} is wrong: {error}", "Correct the file."
         ) from error
+
+
+psid_option = click.option(
+    "--psid",
+    type=click.File("rb"),
+    help="File (- for standard input) with the PSID on a self-encrypting drive's label, which lets it be reverted: "
+    "the PSID alone for one target, else a line `TARGET PSID` for each.",
+)
+"""For verbs that may order a revert; see `psids`."""
+
+
+def psids(file: IO[bytes] | None, paths: Sequence[str]) -> dict[str, str]:
+    """The PSIDs of `psid_option` by path as named on the command line. Raises UsageError."""
+    return psid.read(file.read(psid.MOST + 1), paths) if file is not None else {}
 
 
 _BADNESS = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles, print_json, table
+from expunge_agent.cli.common import known_profiles, print_json, psid_option, psids, table
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
@@ -55,6 +55,7 @@ class Planned:
     help="The level needed (NIST SP 800-88).",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
+@psid_option
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -69,7 +70,8 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     root = Path(str(obj["state"]))
     profile = _profile(root, options["profile"])
     level = Level(options["level"])
-    plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]))
+    labels = psids(options["psid"], paths)
+    plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]), labels)
     if as_json:
         print_json(
             {
@@ -95,7 +97,12 @@ def _profile(root: Path, name: str | None) -> Profile | None:
 
 
 def _plans(
-    root: Path, paths: Sequence[str], profile: Profile | None, level: Level, allow_downgrade: bool
+    root: Path,
+    paths: Sequence[str],
+    profile: Profile | None,
+    level: Level,
+    allow_downgrade: bool,
+    labels: Mapping[str, str],
 ) -> list[Planned]:
     system = protected(root)
     eyes = Eyes.open(system=system)
@@ -105,11 +112,11 @@ def _plans(
     if twice is not None:
         raise UsageError(f"{twice} is named twice.", "Name each target once.")
     plans = []
-    for found in seen:
+    for path, found in zip(paths, seen, strict=True):
         medium, selection = found.medium, None
         if medium is not None:
             drive = _drive(medium)
-            target = Target(identity=medium.identity, hint=medium.path)
+            target = Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
             scope = scope_of(drive, medium.path, real, eyes)
             selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
         against = objections(None, medium, found.usage, system)

@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
+from expunge_agent.cli.common import (
+    EXIT_CODES,
+    known_profiles,
+    login_name,
+    print_json,
+    print_line,
+    psid_option,
+    psids,
+    table,
+)
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -18,9 +27,15 @@ from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
-from expunge_agent.errors import InterruptedWipeError, ProfileProblemError, RefusedError, UsageError
+from expunge_agent.errors import (
+    ExpungeError,
+    InterruptedWipeError,
+    ProfileProblemError,
+    RefusedError,
+    UsageError,
+)
 from expunge_agent.events import EventLog
-from expunge_agent.local import Wish, hand_in, local_order
+from expunge_agent.local import Wish, hand_in, local_order, never_valid
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import Target
@@ -58,6 +73,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--requested-by", default="", callback=_text, help="Who asks; the user's login name if left out."
 )
+@psid_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
 @click.option(
@@ -73,7 +89,12 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     """
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
-    plan = _plan(paths, wish, root)
+    try:
+        plan = _plan(paths, wish, root, psids(options["psid"], paths))
+    except _Objection as error:
+        sealed = None if options["dry_run"] else _refuse(root, error, wish, options)
+        told = f" Receipt {sealed} says so." if sealed is not None else ""
+        raise RefusedError(error.refusal.detail, f"{error.refusal.remedy}{told}".strip()) from None
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
@@ -111,7 +132,29 @@ NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cip
 """Keys and random bytes are drawn when the order runs."""
 
 
-def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
+class _Objection(Exception):  # noqa: N818 - an end, not a fault of the program
+    """`refusal` keeps `target` (None: there is no medium to name) from being wiped."""
+
+    def __init__(self, refusal: Refusal, target: Target | None) -> None:
+        super().__init__(refusal.detail)
+        self.refusal, self.target = refusal, target
+
+
+def _refuse(root: Path, error: _Objection, wish: Wish, options: Mapping[str, Any]) -> int | None:
+    """Sign that it was refused; the receipt's number. None where nothing can be named, or this user has no state."""
+    if error.target is None:
+        return None
+    try:
+        state = State.create(root)
+    except ExpungeError:
+        return None
+    around = surroundings(root, known_profiles(root), options)
+    order = never_valid(local_order(state, [error.target.without_psid()], wish, around.now()))
+    sealed = run_order(state, hand_in(state, order), around, refusal=error.refusal)
+    return sealed.counter if sealed is not None else None
+
+
+def _plan(paths: tuple[str, ...], wish: Wish, root: Path, labels: Mapping[str, str]) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
     eyes = Eyes.open(system=system)
@@ -119,9 +162,13 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     for path in paths:
         medium, usage = look(path, eyes=eyes)
         refusal = guard(None, medium, usage, system)
-        if refusal is None and medium is not None:
-            target = Target(identity=medium.identity, hint=medium.path)
-            if any(target == known for known, _ in plan):
+        target = (
+            None
+            if medium is None
+            else Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
+        )
+        if refusal is None and medium is not None and target is not None:
+            if any(target.without_psid() == known.without_psid() for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             drive = examine(path)
             steps = plan_target(
@@ -140,7 +187,7 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
             refusal = steps
         if refusal is None:
             raise AssertionError("the guard refuses what is no medium")
-        raise RefusedError(refusal.detail, refusal.remedy)
+        raise _Objection(refusal, target)
     return plan
 
 

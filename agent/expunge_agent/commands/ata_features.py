@@ -151,14 +151,26 @@ AMA_FREEZE = AtaCommand(
 )
 
 
-def read_sector(lba: int, *, extended: bool) -> AtaCommand:
-    """READ SECTOR(S) (EXT), 20h/24h (ACS-3 §7.28, §7.29): 512 bytes from `lba`."""
+def read_sectors(lba: int, count: int, *, extended: bool) -> AtaCommand:
+    """READ SECTOR(S) (EXT), 20h/24h (ACS-3 §7.28, §7.29): `count` (1 to 255) of 512 bytes from `lba`."""
     if extended:
-        return AtaCommand(
-            0x24, "READ SECTOR(S) EXT", Protocol.PIO_IN, lba=lba, device=_LBA_MODE, extended=True, blocks=1
-        )
-    device = _LBA_MODE | lba >> 24 & 0x0F
-    return AtaCommand(0x20, "READ SECTOR(S)", Protocol.PIO_IN, lba=lba & 0xFFFFFF, device=device, blocks=1)
+        return _sectors(0x24, "READ SECTOR(S) EXT", Protocol.PIO_IN, lba, count, extended=True)
+    return _sectors(0x20, "READ SECTOR(S)", Protocol.PIO_IN, lba, count)
+
+
+def write_sectors(lba: int, count: int, *, extended: bool) -> AtaCommand:
+    """WRITE SECTOR(S) (EXT), 30h/34h (ACS-3 §7.67, §7.68): as `read_sectors`."""
+    if extended:
+        return _sectors(0x34, "WRITE SECTOR(S) EXT", Protocol.PIO_OUT, lba, count, extended=True)
+    return _sectors(0x30, "WRITE SECTOR(S)", Protocol.PIO_OUT, lba, count)
+
+
+def _sectors(
+    command: int, name: str, protocol: Protocol, lba: int, count: int, *, extended: bool = False
+) -> AtaCommand:
+    """With 28-bit addresses the upper four bits stand in DEVICE."""
+    low, device = (lba, _LBA_MODE) if extended else (lba & 0xFFFFFF, _LBA_MODE | lba >> 24 & 0x0F)
+    return AtaCommand(command, name, protocol, lba=low, device=device, extended=extended, blocks=count)
 
 
 def set_max(last: int, *, extended: bool, lasting: bool) -> AtaCommand:

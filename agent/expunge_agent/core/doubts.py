@@ -15,11 +15,7 @@ def doubts(medium: Medium, drive: Drive) -> list[str]:
 
     `medium` is the same device as the kernel describes it. An answer that is simply missing is no doubt.
     """
-    found = []
-    who = medium.identity
-    if isinstance(who, BlockIdentity):
-        found += _serials(who, drive)
-        found += _models(who, drive)
+    found = names(medium, drive)
     if drive.apparent and medium.size and int(drive.apparent) != medium.size:
         found.append(f"the drive says {int(drive.apparent)} bytes, the kernel {medium.size}")
     if drive.native and drive.apparent and int(drive.native) < int(drive.apparent):
@@ -38,6 +34,12 @@ def doubts(medium: Medium, drive: Drive) -> list[str]:
     if why := filler(drive.serial):
         found.append(f"the serial number {drive.serial!r} {why}")
     return found
+
+
+def names(medium: Medium, drive: Drive) -> list[str]:
+    """Of `doubts`, where the two call the drive otherwise."""
+    who = medium.identity
+    return [*_serials(who, drive), *_models(who, drive)] if isinstance(who, BlockIdentity) else []
 
 
 def garbled(text: str) -> str:

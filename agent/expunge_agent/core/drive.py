@@ -121,7 +121,16 @@ class Drive(Frozen, frozen=True):
     unreached: list[Text] = []
     """What none of its erase commands reaches, in words."""
     doubtful: list[Text] = []
+    doubtful_names: list[Text] = []
+    """Of ``doubtful``, where a bridge calls itself otherwise than the drive behind it. Its commands reach that drive."""
+    doubtful_areas: list[Text] = []
+    """Of ``doubtful``, why it is not known what the drive hides. Its commands reach it, and nobody looks there."""
     answers: list[Answer] = []
+
+    @property
+    def distrusted(self) -> list[Text]:
+        """Of ``doubtful``, what speaks against giving the drive any command."""
+        return [one for one in self.doubtful if one not in (*self.doubtful_names, *self.doubtful_areas)]
 
     def ability(self, technique: Technique) -> Ability:
         """What the drive says of `technique`; not offered when it says nothing."""

@@ -8,10 +8,11 @@ from typing import Literal
 from expunge_agent.core.drive import Answer, Drive
 from expunge_agent.protocol.base import Frozen, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, DriveAnswer, Erasure, ReadBack
+from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, DriveAnswer, Erasure, LaidOpen, ReadBack
 
 MAX_ATTEMPTS = 3
 """How often a command is begun when the drive forgets it over a loss of power."""
+_SECTOR = 512
 End = Literal["not-begun", "done", "failed", "running", "unknown"]
 
 
@@ -57,6 +58,7 @@ class ErasureProgress:
     """The command so far. ``placing``: canaries may be on the medium. ``attempts`` > 0: the drive was prepared;
     ``sending``: since then the command itself may have reached it."""
 
+    laid_open: LaidOpen | None = None
     placing: bool = False
     placed: Placed | None = None
     attempts: int = 0
@@ -109,6 +111,7 @@ class ErasureProgress:
                 DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192])
                 for one in [*(before.answers if before is not None else []), *self.answers][:MAX_ANSWERS]
             ],
+            laid_open=self.laid_open,
         )
 
 
@@ -140,10 +143,15 @@ def laid_open(before: Drive) -> int:
     return int(before.native) - int(before.apparent) if hid and before.native > before.apparent else 0
 
 
+def looked_at(before: Drive | None) -> int:
+    """Of these, the bytes that canaries and read-back can cover: sectors of 512 bytes, which go by ATA commands."""
+    return laid_open(before) if before is not None and before.logical_sector == _SECTOR else 0
+
+
 def unseen(drive: Drive | None) -> list[str]:
     """What of the drive is in its command's reach, and nobody looks at, as exceptions."""
     given_back = laid_open(drive) if drive is not None else 0
-    if not given_back:
+    if not given_back or looked_at(drive):
         return []
     return [
         f"{given_back} bytes that the drive had hidden were given back before its command; no canary was put there, "

@@ -40,12 +40,11 @@ class Scope:
     """What else of this machine the order takes in. Namespaces by their name in /sys/block.
 
     ``ordered``: those that are targets of the same order. ``in_use``: those that must not be touched now,
-    and why. ``psid``: whether the order gives the PSID printed on the drive.
+    and why.
     """
 
     ordered: frozenset[str] = frozenset()
     in_use: Mapping[str, str] = field(default_factory=dict)
-    psid: bool = False
 
 
 ALONE = Scope()
@@ -86,7 +85,7 @@ def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
 
     The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge.
     """
-    if drive is None or drive.doubtful:
+    if drive is None or drive.distrusted:
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
     if drive.rotation >= _ROTATES_FROM:
@@ -128,12 +127,14 @@ def shortfall(case: Case, technique: Technique) -> str:
     drive = case.drive
     if drive is None or case.medium.partition:
         return ""
-    stuck = [area for area in drive.hidden if area.size and (drive.doubtful or not area.restorable)]
+    stuck = [area for area in drive.hidden if area.size and (drive.distrusted or not area.restorable)]
     if stuck:
         areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
         return f"the drive hides space that cannot be given back: {areas}"
     if drive.unreached and is_command(technique):
         return "; ".join(drive.unreached)
+    if drive.doubtful_areas:
+        return f"the drive does not tell all that it hides: {listing(drive.doubtful_areas)}"
     apparent, native = int(drive.apparent), int(drive.native)
     if native > apparent > 0 and not any(area.size for area in drive.hidden):
         return f"the drive keeps {native - apparent} bytes from the host and does not say how"
@@ -145,10 +146,8 @@ def shortfall(case: Case, technique: Technique) -> str:
 
 
 def reaches_all(case: Case, technique: Technique) -> bool:
-    """Whether it takes the data of every namespace: see `whole_subsystem`; so does a revert of the whole TPer."""
-    if case.drive is None or case.drive.protocol != "nvme":
-        return False
-    return technique is Technique.OPAL_REVERT or whole_subsystem(technique, case.drive)
+    """Whether it takes the data of every namespace: see `whole_subsystem`."""
+    return case.drive is not None and whole_subsystem(technique, case.drive)
 
 
 def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
@@ -219,10 +218,10 @@ def _not_offered(case: Case, technique: Technique) -> Obstacle | None:
 
 
 def _doubtful(case: Case, technique: Technique) -> Obstacle | None:
-    if case.drive is None or not is_command(technique) or not case.drive.doubtful:
+    if case.drive is None or not is_command(technique) or not case.drive.distrusted:
         return None
     return Obstacle(
-        f"what the drive says of itself is doubtful: {listing(case.drive.doubtful)}",
+        f"what the drive says of itself is doubtful: {listing(case.drive.distrusted)}",
         "Attach the drive directly, without a bridge, and look again.",
     )
 
@@ -240,7 +239,7 @@ def _locked(case: Case, technique: Technique) -> Obstacle | None:
     if drive.opal is not None and drive.opal.locked and technique is not Technique.OPAL_REVERT:
         return Obstacle(
             "the drive is locked by TCG Opal",
-            "Unlock it, or revert it by the PSID on its label (sedutil-cli --PSIDrevert), then look again.",
+            "Unlock it, or order a revert with the PSID on its label (--psid).",
         )
     return None
 
@@ -289,10 +288,11 @@ def _sanitize_state(case: Case, technique: Technique) -> Obstacle | None:
 
 
 def _psid(case: Case, technique: Technique) -> Obstacle | None:
-    if technique is not Technique.OPAL_REVERT or case.scope.psid:
+    if technique is not Technique.OPAL_REVERT or case.target.psid:
         return None
     return Obstacle(
-        "orders cannot give a PSID yet", "Revert it by hand (sedutil-cli --PSIDrevert), then look again."
+        "the order does not give the PSID of the drive",
+        "Read the PSID from the drive's label and order with --psid.",
     )
 
 

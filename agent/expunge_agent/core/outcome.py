@@ -175,6 +175,10 @@ def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | N
         found.append(f"{missing} of {canaries.planned} places could not be written before the erase.")
     if canaries.unreadable:
         found.append(f"{canaries.unreadable} of {canaries.looked_for} canaries could not be read afterwards.")
+    if canaries.samples_unreadable:
+        found.append(
+            f"{canaries.samples_unreadable} of {canaries.telling} blocks of old data could not be read afterwards."
+        )
     if read is not None and read.unreadable_bytes:
         share = int(read.unreadable_bytes) * 1_000_000 // max(int(read.bytes_expected), 1)
         found.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge_agent.core.drive import Drive
-from expunge_agent.core.erasure import unseen
+from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.selection import Selection, select, taken
@@ -56,7 +56,7 @@ class TargetPlan(Frozen, frozen=True):
 
     Overwriting: ``passes``, and ``verify_after``, the indexes of passes read back. A drive command:
     ``drive`` as it answered before, ``key`` of the canaries, ``secret`` for an ATA password (both in
-    hexadecimal). ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
+    hexadecimal) or the PSID. ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
     """
 
     path: str
@@ -71,6 +71,11 @@ class TargetPlan(Frozen, frozen=True):
     secret: str = ""
     doubts: list[Text] = []
     downgrade: Text = ""
+
+    @property
+    def grows_to(self) -> int:
+        """Bytes that the medium shows once the drive has given back what it hides; 0: it hides nothing."""
+        return int(self.drive.native) if self.drive is not None and looked_at(self.drive) else 0
 
     @property
     def overwrites(self) -> bool:
@@ -122,7 +127,7 @@ def plan_target(
             verification=_verification(profile),
             drive=drive,
             key=draw.bytes(32).hex(),
-            secret=draw.bytes(16).hex(),
+            secret=target.psid if chosen.technique is Technique.OPAL_REVERT else draw.bytes(16).hex(),
             doubts=[*doubts, *unseen(drive)],
             downgrade=selection.downgrade,
         )

@@ -19,6 +19,7 @@ from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import (
     Interruption,
+    LaidOpen,
     MediumFacts,
     PassResult,
     RangeProblem,
@@ -224,6 +225,10 @@ def _verify_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).verifications[result.of_pass] = result
 
 
+def _laid_open(run: RunProgress, record: Entry) -> None:
+    _erasure(run, record).laid_open = canonical.convert(record.data["laid_open"], LaidOpen)
+
+
 def _canaries_placing(run: RunProgress, record: Entry) -> None:
     _erasure(run, record).placing = True
 
@@ -303,6 +308,7 @@ _HANDLERS = {
     "pass-finished": _pass_finished,
     "verify-started": _nothing,
     "verify-finished": _verify_finished,
+    "laid-open": _laid_open,
     "canaries-placing": _canaries_placing,
     "canaries-placed": _canaries_placed,
     "erase-starting": _erase_starting,

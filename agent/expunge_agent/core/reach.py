@@ -20,9 +20,12 @@ def whole_subsystem(technique: Technique, drive: Drive) -> bool:
     """Whether `technique` takes the data of every namespace of the drive's NVM subsystem.
 
     Sanitize always does (Base 2.0 §8.21). Format NVM does where FNA bit 0 (a format of one is one of
-    all) or bit 1 (so is its secure erase) is set. Where the drive's FNA is not at hand: yes.
+    all) or bit 1 (so is its secure erase) is set. Where the drive's FNA is not at hand: yes. A revert takes
+    the keys of the whole TPer, which is the subsystem's.
     """
-    if technique in _SANITIZE:
+    if drive.protocol != "nvme":
+        return False
+    if technique in _SANITIZE or technique is Technique.OPAL_REVERT:
         return True
     if technique not in _FORMAT:
         return False

@@ -161,7 +161,7 @@ def _higher(one: Level, other: Level) -> Level:
 
 
 def _restores(case: Case) -> list[HiddenArea]:
-    if case.drive is None or case.medium.partition or case.drive.doubtful:
+    if case.drive is None or case.medium.partition or case.drive.distrusted:
         return []
     return [area for area in case.drive.hidden if area.size and area.restorable]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, NvmePort, ScsiPort
-from expunge_agent.core.doubts import doubts
+from expunge_agent.core.doubts import doubts, names
 from expunge_agent.core.drive import Ability, Drive, NvmeNamespace
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
@@ -75,6 +75,9 @@ def judged(medium: Medium, drive: Drive) -> Drive:
             "the USB bridge passes no ATA commands: the drive behind it cannot be asked, nor its own erase "
             "commands be used; attach it directly"
         )
+    if drive.bridge:  # it says of itself what it likes; the commands reach the drive behind it
+        named = list(dict.fromkeys([*drive.doubtful_names, *names(medium, drive)]))
+        drive = msgspec.structs.replace(drive, doubtful_names=named)
     return _with_doubts(drive, found)
 
 
@@ -190,7 +193,7 @@ def ask_nvme(port: NvmePort, disk: Node) -> Drive:
     from expunge_agent.devices.examine_nvme import examine_nvme
 
     drive = _with_nodes(examine_nvme(port, read_int(disk.folder / "nsid", 1)), disk)
-    return _with_opal(drive, [lambda: opal.discover_nvme(port)])
+    return with_opal(drive, [lambda: opal.discover_nvme(port)])
 
 
 def ask_scsi(port: ScsiPort, known: Drive) -> Drive:
@@ -200,10 +203,10 @@ def ask_scsi(port: ScsiPort, known: Drive) -> Drive:
 
     if known.protocol == "ata" or speaks_ata(port):
         drive = examine_ata(port)
-        return _with_opal(drive, [lambda: opal.discover_scsi(port), lambda: opal.discover_ata(port)])
+        return with_opal(drive, [lambda: opal.discover_scsi(port), lambda: opal.discover_ata(port)])
     drive = examine_scsi(port)
     # Cheap sticks have been seen to hang on commands they do not know: only drives are asked for more.
-    return drive if known.bridge else _with_opal(drive, [lambda: opal.discover_scsi(port)])
+    return drive if known.bridge else with_opal(drive, [lambda: opal.discover_scsi(port)])
 
 
 def _ask(fd: int, disk: Node, known: Drive) -> Drive:
@@ -224,7 +227,7 @@ def _ask_mmc(fd: int, disk: Node) -> Drive:
     return examine_mmc(MmcIoctlPort(fd))
 
 
-def _with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:
+def with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:
     """`drive` with level 0 discovery by the first of `ways` that brings one."""
     for discover in ways:
         try:

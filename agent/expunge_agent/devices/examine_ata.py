@@ -66,7 +66,9 @@ def examine_ata(port: ScsiPort) -> Drive:
         sanitize_frozen=status is not None and status.frozen,
         sanitize_state=_state(status),
         health=health,
-        doubtful=[text[:4000] for text in (*look.doubtful, *areas.notes)],
+        doubtful=[text[:4000] for text in (*look.doubtful, *look.names, *areas.notes)],
+        doubtful_names=[text[:4000] for text in look.names],
+        doubtful_areas=[text[:4000] for text in areas.notes],
         answers=look.answers,
     )
 
@@ -79,6 +81,7 @@ class _Look:
         self.ata = Ata(port)
         self.answers: list[Answer] = []
         self.doubtful: list[str] = []
+        self.names: list[str] = []
 
     def translator(self) -> tuple[Inquiry | None, SatInformation | None]:
         """INQUIRY and the ATA Information page of what stands between; None where there is none."""
@@ -175,7 +178,7 @@ class _Look:
             return
         own = clean(identity.serial)
         if unit and own and unit != own:
-            self.doubtful.append(f"the bridge gives the serial number {unit!r}, the drive {own!r}")
+            self.names.append(f"the bridge gives the serial number {unit!r}, the drive {own!r}")
 
     def _compare_size(self, identity: Identify, apparent: int) -> None:
         try:

@@ -18,7 +18,7 @@ from expunge_agent.devices.paths import walk
 from expunge_agent.devices.patience import PATIENCE, lasting
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import LIVE, Roots, read_int
-from expunge_agent.protocol.identity import Identity, Target, differences
+from expunge_agent.protocol.identity import Identity, Target, differences, resized
 from expunge_agent.protocol.receipt import Reason, Refusal
 
 __all__ = ["Opened", "TargetRefused", "identity_of", "open_target"]
@@ -43,6 +43,8 @@ class Opened:
     write: bool
     roots: Roots = LIVE
     system: SystemPaths | None = None
+    also: int = 0
+    """Another size that it may come to have."""
 
     @property
     def size(self) -> int:
@@ -56,8 +58,10 @@ class Opened:
     def recheck(self) -> None:
         """To be called before each step: raises TargetRefused when this is no longer what was opened,
         or when somebody else has begun to use it meanwhile (mounted it, opened the file)."""
-        _compare(self.path, self.identity, self.identity_now(), "while it was open")
-        if self.write and (refusal := _guarded(self.path, self.identity, self.roots, self.system)):
+        now = self.identity_now()
+        due = resized(self.identity, now, self.also)
+        _compare(self.path, due, now, "while it was open")
+        if self.write and (refusal := _guarded(self.path, due, self.roots, self.system)):
             raise TargetRefused(refusal)
 
     def duplicate(self) -> int:
@@ -91,8 +95,9 @@ def open_target(
     write: bool,
     roots: Roots = LIVE,
     system: SystemPaths | None = None,
+    also: int = 0,
 ) -> Opened:
-    """Open what stands at `path`, if it is `ordered`; raises TargetRefused otherwise.
+    """Open what stands at `path`, if it is `ordered`, or that with `also` bytes; raises TargetRefused otherwise.
 
     No component of the path may be a symbolic link: each folder is opened on its own and the inode
     that was looked at is the one opened. A block device is claimed exclusively (O_EXCL, open(2)):
@@ -110,6 +115,7 @@ def open_target(
         if write and stat.S_ISBLK(os.fstat(fd).st_mode) and ioctls.read_only(fd):
             raise TargetRefused(_read_only(walked.path))
         seen = identity_of(fd, walked.path, roots)
+        ordered = resized(ordered, seen, also)
         _compare(walked.path, ordered, seen, "once opened")
         if write and (refusal := _guarded(walked.path, ordered, roots, system)):
             # Nothing claims a file for us, and a loop device over a mounted disk is no claim either.
@@ -124,6 +130,7 @@ def open_target(
             write=write,
             roots=roots,
             system=system,
+            also=also,
         )
     except BaseException:
         os.close(fd)

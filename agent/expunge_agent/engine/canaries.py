@@ -11,11 +11,11 @@ import hmac
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.buffers import aligned, same
 from expunge_agent.engine.likeness import constant
 from expunge_agent.engine.problems import fatal, is_medium_error
 from expunge_agent.engine.sources import KeyedStream
-from expunge_agent.engine.target import Target
 
 BLOCK = 4096
 """Bytes of a canary: the largest sector there is."""
@@ -64,7 +64,7 @@ class Planted:
     lost: int = 0
 
 
-def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
+def plant(target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
     """Sample old data, then write the canaries, flush them and read them again. Places that fail are left out.
 
     Reading tells a drive that drops writes or wraps its capacity: there a canary that is gone afterwards
@@ -99,7 +99,7 @@ def plant(target: Target, key: bytes, stopping: Callable[[], bool] = lambda: Fal
     return Planted(held, sampled, samples, lost=len(written) - len(held))
 
 
-def _wraps_at(target: Target, stream: KeyedStream, held: list[int], stopping: Callable[[], bool]) -> int:
+def _wraps_at(target: Blocks, stream: KeyedStream, held: list[int], stopping: Callable[[], bool]) -> int:
     """Where the first block of the medium shows a second time: all beyond are other names of places before it.
     The size, if nowhere.
 
@@ -121,16 +121,17 @@ def _wraps_at(target: Target, stream: KeyedStream, held: list[int], stopping: Ca
 
 @dataclass(frozen=True)
 class Remains:
-    """What of it is still there: offsets of canaries found, of samples kept; canaries that could not be read."""
+    """What of it is still there: offsets of canaries found, of samples kept; how many of each could not be read."""
 
     looked_for: int
     found: list[int]
     kept: list[int]
     unreadable: int
+    unreadable_samples: int = 0
 
 
 def look_for(
-    target: Target, key: bytes, written: Iterable[int], samples: Iterable[tuple[int, str]]
+    target: Blocks, key: bytes, written: Iterable[int], samples: Iterable[tuple[int, str]]
 ) -> Remains:
     """Read the canaries and the sampled places again. 512 bytes of a canary are enough to have found it.
 
@@ -148,14 +149,13 @@ def look_for(
         stream.fill(made, place)
         if any(same(view[at : at + _SECTOR], made[at : at + _SECTOR]) for at in range(0, BLOCK, _SECTOR)):
             found.append(place)
+    lost = 0
     for place, digest in samples:
-        if (
-            place + BLOCK <= target.size
-            and _tried("read", target.read_into, view, place)
-            and hashlib.sha256(view).hexdigest() == digest
-        ):
+        if place + BLOCK > target.size or not _tried("read", target.read_into, view, place):
+            lost += 1
+        elif hashlib.sha256(view).hexdigest() == digest:
             kept.append(place)
-    return Remains(looked, found, kept, unreadable)
+    return Remains(looked, found, kept, unreadable, lost)
 
 
 def _tried(doing: str, work: Callable[..., object], *what: object) -> bool:

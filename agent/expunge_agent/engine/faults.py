@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.problems import (
     GiveUp,
     Limits,
@@ -15,7 +16,6 @@ from expunge_agent.engine.problems import (
     is_medium_error,
 )
 from expunge_agent.engine.stripes import Stopped
-from expunge_agent.engine.target import Target
 
 _SUSPICIOUS = 16  # failures in a row after which the rest of the target is asked
 
@@ -25,7 +25,7 @@ class Ledger:
 
     def __init__(
         self,
-        target: Target,
+        target: Blocks,
         limits: Limits,
         clock: Callable[[], int],
         answered: Callable[[], None] = lambda: None,

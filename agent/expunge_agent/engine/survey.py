@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.buffers import MIB, aligned
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.likeness import constant
 from expunge_agent.engine.meter import Meter, Progress
 from expunge_agent.engine.problems import Limits, Problem, fatal, merged
 from expunge_agent.engine.ranges import Range, pieces
-from expunge_agent.engine.target import Target
 
 UNIT = 4096
 """Bytes that are told apart."""
@@ -42,7 +42,7 @@ class Survey:
 
 
 def survey(
-    target: Target,
+    target: Blocks,
     ranges: Iterable[Range],
     *,
     progress: Callable[[Progress], None] | None = None,

@@ -92,13 +92,23 @@ class KeyIdentity(Frozen, frozen=True, tag_field="kind", tag="key"):
 
 
 Identity = BlockIdentity | FileIdentity | TreeIdentity | SpaceIdentity | KeyIdentity
+Psid = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-Za-z]{32})?\Z")]
+"""A physical security id: 32 letters and digits on a drive's label (TCG PSID feature set 1.00 §4.2); or empty."""
 
 
 class Target(Frozen, frozen=True):
-    """One thing to destroy. ``hint`` is a path to look at first, never a proof."""
+    """One thing to destroy. ``hint`` is a path to look at first, never a proof.
+
+    ``psid``: what is printed on a self-encrypting drive, in orders only; it lets the drive be reverted.
+    """
 
     identity: Identity
     hint: PathText = ""
+    psid: Psid = ""
+
+    def without_psid(self) -> Target:
+        """As receipts name it: whoever reads one could otherwise erase the drive again."""
+        return msgspec.structs.replace(self, psid="") if self.psid else self
 
 
 def differences(ordered: Identity, seen: Identity) -> list[str]:
@@ -110,6 +120,16 @@ def differences(ordered: Identity, seen: Identity) -> list[str]:
         for field in ordered.__struct_fields__
         if getattr(ordered, field) != getattr(seen, field)
     ]
+
+
+def resized(ordered: Identity, seen: Identity, also: int) -> Identity:
+    """`ordered`, but of `also` bytes where `seen` has that size: a drive that gave back what it hid.
+
+    With `also` 0: as ordered.
+    """
+    if also and isinstance(ordered, BlockIdentity) and seen.size == also:
+        return msgspec.structs.replace(ordered, size=seen.size)
+    return ordered
 
 
 def is_identifying(identity: Identity) -> bool:

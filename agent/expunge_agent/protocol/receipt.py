@@ -222,7 +222,8 @@ class Canaries(Frozen, frozen=True):
     docs/receipt-format.md. ``found``: blocks of which 512 bytes or more were still there. ``telling``: of
     ``samples`` blocks of old data read before, those not of one byte throughout; ``kept``: of these, the
     ones still there. Bytes of a block: ``block``. ``lost``: places that took their canary and did not hold
-    it even before the command, as of a drive that drops writes or wraps its capacity.
+    it even before the command, as of a drive that drops writes or wraps its capacity. ``samples_unreadable``: of
+    ``telling``, those that could not be read again.
     """
 
     key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -238,6 +239,7 @@ class Canaries(Frozen, frozen=True):
     found_at: list[U64] = []
     """Offsets of the first of those found or kept, at most 100."""
     lost: int = 0
+    samples_unreadable: int = 0
 
 
 class ReadBack(Frozen, frozen=True):
@@ -267,6 +269,15 @@ class ReadBack(Frozen, frozen=True):
     rule: Text = ""
 
 
+class LaidOpen(Frozen, frozen=True):
+    """What a drive hid and was made to give back before its command: its capacity in bytes ``before`` and
+    ``after``, and what was ``done`` for it. The kernel may go on showing the capacity before."""
+
+    before: U64
+    after: U64
+    done: list[Text]
+
+
 class Erasure(Frozen, frozen=True):
     """One drive command as it ran.
 
@@ -292,6 +303,12 @@ class Erasure(Frozen, frozen=True):
     read_back: ReadBack | None
     changes: list[Text]
     answers: list[DriveAnswer]
+    laid_open: LaidOpen | None = None
+    """Canaries and read-back then cover all of ``after``."""
+
+    def reach(self, ordered: int) -> int:
+        """Bytes that canaries and read-back cover, for a medium of `ordered` bytes."""
+        return int(self.laid_open.after) if self.laid_open is not None else ordered
 
 
 class TargetResult(Frozen, frozen=True):

@@ -48,11 +48,13 @@ class AtaSecurityErase:
 
     def prepare(self) -> list[Answer]:
         """See `Hand`: unlocked (with our password, if it was left locked), hidden areas restored, our
-        password set and seen to be set."""
+        password set and seen to be set. One that is not ours is never replaced."""
         identity, answers = self._look("before")
         self._refuse(identity, answers)
         if identity.security.locked:
             identity = self._unlock(answers)
+        elif identity.security.enabled:
+            self._take_off(answers)
         answers += restored(self._port).answers
         reply = self._send(features.SECURITY_SET_PASSWORD, answers)
         if not reply.ok:
@@ -142,6 +144,18 @@ class AtaSecurityErase:
         if identity.security.locked:
             raise Rejected(f"the drive is locked with a password that is not ours ({reply.words})", answers)
         return identity
+
+    def _take_off(self, answers: list[Answer]) -> None:
+        """Only who knows it can disable a password: so one that is set is ours, as after an interruption, or
+        somebody else's, who has set it since the drive was last looked at (ACS-3 §7.37)."""
+        reply = self._send(features.SECURITY_DISABLE_PASSWORD, answers)
+        identity, more = self._look("without the password")
+        answers += more
+        if identity.security.enabled:
+            raise Rejected(
+                f"a password is set on the drive that is not this order's ({reply.words}); disable it first",
+                answers,
+            )
 
     def _send(self, command: AtaCommand, answers: list[Answer], timeout: float = 60.0) -> AtaReply:
         """Send `command` with the password; only the reply is kept as an answer."""

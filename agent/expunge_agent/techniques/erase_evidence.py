@@ -9,8 +9,8 @@ from collections.abc import Callable
 from expunge_agent.core.erasure import ErasureProgress, Evidence, Placed
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.engine import canaries
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.survey import Survey, survey
-from expunge_agent.engine.target import Target
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt import Canaries, ReadBack
@@ -21,7 +21,7 @@ LISTED = 100
 """Offsets of canaries and samples found that are named."""
 
 
-def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.Event) -> None:
+def place(target: Blocks, plan: TargetPlan, recorder: Recorder, stop: threading.Event) -> None:
     """Sample old data and put the canaries on the medium. Raises an EngineError."""
     recorder.placing()
     recorder.progress(PLACING, "placing canaries", share_of(0, plan))
@@ -42,7 +42,7 @@ def place(target: Target, plan: TargetPlan, recorder: Recorder, stop: threading.
 
 
 def check(
-    target: Target,
+    target: Blocks,
     plan: TargetPlan,
     so_far: ErasureProgress,
     recorder: Recorder,
@@ -69,6 +69,7 @@ def check(
         kept=len(remains.kept),
         found_at=[U64(one) for one in sorted({*remains.found, *remains.kept})[:LISTED]],
         lost=placed.lost if placed is not None else 0,
+        samples_unreadable=remains.unreadable_samples,
     )
     told = changes()
     read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
@@ -80,7 +81,7 @@ def _is_done(so_far: ErasureProgress) -> bool:
     return so_far.ended is not None and so_far.ended.end == "done"
 
 
-def _read_back(target: Target, plan: TargetPlan, recorder: Recorder, watch: Watch) -> ReadBack | None:
+def _read_back(target: Blocks, plan: TargetPlan, recorder: Recorder, watch: Watch) -> ReadBack | None:
     """What the medium holds now, as much of it as the profile asks for."""
     rule = plan.verification
     if rule.kind == "none":
@@ -102,7 +103,7 @@ def _read_back(target: Target, plan: TargetPlan, recorder: Recorder, watch: Watc
 
 def _as_read_back(
     seen: Survey,
-    target: Target,
+    target: Blocks,
     kind: str,
     seed: bytes,
     block: int,

@@ -101,7 +101,7 @@ def carry_through(
             recorder.ended(Ended(end="failed", detail=why), [])
         else:
             recheck()
-            _begin(hand, plan, recorder)
+            _begin(hand, plan, so_far, recorder)
         if so_far.ended is None:
             _follow(hand, plan, so_far, recorder, watch)
 
@@ -141,18 +141,22 @@ def settle(hand: Hand, so_far: ErasureProgress, recorder: Recorder) -> None:
         recorder.settled(Settled(settled=True), answers)
 
 
-def _begin(hand: Hand, plan: TargetPlan, recorder: Recorder) -> None:
-    """Prepare the drive and give it the command."""
+def _begin(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder) -> None:
+    """Prepare the drive and give it the command.
+
+    One that was perhaps given before is not called *not begun* because it is not taken a second time.
+    """
+    not_taken: End = "unknown" if so_far.sending else "not-begun"
     recorder.starting()
     answers: list[Answer] = []
     try:
         answers += hand.prepare()
     except Rejected as error:
-        recorder.ended(Ended(end="not-begun", detail=error.why[:4000]), error.answers)
+        recorder.ended(Ended(end=not_taken, detail=error.why[:4000]), error.answers)
         return
     except CommandError as error:
         # A question that is still in the kernel may yet take effect: what it does is not known then.
-        end: End = "unknown" if isinstance(error, CommandTimeout) else "not-begun"
+        end: End = "unknown" if isinstance(error, CommandTimeout) else not_taken
         recorder.ended(Ended(end=end, detail=f"the drive did not answer: {error}"[:4000]), [])
         return
     recorder.sending()
@@ -160,7 +164,7 @@ def _begin(hand: Hand, plan: TargetPlan, recorder: Recorder) -> None:
     try:
         answers += _started(hand, plan, recorder)
     except Rejected as error:
-        recorder.ended(Ended(end="not-begun", detail=error.why[:4000]), [*answers, *error.answers])
+        recorder.ended(Ended(end=not_taken, detail=error.why[:4000]), [*answers, *error.answers])
         return
     except CommandError as error:
         _after_trouble(hand, recorder, error, answers)

@@ -31,11 +31,6 @@ class Restored:
     answers: list[Answer] = field(default_factory=list)
 
 
-def restore(port: ScsiPort) -> list[Answer]:
-    """`restored`, for who needs only the answers. Raises Rejected, CommandError."""
-    return restored(port).answers
-
-
 def restored(port: ScsiPort) -> Restored:
     """Make every sector addressable. May be repeated; does nothing where nothing is hidden.
 
@@ -134,7 +129,7 @@ class _Restoring:
         after = self.areas.accessible
         step = max((after - first) // _PROOFS, 1)
         for lba in sorted({*range(first, after, step), after - 1}):
-            reply = self.ata.run(features.read_sector(lba, extended=self.identity.lba48))
+            reply = self.ata.run(features.read_sectors(lba, 1, extended=self.identity.lba48))
             if not reply.ok:
                 raise Rejected(
                     f"the drive says that it gave up its hidden areas, but sector {lba} of them cannot be "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from expunge_agent.commands import kernel_opal, opal
-from expunge_agent.commands.port import NoPassThrough
+from expunge_agent.commands.port import CommandError, Evasive, NoPassThrough
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Rejected, State, Status
@@ -23,17 +23,39 @@ class OpalKernel(Protocol):
 
 @dataclass(frozen=True)
 class KernelOpal:
-    """The ioctls on `fd`, an open block device (a whole drive)."""
+    """The ioctls on `fd`, an open block device (a whole drive); `gate` is asked before each."""
 
     fd: int
+    gate: Callable[[], None]
 
     def status(self) -> kernel_opal.OpalFlags:
         """See `kernel_opal.status`."""
+        self.gate()
         return kernel_opal.status(self.fd)
 
     def psid_revert(self, psid: bytes) -> int:
         """See `kernel_opal.psid_revert`."""
+        self.gate()
         return kernel_opal.psid_revert(self.fd, psid)
+
+
+def first_of(*ways: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Level 0 discovery by the first of `ways` that brings one; the last one's trouble where none does."""
+
+    def discover() -> bytes:
+        for way in ways[:-1]:
+            try:
+                return way()
+            except (CommandError, opal.NotDiscovery):
+                continue
+        return ways[-1]()
+
+    return discover
+
+
+_LEAST = 600.0
+_ALLOWANCE = 2
+"""Times the longest that the drive declares for a data removal."""
 
 
 @dataclass
@@ -42,7 +64,7 @@ class OpalRevert:
 
     `psid` is what is printed on the drive's label. The status of the revert says that it was taken,
     not that the data is gone (Opal SSC 2.30 §5.1.2): the drive goes on in the background and says so
-    in its discovery.
+    in its discovery. Asks the drive once when it is made, and may raise CommandError or Rejected then.
     """
 
     kernel: OpalKernel
@@ -50,8 +72,11 @@ class OpalRevert:
     psid: str
     technique: Technique = Technique.OPAL_REVERT
     waits: bool = False
-    timeout: float = 600.0
-    _accepted: bool = False
+    timeout: float = _LEAST
+
+    def __post_init__(self) -> None:
+        declared = max(self._look()[1].removal_seconds, default=0)
+        self.timeout = max(_LEAST, _ALLOWANCE * float(declared))
 
     def prepare(self) -> list[Answer]:
         """Check that a revert would erase, and that the kernel can ask for it. Raises Rejected, CommandError."""
@@ -69,30 +94,27 @@ class OpalRevert:
     def start(self) -> list[Answer]:
         """Revert. Raises Rejected for a wrong PSID and whatever else the drive answers but success."""
         answers = self.prepare()
-        psid = self.psid.strip().encode("ascii", "replace")
-        if not 0 < len(psid) <= 32:
-            raise Rejected("a PSID has up to 32 characters, as printed on the drive's label", answers)
         try:
-            status = self.kernel.psid_revert(psid)
+            status = self.kernel.psid_revert(self.psid.encode("ascii"))
         except NoPassThrough as error:
             raise Rejected(f"the kernel cannot revert this drive ({error})", answers) from error
         answers.append(Answer(name="TCG status of the PSID revert", hex=f"{status & 0xFF:02x}"))
         if status:
             raise Rejected(opal.STATUS.get(status, f"TCG status {status:#x}"), answers)
-        self._accepted = True
         return answers
 
     def poll(self) -> Status:
-        """Whether data removal still runs; done only after this very object's revert was accepted."""
-        raw, seen = self._look()
+        """Whether data removal still runs. DONE where the Locking SP is inactive, whoever reverted it."""
+        try:
+            raw, seen = self._look()
+        except Rejected as error:
+            raise Evasive(error.why) from error
         answers = [opal.answer(raw)]
         if seen.removing:
             return Status(State.RUNNING, detail="the drive removes data", answers=answers)
         if seen.removal_interrupted:
             return Status(State.FAILED, detail="a data removal operation was interrupted", answers=answers)
-        if not self._accepted:
-            return Status(State.IDLE, answers=answers)
-        if seen.locking_enabled and "Enterprise" not in seen.ssc:
+        if seen.locking_enabled:
             return Status(State.FAILED, detail="the Locking SP is still active", answers=answers)
         return Status(State.DONE, ppm=1_000_000, detail="the Locking SP is inactive", answers=answers)
 
@@ -101,10 +123,10 @@ class OpalRevert:
         return []
 
     def _look(self) -> tuple[bytes, opal.Discovery]:
-        raw = self.discover()
+        raw = b""
         try:
+            raw = self.discover()
             return raw, opal.parse(raw)
         except opal.NotDiscovery as error:
-            raise Rejected(
-                f"level 0 discovery: {error}", [Answer(name="no discovery", hex=raw.hex())]
-            ) from error
+            answers = [Answer(name="no discovery", hex=raw.hex())] if raw else []
+            raise Rejected(f"level 0 discovery: {error}", answers) from error

@@ -61,6 +61,22 @@ def _mmc(plan: TargetPlan, fd: int, _gate: Gate) -> Hand:
     return MmcErase(MmcIoctlPort(fd), plan.technique, _MMC_ADDRESS)
 
 
+def _opal(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
+    from expunge_agent.commands import opal
+    from expunge_agent.techniques.opal_revert import KernelOpal, OpalRevert, first_of
+
+    if plan.drive is not None and plan.drive.protocol == "nvme":
+        from expunge_agent.commands.kernel_nvme import KernelNvme
+
+        admin = GatedNvme(KernelNvme(fd), gate)
+        return OpalRevert(KernelOpal(fd, gate), lambda: opal.discover_nvme(admin), plan.secret)
+    from expunge_agent.commands.kernel_sg import SgPort
+
+    port = GatedScsi(SgPort(fd), gate)
+    discover = first_of(lambda: opal.discover_scsi(port), lambda: opal.discover_ata(port))
+    return OpalRevert(KernelOpal(fd, gate), discover, plan.secret)
+
+
 _MMC_ADDRESS = 1
 """The relative card address that Linux gives every eMMC (drivers/mmc/core/mmc.c, mmc_init_card)."""
 _FAMILIES: dict[str, Callable[[TargetPlan, int, Gate], Hand]] = {
@@ -68,4 +84,5 @@ _FAMILIES: dict[str, Callable[[TargetPlan, int, Gate], Hand]] = {
     "ata": _ata,
     "scsi": _scsi,
     "mmc": _mmc,
+    "opal": _opal,
 }

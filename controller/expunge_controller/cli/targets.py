@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.identity import Target
@@ -12,9 +16,12 @@ from expunge_controller.store.rows import MachineRow
 
 
 def resolve(
-    controller: Controller, machine: MachineRow, texts: tuple[str, ...]
+    controller: Controller,
+    machine: MachineRow,
+    texts: tuple[str, ...],
+    psids: Mapping[str, str] | None = None,
 ) -> tuple[list[Target], list[str]]:
-    """The targets that `texts` name on `machine`, and what the agent says against wiping them.
+    """The targets that `texts` name on `machine`, with their `psids`, and what the agent says against wiping them.
 
     A text is a path, a serial number or WWN that the machine reports, or the digest, property
     number or label of a registered medium. Raises UsageError for an empty text, NotFoundError,
@@ -37,7 +44,7 @@ def resolve(
             item = _item(answer, text)
             targets[text] = target_of(item)
             warnings += [f"{item.path}: {why}" for why in item.blocked]
-    return [targets[text] for text in texts], warnings
+    return [replace(targets[text], psid=(psids or {}).get(text, "")) for text in texts], warnings
 
 
 def target_of(item: wire.InventoryItem) -> Target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 @click.option("--reason", default="", help="Why, kept in the order and the certificate.")
 @click.option("--requested-by", default="", help="Who asks for it. Default: this user.")
 @click.option(
+    "--psid",
+    "psid_file",
+    type=click.File("rb"),
+    help="File (- for standard input) with the PSID on a self-encrypting drive's label, which lets it be reverted: "
+    "the PSID alone for one TARGET, else a line `TARGET PSID` for each.",
+)
+@click.option(
     "--expires-in", type=Duration(), default="24h", show_default=True, help="How long the order is good."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -49,6 +56,7 @@ def command(
     case_number: str,
     reason: str,
     requested_by: str,
+    psid_file: IO[bytes] | None,
     expires_in: timedelta,
     yes: bool,
     follow: bool,
@@ -63,6 +71,7 @@ def command(
     import getpass
 
     from expunge_agent.errors import UsageError
+    from expunge_agent.protocol import psid
     from expunge_agent.protocol.base import Level
     from expunge_controller import dispatch, fleet, policies
     from expunge_controller.cli.follow import follow as follow_order
@@ -78,11 +87,12 @@ def command(
         raise UsageError(
             "Nobody can be asked here whether this is meant.", "Add --yes, or call it in a terminal."
         )
+    psids = psid.read(psid_file.read(psid.MOST + 1), targets) if psid_file is not None else {}
     with app.controller() as controller:
         profile = policies.profile_called(app.home, profile_id)
         with controller.store.read() as unit:
             row = fleet.machine_named(unit, machine)
-        found, warnings = resolve(controller, row, targets)
+        found, warnings = resolve(controller, row, targets, psids)
         order = dispatch.draft_order(
             controller,
             row,

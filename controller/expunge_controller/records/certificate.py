@@ -14,6 +14,7 @@ from expunge_agent.protocol.base import Digest, Frozen, Level, MachineId, Name, 
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt import LaidOpen
 
 NOT_RECORDED = "not recorded"
 AWAITING: Literal["awaiting validation"] = "awaiting validation"
@@ -116,6 +117,7 @@ class CertifiedCanaries(Frozen, frozen=True):
     samples: int
     telling: int
     kept: int
+    samples_unreadable: int
 
 
 class CertifiedReadBack(Frozen, frozen=True):
@@ -167,12 +169,14 @@ class CertifiedErasure(Frozen, frozen=True):
     changes: list[Text]
     answers: int
     interruptions: list[CertifiedInterruption]
+    laid_open: LaidOpen | None = None
 
 
 class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """What was done. ``method`` is the level achieved; verification is measured, never validation.
 
-    ``erasure`` is left out where no command of the drive was given, as it was before there were any.
+    ``erasure`` is left out where no command of the drive was given, as it was before there were any;
+    ``downgrade`` (why less than the level asked was accepted) where there was none.
     """
 
     outcome: Outcome
@@ -192,6 +196,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     not_covered: list[Text]
     limitations: list[Text]
     erasure: CertifiedErasure | None = None
+    downgrade: Text = ""
 
 
 class Evidence(Frozen, frozen=True):

@@ -105,6 +105,7 @@ def _sanitization_facts(certificate: Certificate, receipt: Receipt, result: Targ
     yield "finished", done.finished_at, receipt.finished_at
     yield "clock", done.clock, _or_unknown(receipt.clock)
     yield "exceptions", done.exceptions, result.exceptions
+    yield "downgrade", done.downgrade, result.downgrade
     yield "not covered", done.not_covered, result.not_covered
     yield "limitations", done.limitations, receipt.limitations
     read_back = any(check.kind != "none" for check in result.verifications)
@@ -178,7 +179,7 @@ def _erasure(said: CertifiedErasure | None, receipt: Receipt, result: TargetResu
         return
     for name in (
         "technique", "accepted", "progress_seen", "ended", "detail", "attempts", "duration_ms", "settled",
-        "settling", "changes",
+        "settling", "changes", "laid_open",
     ):  # fmt: skip
         if getattr(said, name) != getattr(due, name):
             yield f"the drive's command differs in {name}"
@@ -193,7 +194,7 @@ def _erasure(said: CertifiedErasure | None, receipt: Receipt, result: TargetResu
     ]
     if broken != [(one.noticed_at, one.decision, one.restarted, one.what) for one in said.interruptions]:
         yield "its interruptions are not the receipt's"
-    yield from _gone(said, due, int(result.target.identity.size))
+    yield from _gone(said, due, due.reach(int(result.target.identity.size)))
 
 
 def _gone(said: CertifiedErasure, due: Erasure, size: int) -> Iterator[str]:

@@ -135,6 +135,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         not_covered=list(result.not_covered),
         limitations=list(receipt.limitations),
         erasure=certified_erasure(receipt, result),
+        downgrade=result.downgrade,
     )
 
 

@@ -35,10 +35,11 @@ def certified_erasure(receipt: Receipt, result: TargetResult) -> CertifiedErasur
         settled=erasure.settled,
         settling=erasure.settling,
         canaries=_canaries(erasure),
-        read_back=_read_back(erasure.read_back, int(result.target.identity.size)),
+        read_back=_read_back(erasure.read_back, erasure.reach(int(result.target.identity.size))),
         changes=list(erasure.changes),
         answers=len(erasure.answers),
         interruptions=[_interruption(one) for one in receipt.interruptions],
+        laid_open=erasure.laid_open,
     )
 
 
@@ -56,6 +57,7 @@ def _canaries(erasure: Erasure) -> CertifiedCanaries | None:
         samples=seen.samples,
         telling=seen.telling,
         kept=seen.kept,
+        samples_unreadable=seen.samples_unreadable,
     )
 
 

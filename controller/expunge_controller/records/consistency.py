@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import DocumentError
 from expunge_agent.protocol.base import Level, Outcome, moment
-from expunge_agent.protocol.identity import Identity, differences, identity_digest, subject_name
+from expunge_agent.protocol.identity import Identity, differences, identity_digest, resized, subject_name
 from expunge_agent.protocol.receipt import (
     PassResult,
     RangeProblem,
@@ -111,14 +111,16 @@ def _overall(receipt: Receipt) -> Iterator[str]:
 
 def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     written = erasure_checks.changed_data(result)
+    ordered, also = result.target.identity, _grown(result)
     if written:
-        yield from _same("identity when opened", result.target.identity, result.identity_opened)
+        yield from _same("identity when opened", ordered, result.identity_opened, also)
     for number, run in enumerate(result.passes, start=1):
         yield from _pass_figures(number, run, result)
     for check in result.verifications:
         yield from _verification_figures(check, result)
     if result.erasure is not None:
         yield from erasure_checks.figure_problems(result.erasure)
+        yield from erasure_checks.laid_open_problems(result)
     yield from erasure_checks.technique_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
@@ -135,10 +137,10 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
 def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     """What both kinds of success demand, and what a clean one demands beyond that."""
     clean = result.outcome is Outcome.SANITIZED
-    ordered = result.target.identity
+    ordered, also = result.target.identity, _grown(result)
     yield from _same("identity before", ordered, result.identity_before)
-    yield from _same("identity when opened", ordered, result.identity_opened)
-    yield from _same("identity after", ordered, result.identity_after)
+    yield from _same("identity when opened", ordered, result.identity_opened, also)
+    yield from _same("identity after", ordered, result.identity_after, also)
     if result.refusal is not None or result.failure:
         yield f"{result.outcome}, yet a refusal or failure is reported"
     if clean is (result.level_achieved is Level.NONE):
@@ -244,8 +246,15 @@ def _outside(problems: list[RangeProblem], size: int) -> bool:
     return any(problem.range.start + problem.range.length > size for problem in problems)
 
 
-def _same(what: str, ordered: Identity, seen: Identity | None) -> Iterator[str]:
+def _grown(result: TargetResult) -> int:
+    """The size that a medium has once it gave back what it hid; 0 where it hid nothing."""
+    laid_open = result.erasure.laid_open if result.erasure is not None else None
+    return int(laid_open.after) if laid_open is not None else 0
+
+
+def _same(what: str, ordered: Identity, seen: Identity | None, also: int = 0) -> Iterator[str]:
     if seen is None:
         yield f"{what} was not recorded"
     else:
-        yield from (f"{what}: {difference}" for difference in differences(ordered, seen))
+        due = resized(ordered, seen, also)
+        yield from (f"{what}: {difference}" for difference in differences(due, seen))

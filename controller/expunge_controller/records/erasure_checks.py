@@ -63,6 +63,19 @@ def level_problems(result: TargetResult) -> Iterator[str]:
         yield f"{result.technique} earns {most} on a medium of type {kind}, not {result.level_achieved}"
 
 
+def laid_open_problems(result: TargetResult) -> Iterator[str]:
+    """A capacity that cannot have come about by giving back what an ATA drive hides, whatever the outcome."""
+    laid_open = result.erasure.laid_open if result.erasure is not None else None
+    if laid_open is None:
+        return
+    if laid_open.before != result.target.identity.size:
+        yield f"it gave back what it hid of {laid_open.before} bytes, the target has {result.target.identity.size}"
+    if laid_open.after <= laid_open.before:
+        yield f"it gave back what it hid, and went from {laid_open.before} to {laid_open.after} bytes"
+    if not laid_open.done:
+        yield "it gave back what it hid, and nothing tells how"
+
+
 def figure_problems(erasure: Erasure) -> Iterator[str]:
     """Figures of a command that cannot be, whatever the outcome and whatever became of the medium's size."""
     if erasure.ended == "not-begun" and (erasure.accepted or erasure.progress_seen):
@@ -79,10 +92,11 @@ def figure_problems(erasure: Erasure) -> Iterator[str]:
 
 def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
     """What success by a drive command demands; `clean` is ``sanitized``, without any exception."""
-    erasure, size = result.erasure, int(result.target.identity.size)
+    erasure = result.erasure
     if erasure is None:
         yield f"{result.outcome} by {result.technique}, yet no command of the drive is reported"
         return
+    size = erasure.reach(int(result.target.identity.size))
     if any(check.kind != "none" for check in result.verifications):
         yield "it verifies passes, and there was none"
     if erasure.ended != "done":
@@ -122,6 +136,8 @@ def _canaries_gone(canaries: Canaries, size: int, clean: bool) -> Iterator[str]:
         yield f"{canaries.samples} samples of old data, its key makes {sampled} places"
     if clean and (not canaries.written or canaries.written < canaries.planned):
         yield f"sanitized, yet {canaries.written} of {canaries.planned} canaries were written"
+    if clean and canaries.samples_unreadable:
+        yield f"{canaries.samples_unreadable} samples of old data could not be read, yet it is called sanitized"
     if clean and canaries.unreadable:
         yield f"{canaries.unreadable} canaries could not be read, yet it is called sanitized"
 
@@ -144,14 +160,14 @@ def _read_back_whole(read: ReadBack, size: int, clean: bool) -> Iterator[str]:
 
 
 def _canary_figures(canaries: Canaries) -> Iterator[str]:
-    gone = canaries.found + canaries.unreadable
+    gone, kept = canaries.found + canaries.unreadable, canaries.kept + canaries.samples_unreadable
     named = min(MOST_NAMED, canaries.found + canaries.kept)
     for number, most, what in (
         (canaries.written, canaries.planned, "canaries written, {} planned"),
         (canaries.looked_for, canaries.written, "canaries looked for, {} written"),
         (gone, canaries.looked_for, "canaries found or unreadable, {} looked for"),
         (canaries.telling, canaries.samples, "samples that could tell, {} read"),
-        (canaries.kept, canaries.telling, "samples still there, {} could tell"),
+        (kept, canaries.telling, "samples still there or unreadable, {} could tell"),
         (len(canaries.found_at), named, "offsets named, {} found"),
     ):
         if number > most:
@@ -162,7 +178,9 @@ def _canary_figures(canaries: Canaries) -> Iterator[str]:
         yield "a number of canaries is negative"
 
 
-_COUNTS: Final = ("planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept")
+_COUNTS: Final = (
+    "planned", "written", "looked_for", "found", "unreadable", "samples", "telling", "kept", "samples_unreadable",
+)  # fmt: skip
 
 
 def _read_back_fits(erasure: Erasure, read: ReadBack, clean: bool) -> Iterator[str]:

@@ -167,7 +167,7 @@ def _against(receipt: Receipt, order: Order) -> Iterator[str]:
     if receipt.profile != order.profile and not (refused and receipt.profile is None):
         yield "its profile is not the one ordered"
     targets = [result.target for result in receipt.targets]
-    if targets != order.targets and not (refused and not targets):
+    if targets != [target.without_psid() for target in order.targets] and not (refused and not targets):
         yield "its targets are not those ordered"
     weaker = not receipt.level_achieved.reaches(order.level)
     if receipt.outcome is Outcome.SANITIZED and weaker and not order.allow_downgrade:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from expunge_agent.protocol.receipt import LaidOpen
 from expunge_controller.records.certificate import (
     NOT_RECORDED,
     CertifiedCanaries,
@@ -47,6 +48,7 @@ def command_section(erasure: CertifiedErasure, level: str) -> str:
                 (Label("Duration", "用时"), seconds(int(erasure.duration_ms))),
                 (Label("Times begun", "下达次数"), erasure.attempts),
                 (Label("Interruptions of the order", "指令中断"), lost or "none 无"),
+                (Label("Hidden capacity given back", "释放的隐藏容量"), _laid_open(erasure.laid_open)),
                 (
                     Label("Left usable", "恢复可用"),
                     f"{'yes' if erasure.settled else 'NO'}. {erasure.settling}".strip(),
@@ -62,6 +64,13 @@ def command_section(erasure: CertifiedErasure, level: str) -> str:
             ]
         ),
     )
+
+
+def _laid_open(seen: LaidOpen | None) -> str:
+    if seen is None:
+        return "none 无"
+    before, after = number(int(seen.before)), number(int(seen.after))
+    return f"{before} B before, {after} B after: {'; '.join(seen.done)}"
 
 
 def findings(erasure: CertifiedErasure) -> str:
@@ -89,7 +98,8 @@ def _canaries(seen: CertifiedCanaries) -> list[tuple[Label, object]]:
         ),
         (
             Label("Old data still there", "旧数据残留"),
-            f"{number(seen.kept)} of {number(seen.telling)} samples that could tell ({number(seen.samples)} read before)",
+            f"{number(seen.kept)} of {number(seen.telling)} samples that could tell ({number(seen.samples)} read before); "
+            f"{number(seen.samples_unreadable)} unreadable",
         ),
     ]
 

@@ -158,6 +158,7 @@ def _sanitization(certificate: Certificate) -> str:
             [
                 (Label("Method type", "方法类别"), str(done.method)),
                 (Label("Method used", "所用技术"), _method(done)),
+                *([(Label("Less than asked", "低于所求级别"), done.downgrade)] if done.downgrade else []),
                 (Label("Profile", "清除策略"), named),
                 (Label("Profile digest (SHA-256)", "策略摘要"), profile.digest if profile else NOT_RECORDED),
                 (Label("Tool and version", "工具与版本"), done.tool),

@@ -17,6 +17,7 @@ from lab.drives.clock import Clock, RealClock
 from lab.drives.nvme_erase import ACTIONS, FAULTS, RUNNING, Eraser, Format, Gone, Notes
 from lab.drives.nvme_io import ALL_NAMESPACES, FLUSH, READ, Blocks, Command, Reply
 from lab.drives.nvme_pages import Make, Namespace
+from lab.drives.opal import COM_ID, Tper
 from lab.drives.store import StateFile, Store
 
 __all__ = ["FAULTS", "Command", "Gone", "Make", "NvmeDrive", "Pending", "Reply"]
@@ -28,6 +29,7 @@ LOGS = (0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x81)
 LOGS_IN_SANITIZE = (0x01, 0x02, 0x04, 0x81)
 GET_LOG, IDENTIFY, ABORT, SET_FEATURES, GET_FEATURES, EVENT = 0x02, 0x06, 0x08, 0x09, 0x0A, 0x0C
 MANAGE, ATTACH, KEEP_ALIVE, FORMAT, SANITIZE = 0x0D, 0x15, 0x18, 0x80, 0x84
+SECURITY_SEND, SECURITY_RECEIVE = 0x81, 0x82
 IN_SANITIZE = (GET_LOG, IDENTIFY, ABORT, SET_FEATURES, GET_FEATURES, EVENT, KEEP_ALIVE, SANITIZE)
 """Admin commands allowed while a sanitize runs or has failed (Base 2.0 figure 139)."""
 EVENTS = {"sanitized": 0x810106, "deallocated": 0x810206, "namespaces": 0x040002}
@@ -95,6 +97,15 @@ class NvmeDrive:
         self.store = Store(self.image, self.size, unmapped=self.notes.unmapped)
         self._eraser = Eraser(self.make, self.notes, self.store, self.faults, self._announce)
         self._blocks = Blocks(self.notes, self.store, self.faults)
+        self.notes.locking.locked = self.notes.locking.locked or (not raw and "locked" in self.faults)
+        self.tper = Tper(
+            self.make.psid,
+            self.notes.locking,
+            seconds=self.make.revert_seconds,
+            revert=self._eraser.start_revert,
+            removing=lambda: self.notes.revert is not None,
+            says=lambda name: name in self.faults,
+        )
         if self.notes.sanitize:
             self._eraser.power_lost()
         self.on, self.gone = True, False
@@ -123,6 +134,7 @@ class NvmeDrive:
         if "loses-cache" in self.faults:
             self.store.lose_cache()
         self._eraser.power_lost()
+        self.tper.power_lost()
         self.notes.counts["unsafe_shutdowns"] = self.notes.counts.get("unsafe_shutdowns", 0) + 1
         self._save(durable=True)
         self.store.close()
@@ -168,7 +180,7 @@ class NvmeDrive:
         if isinstance(reply, Reply):
             if len(reply.data) > room:
                 return Reply(st.SGL_LENGTH)
-            self._save(durable=command.opcode in (FORMAT, SANITIZE, MANAGE, ATTACH))
+            self._save(durable=command.opcode in (FORMAT, SANITIZE, MANAGE, ATTACH, SECURITY_SEND))
         return reply
 
     def io(self, command: Command, data: bytes = b"") -> Reply:
@@ -197,7 +209,14 @@ class NvmeDrive:
 
     def _refused_now(self, command: Command) -> int:
         opcode, log = command.opcode, command.cdw10 & 0xFF
-        if self._eraser.busy and "refuses-while-busy" in self.faults and opcode in (GET_LOG, IDENTIFY):
+        if (
+            self._eraser.busy
+            and "refuses-while-busy" in self.faults
+            and (
+                opcode in (GET_LOG, IDENTIFY)
+                or (opcode == SECURITY_RECEIVE and command.cdw10 >> 8 & 0xFFFF == 1)
+            )
+        ):
             return st.SANITIZE_IN_PROGRESS if self.notes.sanitize else st.FORMAT_IN_PROGRESS
         limit = st.SANITIZE_IN_PROGRESS if self.notes.sanitize else 0
         limit = st.SANITIZE_FAILED if self.notes.failure_mode else limit
@@ -208,6 +227,8 @@ class NvmeDrive:
         return st.SUCCESS
 
     def _refused_io(self, command: Command) -> int:
+        if command.opcode != FLUSH and self.notes.locking.locked:
+            return st.ACCESS_DENIED
         if command.opcode != FLUSH and self.notes.sanitize:
             return st.SANITIZE_IN_PROGRESS
         if command.opcode != FLUSH and self.notes.failure_mode:
@@ -237,6 +258,8 @@ class NvmeDrive:
             work[FORMAT] = self._format
         if self.make.actions or "wrong-sanicap" in self.faults:
             work[SANITIZE] = self._sanitize
+        if self.make.psid:
+            work |= {SECURITY_SEND: self._security_send, SECURITY_RECEIVE: self._security_receive}
         found = work.get(command.opcode)
         return found(command, data) if found else Reply(st.INVALID_OPCODE)
 
@@ -466,6 +489,20 @@ class NvmeDrive:
         self._announce("namespaces")
         self._changed.add(ns.nsid)
         return Reply()
+
+    # Security (Base 2.0 §5.25, §5.26): protocol, and the ComID in the protocol specific field
+
+    def _security_send(self, command: Command, data: bytes) -> Reply:
+        protocol, com_id = command.cdw10 >> 24, command.cdw10 >> 8 & 0xFFFF
+        taken = protocol == 1 and com_id == COM_ID and self.tper.send(data)
+        return Reply(st.SUCCESS if taken else st.INVALID_FIELD)
+
+    def _security_receive(self, command: Command, data: bytes) -> Reply:
+        protocol, com_id, length = command.cdw10 >> 24, command.cdw10 >> 8 & 0xFFFF, command.cdw11
+        if protocol != 1 or com_id not in (1, COM_ID):
+            return Reply(st.INVALID_FIELD)
+        content = self.tper.discovery() if com_id == 1 else self.tper.receive()
+        return Reply(data=content[:length].ljust(length, b"\0"))
 
     # Erasing
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.drives.nvme_pages import Make, Namespace
 from lab.drives.nvme_progress import Erasure
+from lab.drives.opal import Locking
 from lab.drives.store import Store
 
 TAIL = 1 << 20
@@ -35,6 +36,9 @@ FAULTS = {
     "garbled-serial": "the serial number is not text",
     "drops-writes": "writes are acknowledged and forgotten",
     "wraps-capacity": "the upper half of a namespace is the lower half again",
+    "sp-busy": "the security provider opens no session: it is busy",
+    "stays-active": "a revert is reported as done, and the Locking SP stays active",
+    "locked": "a locking range refuses reads and writes",
     "loses-cache": "what was written since the last flush is lost in a power cut",
 }
 """Every fault that can be switched on, and what the drive then does."""
@@ -62,6 +66,9 @@ class Notes:
     """SSTAT, SCDW10 and passes as they were before the running sanitize."""
     counts: dict[str, int] = field(default_factory=dict)
     unmapped: list[list[int]] = field(default_factory=list)
+    locking: Locking = field(default_factory=Locking)
+    revert: Erasure | None = None
+    """The data removal after a revert."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,6 +78,8 @@ class Notes:
         raw = dict(raw)
         raw["namespaces"] = [Namespace(**n) for n in raw["namespaces"]]
         raw["sanitize"] = Erasure(**raw["sanitize"]) if raw["sanitize"] else None
+        raw["revert"] = Erasure(**raw["revert"]) if raw["revert"] else None
+        raw["locking"] = Locking(**raw["locking"])
         return cls(**raw)
 
 
@@ -106,7 +115,12 @@ class Eraser:
 
     @property
     def busy(self) -> bool:
-        return self.notes.sanitize is not None or self.format is not None
+        return self.notes.sanitize is not None or self.format is not None or self.notes.revert is not None
+
+    def start_revert(self) -> None:
+        """The media key is being replaced; the caller has checked who asks."""
+        self.notes.locking.interrupted = False
+        self.notes.revert = self._erasure("crypto", [[0, self.store.size]], self.make.revert_seconds, [""])
 
     def start_sanitize(self, cdw10: int, cdw11: int) -> None:
         """Begin; the caller has checked everything."""
@@ -152,6 +166,13 @@ class Eraser:
                 self._sanitized(running)
             elif self._fails(running):
                 self._sanitize_failed()
+        if reverting := self.notes.revert:
+            self._step(reverting, seconds)
+            if reverting.finished:
+                self.notes.revert = None
+                self._new_serial()
+            elif self._fails(reverting):
+                self.notes.revert, self.notes.locking.interrupted = None, True
         if formatting:
             self._step(formatting.erasure, seconds)
             if formatting.erasure.finished:
@@ -160,8 +181,13 @@ class Eraser:
                 formatting.failed, self.format = True, None
 
     def power_lost(self) -> None:
-        """A format is cut off where it was; a sanitize goes on when power is back, unless forgotten."""
+        """A format and a data removal are cut off where they were; a sanitize goes on when power is back, unless
+        forgotten."""
         self.format = None
+        if self.notes.revert:
+            forgets = "forgets-after-power-loss" in self.faults
+            self.notes.revert, self.notes.locking.interrupted = None, not forgets
+            self.notes.locking.active = forgets
         if self.notes.sanitize and "forgets-after-power-loss" in self.faults:
             self.notes.sanitize = None
             self.notes.sstat, self.notes.scdw10, self.notes.passes = self.notes.before

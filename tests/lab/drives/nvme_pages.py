@@ -77,6 +77,9 @@ class Make:
     overwrite_seconds: float = 10.0
     """One pass."""
     format_seconds: float = 2.0
+    psid: str = ""
+    """What is on the label of a self-encrypting drive with Opal 2; empty: it is none."""
+    revert_seconds: float = 4.0
 
     @property
     def sanicap(self) -> int:
@@ -110,7 +113,7 @@ def identify_controller(
     put(92, "I", 1 << 8)  # OAES: namespace attribute notices
     put(96, "I", 1)  # CTRATT: 128-bit host identifier
     put(111, "B", 1)  # I/O controller
-    put(256, "H", 1 << 3 | (1 << 1 if make.format_nvm else 0))  # OACS
+    put(256, "H", 1 << 3 | (1 << 1 if make.format_nvm else 0) | bool(make.psid))  # OACS
     put(258, "B", 3)  # ACL
     put(259, "B", 3)  # AERL, 0's based
     put(260, "B", 0x03)  # FRMW: one slot, read-only
