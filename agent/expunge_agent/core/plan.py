@@ -119,7 +119,7 @@ def plan_target(
             path=medium.path,
             technique=chosen.technique,
             earns=chosen.earns,
-            verification=_verification(profile),
+            verification=planned_verification(profile),
             drive=drive,
             key=draw.bytes(32).hex(),
             secret=draw.bytes(16).hex(),
@@ -128,6 +128,22 @@ def plan_target(
         )
     if selection.restores:
         return _hidden(medium, selection)
+    passes, verify_after = planned_passes(profile, draw)
+    return TargetPlan(
+        path=medium.path,
+        technique=chosen.technique,
+        earns=chosen.earns,
+        passes=passes,
+        verify_after=verify_after,
+        verification=planned_verification(profile),
+        seal=profile.seal,
+        doubts=doubts,
+        downgrade=selection.downgrade,
+    )
+
+
+def planned_passes(profile: Profile, draw: Draw) -> tuple[list[PassPlan], list[int]]:
+    """The passes of `profile`, and the indexes of those that are read back."""
     steps = expand(profile, draw.byte)
     verify_after = _verify_after(profile, len(steps))
 
@@ -138,17 +154,7 @@ def plan_target(
         name = draw.cipher if looked_at else draw.unread_cipher
         return PassPlan(cipher=name, key=draw.key(name).hex())
 
-    return TargetPlan(
-        path=medium.path,
-        technique=chosen.technique,
-        earns=chosen.earns,
-        passes=[as_pass(index, step) for index, step in enumerate(steps)],
-        verify_after=verify_after,
-        verification=_verification(profile),
-        seal=profile.seal,
-        doubts=doubts,
-        downgrade=selection.downgrade,
-    )
+    return [as_pass(index, step) for index, step in enumerate(steps)], verify_after
 
 
 def _hidden(medium: Medium, selection: Selection) -> Refusal:
@@ -174,7 +180,8 @@ def is_file(target: Target) -> bool:
     return isinstance(target.identity, FileIdentity)
 
 
-def _verification(profile: Profile) -> VerificationPlan:
+def planned_verification(profile: Profile) -> VerificationPlan:
+    """How much `profile` has read back."""
     rule = profile.verification
     if rule.confidence_ppm is None or rule.max_unsanitized_ppm is None:
         return VerificationPlan(kind=rule.kind)

@@ -94,11 +94,28 @@ class KeyIdentity(Frozen, frozen=True, tag_field="kind", tag="key"):
 Identity = BlockIdentity | FileIdentity | TreeIdentity | SpaceIdentity | KeyIdentity
 
 
+class SpaceWish(Frozen, frozen=True):
+    """How a file system's free space is to be filled.
+
+    ``reserve``: bytes that ordinary users may still write while it is full; None: the larger of 64 MiB and
+    1 % of the file system. ``system``: it is meant though the running system stands on it. ``trim``: afterwards
+    tell the device what is free (FITRIM), which earns nothing.
+    """
+
+    reserve: U64 | None = None
+    system: bool = False
+    trim: bool = False
+
+
 class Target(Frozen, frozen=True):
-    """One thing to destroy. ``hint`` is a path to look at first, never a proof."""
+    """One thing to destroy. ``hint`` is a path to look at first, never a proof.
+
+    ``space`` is for free space only; left out there, the defaults of `SpaceWish` hold.
+    """
 
     identity: Identity
     hint: PathText = ""
+    space: SpaceWish | None = None
 
 
 def differences(ordered: Identity, seen: Identity) -> list[str]:
