@@ -20,6 +20,8 @@ from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
 from expunge_agent.devices.inventory import survey
+from expunge_agent.devices.space import PREFIX
+from expunge_agent.devices.space_item import space_item
 from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
 from expunge_agent.outbox import Outbox
@@ -27,7 +29,7 @@ from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import MAX_ORDER, order_digest
-from expunge_agent.protocol.receipt import Reason
+from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.starter import Starter
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
@@ -275,7 +277,13 @@ def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) 
     """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
     system = protected(state_root)
     items, problems = [], []
-    for entry in survey(paths, system=system):
+    for text in [path for path in paths if path.startswith(PREFIX)]:
+        told = space_item(text, system, runs_orders=runs_orders)
+        if isinstance(told, Refusal):
+            problems.append(f"{text}: {told.detail} {told.remedy}".rstrip())
+        else:
+            items.append(told)
+    for entry in survey([path for path in paths if not path.startswith(PREFIX)], system=system):
         found = entry.found
         against = [
             refusal.detail

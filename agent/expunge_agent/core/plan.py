@@ -92,6 +92,10 @@ class Draw:
     unread_cipher: str
 
 
+NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cipher="-", unread_cipher="-")
+"""For a plan that is only shown: keys and random bytes are drawn when the order runs."""
+
+
 def plan_target(
     target: Target,
     medium: Medium,
