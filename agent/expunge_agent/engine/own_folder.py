@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from expunge_agent.core.space_progress import Folder
@@ -91,6 +92,12 @@ class OwnFolder:
         except FileNotFoundError:
             return False
         return os.path.samestat(seen, os.fstat(self.fd))
+
+    def drop(self, unwanted: Callable[[str], bool]) -> None:
+        """Take away the files whose names are `unwanted`. Raises OSError."""
+        for name in os.listdir(self.fd):  # noqa: PTH208 - of a descriptor
+            if unwanted(name):
+                os.unlink(name, dir_fd=self.fd)
 
     def remove(self) -> None:
         """Take away all files in it, then itself, durable on return. Raises OSError."""
