@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from expunge_agent.core.guard import SystemPaths
@@ -22,6 +23,7 @@ from expunge_agent.protocol.identity import SpaceWish, Target
 from expunge_agent.protocol.receipt import Reason, Receipt, TargetResult
 from expunge_agent.wipe import run_order
 from expunge_controller.records.certificate import MediumRecord
+from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.render.certificate_html import certificate_html
@@ -134,10 +136,9 @@ def test_what_was_deleted_is_gone_from_the_device(lab, bench: Bench, kind: str) 
 
 def test_the_files_are_where_the_kernel_says_and_the_certificate_tells_of_them(lab, bench: Bench) -> None:
     image, mount = file_system(lab, "ext4", 64)
-    pace, stop = Pace(), threading.Event()
     order = bench.order(targets=[target_at(mount, reserve=ALL)], policy="random-verified")
     digest = bench.hand_in(*bench.sign(order))
-    sealed = run_order(bench.state, digest, surroundings(pace=pace, stop=stop))
+    sealed = run_order(bench.state, digest, surroundings())
     assert sealed is not None
     (result,) = bench.checked(sealed).targets
     space = result.space
@@ -157,6 +158,17 @@ def test_the_files_are_where_the_kernel_says_and_the_certificate_tells_of_them(l
         issued_at=datetime.now(UTC),
         issuer="controller:test",
     )
+    assert (
+        certificate_problems(certificate, bench.checked(sealed), sealed.body, sealed.signature, order) == []
+    )
+    told = certificate.sanitization.space
+    assert told is not None
+    wrong = msgspec.structs.replace(told, left=U64(1), trim="done")
+    altered = msgspec.structs.replace(
+        certificate, sanitization=msgspec.structs.replace(certificate.sanitization, space=wrong)
+    )
+    (problem,) = certificate_problems(altered, bench.checked(sealed), sealed.body, sealed.signature, order)
+    assert "left, trim" in problem
     page = certificate_html(certificate)
     assert "Free space of a file system" in page and "文件系统空闲空间" in page
     assert certificate.sanitization.verifications[0].coverage_ppm == 1_000_000

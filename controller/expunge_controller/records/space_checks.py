@@ -11,6 +11,7 @@ from expunge_agent.protocol.identity import SpaceIdentity
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace
+from expunge_controller.records.certificate import NOT_RECORDED, CertifiedSpace
 
 
 def size_of(result: TargetResult) -> int:
@@ -84,3 +85,38 @@ def _clean(space: FreeSpace) -> Iterator[str]:
         yield "small files lie among the trees of btrfs, yet it is called sanitized"
     if space.rest is not None and space.rest.checked < space.rest.bytes:
         yield "its small pieces were not read back, yet it is called sanitized"
+
+
+def certified_space_problems(said: CertifiedSpace | None, result: TargetResult) -> Iterator[str]:
+    """Where a certificate tells of the space otherwise than the receipt."""
+    due = result.space
+    if said is None or due is None:
+        if (said is None) is not (due is None):
+            yield f"it tells of {'no' if said is None else 'a'} filled free space, the receipt does otherwise"
+        return
+    same = (
+        "filesystem",
+        "size",
+        "free_before",
+        "reserve",
+        "reserve_why",
+        "ended",
+        "names",
+        "moved",
+        "cleaned_up",
+    )
+    differing = [name for name in same if getattr(said, name) != getattr(due, name)]
+    differing += [
+        name
+        for name, seen, true in (
+            ("filled", said.filled, due.filled or 0),
+            ("rest", said.rest, due.rest.bytes if due.rest else 0),
+            ("left", said.left, due.left.bytes if due.left else 0),
+            ("left_by", said.left_by, due.left.by if due.left else NOT_RECORDED),
+            ("pieces_on_device", said.pieces_on_device, due.taken.count if due.taken else 0),
+            ("trim", said.trim, due.trim or NOT_RECORDED),
+        )
+        if seen != true
+    ]
+    if differing:
+        yield f"the free space differs in {', '.join(differing)}"
