@@ -57,7 +57,6 @@ class SpaceRun:
         self._wish = self._target.space or SpaceWish()
         self._so_far = self.ledger.target(self.index)
         self._steps = Steps(self.index, self.ledger, self.events)
-        self._node = ""
 
     def carry_out(self) -> TargetResult | None:
         """The target's result; None when the run was asked to pause."""
@@ -69,9 +68,19 @@ class SpaceRun:
 
     def give_up(self, outcome: Outcome, why: str) -> TargetResult:
         """The result of an order that is not continued, after everything was taken away that it left."""
-        space = look_at_space(self._identity.path, self.around.system)
-        clean_up(self._so_far.space, self._steps.write, space.node if isinstance(space, Space) else "")
+        self._clean()
         return self._result(Verdict(outcome, Level.NONE, [], why), None)
+
+    def _clean(self) -> None:
+        """Take away what was made, if the file system on which it was made is mounted where it was."""
+        progress = self._so_far.space
+        if progress.folder is None:
+            return
+        seen = look_at_space(self._identity.path, self.around.system, progress.folder.name)
+        if isinstance(seen, Space) and seen.identity.uuid == self._identity.uuid and not seen.belongs_to:
+            clean_up(progress, self._steps.write, seen.node)
+        else:
+            self._steps.write("space-kept", why="its file system is not mounted there now")
 
     def _look(self) -> Space:
         """The file system as it is now. Raises TargetRefused."""
@@ -79,7 +88,6 @@ class SpaceRun:
         seen = look_at_space(self._identity.path, self.around.system, folder.name if folder else "")
         if isinstance(seen, Refusal):
             raise TargetRefused(seen)
-        self._node = seen.node
         return seen
 
     def _attempt(self) -> TargetResult:
@@ -88,8 +96,8 @@ class SpaceRun:
             stack.enter_context(claimed(space))
             progress = self._so_far.space
             if progress.removing:
-                return self._end(space, "")
-            folder = self._taken_up(space)
+                return self._end("")
+            folder = self._taken_up()
             if folder is None:
                 self._prepare(self._look())
                 folder = self._made()
@@ -98,7 +106,7 @@ class SpaceRun:
             finally:
                 folder.close()
 
-    def _taken_up(self, space: Space) -> OwnFolder | None:
+    def _taken_up(self) -> OwnFolder | None:
         """The folder of an earlier run if all it filled is still there; else what is left of it is removed."""
         progress = self._so_far.space
         if progress.folder is None:
@@ -112,13 +120,13 @@ class SpaceRun:
                 return found
             if found is not None:
                 found.close()
-        clean_up(progress, self._steps.write, space.node)
+        self._clean()
         if not progress.cleaned_up:
             raise TargetRefused(
                 Refusal(
                     reason=Reason.IN_USE,
                     detail=f"What an earlier run of this order left could not be removed: {progress.cleaning}.",
-                    remedy="Remove it by hand, and order it anew.",
+                    remedy="Mount it where it was, or remove by hand what is left; then order it anew.",
                 )
             )
         self._steps.write("space-anew")
@@ -185,15 +193,15 @@ class SpaceRun:
             raise
         if self.around.pause.is_set():
             return self._result(Verdict(Outcome.INTERRUPTED, Level.NONE, [], ""), None)
-        return self._end(space, broken)
+        return self._end(broken)
 
-    def _end(self, space: Space, broken: str) -> TargetResult:
+    def _end(self, broken: str) -> TargetResult:
         """Clean up and judge."""
         progress = self._so_far.space
         if progress.peak is not None:
             self._steps.write("space-removing")
         self._steps.say("giving the space back")
-        clean_up(progress, self._steps.write, space.node)
+        self._clean()
         if self._wish.trim and progress.peak is not None and progress.cleaned_up:
             self._trim()
         after, changed = self._after()
@@ -249,7 +257,7 @@ class SpaceRun:
         if not self._so_far.space.begun:
             verdict = Verdict(Outcome.REFUSED, Level.NONE, [], "")
         else:
-            clean_up(self._so_far.space, self._steps.write, self._node)
+            self._clean()
             verdict = Verdict(Outcome.INTERRUPTED, Level.NONE, [], refusal.detail)
         return msgspec.structs.replace(self._result(verdict, None), refusal=refusal)
 

@@ -16,12 +16,15 @@ from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.space import FOLDER_PREFIX, SYSTEM_RESERVE, Space
 from expunge_agent.devices.space import look_at_space
 from expunge_agent.engine.pace import Pace
+from expunge_agent.errors import RefusedError
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import SpaceWish, Target
 from expunge_agent.protocol.receipt import Reason, Receipt, TargetResult
+from expunge_agent.serve import _inventory
 from expunge_agent.wipe import run_order
+from expunge_controller.cli.targets import _item, target_of
 from expunge_controller.records.certificate import MediumRecord
 from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.certify import certificate_from
@@ -362,3 +365,38 @@ def test_a_folder_that_was_put_in_place_of_ours_is_not_touched(lab, bench: Bench
     assert result.outcome is Outcome.INTERRUPTED
     assert (mount / name / "precious").read_text() == "theirs"
     assert result.space is not None and not result.space.cleaned_up and "left alone" in result.space.cleaning
+
+
+def test_what_is_on_a_file_system_that_is_not_mounted_is_not_called_removed(lab, bench: Bench) -> None:
+    _, mount = file_system(lab, "ext4", 64)
+    order = bench.order(targets=[target_at(mount, reserve=U64(16 * MIB))])
+    digest = bench.hand_in(*bench.sign(order))
+    stop, pause = threading.Event(), threading.Event()
+
+    def both() -> None:
+        pause.set()
+        stop.set()
+
+    run_order(bench.state, digest, surroundings(stop=stop, pause=pause, pace=Braked(300, both)))
+    assert hidden(mount)
+    lab.unmount(mount)
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    result = checked(bench.checked(sealed), "random-verified")
+    assert result.outcome is Outcome.INTERRUPTED and result.space is not None
+    assert not result.space.cleaned_up and "not mounted" in result.space.cleaning
+
+
+def test_the_controller_names_it_by_the_agents_inventory(lab, bench: Bench) -> None:
+    _, mount = file_system(lab, "ext4", 64)
+    text = f"free-space:{mount}"
+    answer = _inventory([text, f"free-space:{mount}/lost+found", "free-space:/nowhere"], bench.state.root)
+    (item,) = [one for one in answer.items if one.path == text]
+    assert "bytes free" in item.notes[0]
+    assert sum("lost+found" in line and str(mount) in line for line in answer.problems) == 1
+    assert any("nowhere" in line for line in answer.problems)
+    target = target_of(_item(answer, text), SpaceWish(reserve=U64(8 * MIB)))
+    (result,) = bench.run(bench.order(targets=[target])).targets
+    assert result.target == target and result.outcome is Outcome.EXCEPTIONS
+    with pytest.raises(RefusedError, match="not a mount point"):
+        _item(answer, f"free-space:{mount}/lost+found")
