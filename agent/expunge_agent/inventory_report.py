@@ -17,11 +17,13 @@ from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
 from expunge_agent.devices.inventory import Entry, survey
+from expunge_agent.devices.space import PREFIX
+from expunge_agent.devices.space_item import space_item
 from expunge_agent.errors import ExpungeError
 from expunge_agent.files import exists, explained, read_limited, write_durable
 from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import Frozen, Text, Timestamp, timestamp
-from expunge_agent.protocol.receipt import Reason
+from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.surroundings import protected
 
 RECORD = "inventory.json"
@@ -45,7 +47,13 @@ def report(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> w
     """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
     system = protected(state_root)
     items, problems = [], []
-    for entry in survey(paths, system=system):
+    for text in [path for path in paths if path.startswith(PREFIX)]:
+        told = space_item(text, system, runs_orders=runs_orders)
+        if isinstance(told, Refusal):
+            problems.append(f"{text}: {told.detail} {told.remedy}".rstrip())
+        else:
+            items.append(told)
+    for entry in survey([path for path in paths if not path.startswith(PREFIX)], system=system):
         found = entry.found
         against = [
             refusal.detail

@@ -118,6 +118,11 @@ def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity
             "The medium was erased by a command of its own drive, which leaves no seal.",
             "Its canaries and its read-back are in the receipt; there is nothing to compare the whole medium with.",
         )
+    if results[0].space is not None:
+        raise DocumentError(
+            "The receipt is about the free space of a file system; the files that filled it were removed.",
+            "There is nothing left to compare with: what was read back stands in the receipt.",
+        )
     if not results[0].passes or not results[0].passes[-1].complete:
         raise DocumentError(
             "The receipt says that the last pass over this medium did not come to its end.",

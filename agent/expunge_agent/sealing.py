@@ -16,7 +16,7 @@ from expunge_agent.devices import host
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Digest, Level, Outcome, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import FileIdentity
+from expunge_agent.protocol.identity import FileIdentity, SpaceIdentity
 from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
     MAX_LISTED_RANGES,
@@ -28,6 +28,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     freeze,
 )
+from expunge_agent.protocol.receipt_space import FreeSpace
 from expunge_profiles.schema import Profile
 
 
@@ -77,9 +78,21 @@ def _shortened(result: TargetResult, listed: int) -> TargetResult:
             )
             for one in result.verifications
         ],
+        space=_shortened_space(result.space, listed),
         erasure=None
         if result.erasure is None
         else msgspec.structs.replace(result.erasure, answers=result.erasure.answers[:listed]),
+    )
+
+
+def _shortened_space(space: FreeSpace | None, listed: int) -> FreeSpace | None:
+    if space is None:
+        return None
+    cut = msgspec.structs.replace
+    return cut(
+        space,
+        taken=None if space.taken is None else cut(space.taken, ranges=space.taken.ranges[:listed]),
+        left=None if space.left is None else cut(space.left, ranges=space.left.ranges[:listed]),
     )
 
 
@@ -149,6 +162,8 @@ def _limitations(results: list[TargetResult]) -> list[str]:
         said += limitations.DRIVE_COMMAND
     if any(isinstance(result.target.identity, FileIdentity) for result in results):
         said += limitations.FILE
+    if any(isinstance(result.target.identity, SpaceIdentity) for result in results):
+        said += limitations.FREE_SPACE
     if any(result.medium is not None and result.medium.type == "virtual" for result in results):
         said += limitations.VIRTUAL
     return said

@@ -100,6 +100,10 @@ class TargetRun:
             if not self._gone or not self._so_far.touched or not self._comes_back():
                 return None if self._around.pause.is_set() else result
 
+    def give_up(self, outcome: Outcome, why: str) -> TargetResult:
+        """The result of a target that is not worked on any more, or never was: nothing is earned."""
+        return untouched(self._target, self._so_far, outcome, why, self._around)
+
     def _attempt(self) -> TargetResult | None:
         """One go at the target, from wherever it stands."""
         try:

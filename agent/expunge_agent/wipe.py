@@ -19,12 +19,13 @@ from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
+from expunge_agent.runs import RUNS, Run
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.signing import load_key
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import TargetRun, untouched
+from expunge_agent.targets import untouched
 from expunge_profiles.schema import Profile
 
 
@@ -153,11 +154,23 @@ class _Run:
         if isinstance(order, Refusal):
             return self._seal(None, None, order, [])
         results = [
-            self._ledger.target(index).result
-            or untouched(target, self._ledger.target(index), verdict, why, self._around)
-            for index, target in enumerate(order.targets)
+            self._ledger.target(index).result or self._put_down(order, progress.profile, index, verdict, why)
+            for index in range(len(order.targets))
         ]
         return self._seal(order, progress.profile, None, results)
+
+    def _put_down(
+        self, order: Order, profile: Profile | None, index: int, verdict: Outcome, why: str
+    ) -> TargetResult:
+        """One target of an order that will not be continued; what its run left behind is taken away."""
+        target, so_far = order.targets[index], self._ledger.target(index)
+        if profile is None:
+            return untouched(target, so_far, verdict, why, self._around)
+        return self._run(order, profile, index).give_up(verdict, why)
+
+    def _run(self, order: Order, profile: Profile, index: int) -> Run:
+        kind = RUNS[type(order.targets[index].identity)]
+        return kind(order, profile, index, self._ledger, self._events, self._around)
 
     def _read_order(self) -> Order | Refusal:
         own = admission.own_signer(self._state.principal, self._signer.public_line)
@@ -182,15 +195,10 @@ class _Run:
         if so_far.result is not None or self._around.pause.is_set():
             return so_far.result
         if self._around.stop.is_set():
-            result: TargetResult | None = untouched(
-                order.targets[index],
-                so_far,
-                Outcome.INTERRUPTED,
-                "The run was stopped before its turn came.",
-                self._around,
-            )
+            why = "The run was stopped before its turn came."
+            result: TargetResult | None = self._run(order, profile, index).give_up(Outcome.INTERRUPTED, why)
         else:
-            result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()
+            result = self._run(order, profile, index).carry_out()
         if result is not None:
             self._ledger.record("target-finished", target=index, result=result)
             self._events.emit(EventKind.TARGET_FINISHED, target=index, title=result.outcome.value)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from expunge_agent import serve
+from expunge_agent import inventory_report
 from expunge_agent.core.drive import Drive
 from expunge_agent.devices import drives
 from expunge_agent.devices import inventory as inventories
@@ -174,7 +174,7 @@ def test_watching_for_people_ends_on_sigint(lab, watcher: Watcher) -> None:
 def test_the_facts_go_over_the_wire_as_plain_documents(lab, tmp_path: Path) -> None:
     device = lab.loop(size=32 * MIB)
     part = lab.partition(device, 1, MIB, 16 * MIB)
-    message = wire.decode(wire.encode(serve._inventory([], tmp_path)).removesuffix(b"\n"))
+    message = wire.decode(wire.encode(inventory_report.report([], tmp_path)).removesuffix(b"\n"))
     assert isinstance(message, wire.Inventory)
     item = next(item for item in message.items if item.path == device)
     assert item.drive["protocol"] == "none"

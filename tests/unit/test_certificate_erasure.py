@@ -269,10 +269,10 @@ def test_every_technique_has_its_words() -> None:
     )
 
 
-def test_only_the_command_and_the_downgrade_may_be_left_out() -> None:
+def test_only_the_special_parts_may_be_left_out() -> None:
     """`omit_defaults` must never drop anything else of what was done."""
-    assert Sanitization.__struct_fields__[-2:] == ("erasure", "downgrade")
-    assert Sanitization.__struct_defaults__ == (None, "")
+    assert Sanitization.__struct_fields__[-3:] == ("erasure", "downgrade", "space")
+    assert Sanitization.__struct_defaults__ == (None, "", None)
 
 
 def test_a_downgrade_is_on_the_page_and_only_there_where_there_was_one() -> None:

@@ -23,6 +23,7 @@ VERBS = {
     "verify": "Check that a medium still is what a receipt says was left on it.",
     "serve": "Talk to the controller: on standard input and output, or by dialling it.",
     "run": "Carry out orders that were handed in, and go on with unfinished ones.",
+    "leftovers": "Show or remove what orders left on file systems whose free space they filled.",
     "report": "List the receipts of this machine, or show one.",
     "enrol": "Enrol this machine with a controller's one-time token.",
     "profiles": "List the sanitization profiles this machine knows, or show one.",

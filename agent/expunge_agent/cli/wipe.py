@@ -21,11 +21,13 @@ from expunge_agent.cli.common import (
     table,
 )
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
+from expunge_agent.cli.space import plan_space_target, space_options, space_wish
 from expunge_agent.core.guard import guard
-from expunge_agent.core.plan import Draw, TargetPlan, plan_target
+from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
+from expunge_agent.devices.space import PREFIX
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import (
     ExpungeError,
@@ -38,7 +40,7 @@ from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order, never_valid
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import SpaceWish, Target
 from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
@@ -74,6 +76,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     "--requested-by", default="", callback=_text, help="Who asks; the user's login name if left out."
 )
 @psid_option
+@space_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
 @click.option(
@@ -84,13 +87,16 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
     """Destroy all data on PATHS (regular files or block devices) on this machine.
 
+    free-space:MOUNTPOINT stands for what was deleted from a mounted file system: its free space is filled and
+    given back (docs/free-space.md).
+
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
     try:
-        plan = _plan(paths, wish, root, psids(options["psid"], paths))
+        plan = _plan(paths, wish, root, psids(options["psid"], paths), space_wish(options))
     except _Objection as error:
         sealed = None if options["dry_run"] else _refuse(root, error, wish, options)
         told = f" Receipt {sealed} says so." if sealed is not None else ""
@@ -128,10 +134,6 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
     )
 
 
-NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cipher="-", unread_cipher="-")
-"""Keys and random bytes are drawn when the order runs."""
-
-
 class _Objection(Exception):  # noqa: N818 - an end, not a fault of the program
     """`refusal` keeps `target` (None: there is no medium to name) from being wiped."""
 
@@ -154,12 +156,20 @@ def _refuse(root: Path, error: _Objection, wish: Wish, options: Mapping[str, Any
     return sealed.counter if sealed is not None else None
 
 
-def _plan(paths: tuple[str, ...], wish: Wish, root: Path, labels: Mapping[str, str]) -> Plan:
+def _plan(
+    paths: tuple[str, ...], wish: Wish, root: Path, labels: Mapping[str, str], space: SpaceWish
+) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
     eyes = Eyes.open(system=system)
     plan: Plan = []
     for path in paths:
+        if path.startswith(PREFIX):
+            planned = plan_space_target(path, wish, system, space)
+            if any(planned[0].identity == known.identity for known, _ in plan):
+                raise UsageError(f"{path} is named twice.", "Name each target once.")
+            plan.append(planned)
+            continue
         medium, usage = look(path, eyes=eyes)
         refusal = guard(None, medium, usage, system)
         target = (
@@ -211,7 +221,12 @@ def _show_plan(plan: Plan, wish: Wish) -> None:
     table(
         ["TARGET", "SIZE", "TECHNIQUE", "EARNS AT MOST"],
         [
-            [steps.path, size_text(int(target.identity.size)), steps.technique, steps.earns.value]
+            [
+                target.hint if target.space is None else f"{PREFIX}{steps.path}",
+                size_text(int(target.identity.size)) if target.space is None else "free space",
+                steps.technique,
+                steps.earns.value,
+            ]
             for target, steps in plan
         ],
     )

@@ -24,4 +24,9 @@ FILE = (
     "the file system and earlier places of its data are not covered.",
 )
 
+FREE_SPACE = (
+    "Filling free space reaches the blocks that were free while it ran: files that exist, snapshots, the file "
+    "system's own records and what others deleted meanwhile are not covered.",
+)
+
 VIRTUAL = ("A virtual device: what its host or storage system keeps of earlier contents is not covered.",)

@@ -97,6 +97,10 @@ class Draw:
     unread_cipher: str
 
 
+NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cipher="-", unread_cipher="-")
+"""For a plan that is only shown: keys and random bytes are drawn when the order runs."""
+
+
 def plan_target(
     target: Target,
     medium: Medium,
@@ -124,7 +128,7 @@ def plan_target(
             path=medium.path,
             technique=chosen.technique,
             earns=chosen.earns,
-            verification=_verification(profile),
+            verification=planned_verification(profile),
             drive=drive,
             key=draw.bytes(32).hex(),
             secret=target.psid if chosen.technique is Technique.OPAL_REVERT else draw.bytes(16).hex(),
@@ -133,6 +137,22 @@ def plan_target(
         )
     if selection.restores:
         return _hidden(medium, selection)
+    passes, verify_after = planned_passes(profile, draw)
+    return TargetPlan(
+        path=medium.path,
+        technique=chosen.technique,
+        earns=chosen.earns,
+        passes=passes,
+        verify_after=verify_after,
+        verification=planned_verification(profile),
+        seal=profile.seal,
+        doubts=doubts,
+        downgrade=selection.downgrade,
+    )
+
+
+def planned_passes(profile: Profile, draw: Draw) -> tuple[list[PassPlan], list[int]]:
+    """The passes of `profile`, and the indexes of those that are read back."""
     steps = expand(profile, draw.byte)
     verify_after = _verify_after(profile, len(steps))
 
@@ -143,17 +163,7 @@ def plan_target(
         name = draw.cipher if looked_at else draw.unread_cipher
         return PassPlan(cipher=name, key=draw.key(name).hex())
 
-    return TargetPlan(
-        path=medium.path,
-        technique=chosen.technique,
-        earns=chosen.earns,
-        passes=[as_pass(index, step) for index, step in enumerate(steps)],
-        verify_after=verify_after,
-        verification=_verification(profile),
-        seal=profile.seal,
-        doubts=doubts,
-        downgrade=selection.downgrade,
-    )
+    return [as_pass(index, step) for index, step in enumerate(steps)], verify_after
 
 
 def _hidden(medium: Medium, selection: Selection) -> Refusal:
@@ -179,7 +189,8 @@ def is_file(target: Target) -> bool:
     return isinstance(target.identity, FileIdentity)
 
 
-def _verification(profile: Profile) -> VerificationPlan:
+def planned_verification(profile: Profile) -> VerificationPlan:
+    """How much `profile` has read back."""
     rule = profile.verification
     if rule.confidence_ppm is None or rule.max_unsanitized_ppm is None:
         return VerificationPlan(kind=rule.kind)

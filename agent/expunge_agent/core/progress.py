@@ -12,6 +12,7 @@ from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
+from expunge_agent.core.space_progress import Filling, Folder, Peak, SpaceProgress, Start
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
@@ -92,6 +93,7 @@ class TargetProgress:
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
+    space: SpaceProgress = field(default_factory=SpaceProgress)
     result: TargetResult | None = None
 
     @property
@@ -147,6 +149,13 @@ _NOT_YET_AHEAD = (
     "pass-resumed",
     "verify-started",
     "paused",
+    "space-folder",
+    "space-made",
+    "space-anew",
+    "space-spare",
+    "space-removing",
+    "space-removed",
+    "space-kept",
 )
 """Opening and beginning again is not yet getting ahead."""
 
@@ -181,6 +190,8 @@ def _returned(run: RunProgress, record: Entry) -> None:
 
 def _unheld(target: TargetProgress) -> None:
     """Nobody held the medium meanwhile: what was read back last has to be read back again."""
+    if target.space.removing:
+        return  # the files are gone or going, and what was read back of them stays read back
     if target.result is None and target.plan is not None:
         target.verifications.pop(len(target.plan.passes) - 1, None)
         target.erasure.unheld()
@@ -276,6 +287,60 @@ def _erasure(run: RunProgress, record: Entry) -> ErasureProgress:
     return erasure
 
 
+def _space(run: RunProgress, record: Entry) -> SpaceProgress:
+    return run.target(record.data["target"]).space
+
+
+def _space_measured(run: RunProgress, record: Entry) -> None:
+    _space(run, record).start = canonical.convert(record.data["start"], Start)
+
+
+def _space_folder(run: RunProgress, record: Entry) -> None:
+    space = _space(run, record)
+    space.folder = canonical.convert(record.data["folder"], Folder)
+    space.begun, space.cleaned_up = True, False
+
+
+def _space_anew(run: RunProgress, record: Entry) -> None:
+    target = run.target(record.data["target"])
+    target.space.anew()
+    target.passes.clear()
+    target.verifications.clear()
+
+
+def _space_spare(run: RunProgress, record: Entry) -> None:
+    _space(run, record).spare = int(record.data["spare"])
+
+
+def _space_filled(run: RunProgress, record: Entry) -> None:
+    _space(run, record).filling = canonical.convert(record.data["filling"], Filling)
+
+
+def _space_peak(run: RunProgress, record: Entry) -> None:
+    _space(run, record).peak = canonical.convert(record.data["peak"], Peak)
+
+
+def _space_removing(run: RunProgress, record: Entry) -> None:
+    _space(run, record).removing = True
+
+
+def _space_removed(run: RunProgress, record: Entry) -> None:
+    space = _space(run, record)
+    space.folder, space.spare = None, None
+    space.cleaned_up, space.cleaning = True, ""
+
+
+def _space_kept(run: RunProgress, record: Entry) -> None:
+    space = _space(run, record)
+    space.cleaned_up, space.cleaning = False, record.data["why"]
+
+
+def _space_trimmed(run: RunProgress, record: Entry) -> None:
+    space = _space(run, record)
+    space.trimmed = U64(record.data["bytes"]) if record.data["bytes"] else None
+    space.trim = record.data["told"]
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -318,6 +383,17 @@ _HANDLERS = {
     "erase-ended": _erase_ended,
     "erase-settled": _erase_settled,
     "erase-checked": _erase_checked,
+    "space-measured": _space_measured,
+    "space-folder": _space_folder,
+    "space-made": _space_folder,
+    "space-anew": _space_anew,
+    "space-spare": _space_spare,
+    "space-filled": _space_filled,
+    "space-peak": _space_peak,
+    "space-removing": _space_removing,
+    "space-removed": _space_removed,
+    "space-kept": _space_kept,
+    "space-trimmed": _space_trimmed,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

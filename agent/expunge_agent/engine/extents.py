@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from expunge_agent.core.layout import MOST_EXTENTS, Layout
 from expunge_agent.engine.pagecache import in_memory
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import MAX_LISTED_RANGES
+from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt_space import Taken
 
 FS_IOC_FIEMAP = 0xC020660B
 _FLAG_SYNC = 1
@@ -68,3 +72,30 @@ def _extents(fd: int) -> Iterator[tuple[int, int, int]]:
                 return
         if not found:
             return
+
+
+def taken_by(fds: Iterable[int]) -> Taken:
+    """Where the open files lie, one after the other, neighbours joined. Raises OSError where it is not told."""
+    digest, count, total = hashlib.sha256(), 0, 0
+    ranges: list[ByteRange] = []
+    for fd in fds:
+        for start, length in _joined(_extents(fd)):
+            digest.update(f"{start}+{length}\n".encode())
+            count, total = count + 1, total + length
+            if len(ranges) < MAX_LISTED_RANGES:
+                ranges.append(ByteRange(start=U64(start), length=U64(length)))
+    return Taken(bytes=U64(total), count=U64(count), digest=digest.hexdigest(), ranges=ranges)
+
+
+def _joined(extents: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+    """(first byte, bytes), extents that touch on the device made one: writing to them joins and splits them."""
+    start = end = 0
+    for physical, length, _flags in extents:
+        if physical != end and end:
+            yield start, end - start
+            start = physical
+        elif not end:
+            start = physical
+        end = physical + length
+    if end:
+        yield start, end - start

@@ -96,15 +96,30 @@ Psid = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-Za-z]{32})?\Z")]
 """A physical security id: 32 letters and digits on a drive's label (TCG PSID feature set 1.00 §4.2); or empty."""
 
 
+class SpaceWish(Frozen, frozen=True):
+    """How a file system's free space is to be filled.
+
+    ``reserve``: bytes that ordinary users may still write while it is full; None: the larger of 64 MiB and
+    1 % of the file system. ``system``: it is meant though the running system stands on it. ``trim``: afterwards
+    tell the device what is free (FITRIM), which earns nothing.
+    """
+
+    reserve: U64 | None = None
+    system: bool = False
+    trim: bool = False
+
+
 class Target(Frozen, frozen=True):
     """One thing to destroy. ``hint`` is a path to look at first, never a proof.
 
     ``psid``: what is printed on a self-encrypting drive, in orders only; it lets the drive be reverted.
+    ``space`` is for free space only; left out there, the defaults of `SpaceWish` hold.
     """
 
     identity: Identity
     hint: PathText = ""
     psid: Psid = ""
+    space: SpaceWish | None = None
 
     def without_psid(self) -> Target:
         """As receipts name it: whoever reads one could otherwise erase the drive again."""

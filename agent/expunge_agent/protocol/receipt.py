@@ -24,6 +24,8 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity, Target, identity_digest, subject_name
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt_space import FreeSpace
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
@@ -96,13 +98,6 @@ class AgentInfo(Frozen, frozen=True):
     boot_id: Text
     key: Name
     """OpenSSH fingerprint (``SHA256:…``) of the signing key."""
-
-
-class ByteRange(Frozen, frozen=True):
-    """Bytes [start, start + length) of the target."""
-
-    start: U64
-    length: U64
 
 
 class RangeProblem(Frozen, frozen=True):
@@ -332,6 +327,8 @@ class TargetResult(Frozen, frozen=True):
     downgrade: Text = ""
     """Why a technique was taken that earns less than the level asked; empty where it does not."""
     erasure: Erasure | None = None
+    space: FreeSpace | None = None
+    """How a file system's free space was filled; its passes wrote the files that took it."""
 
 
 class Interruption(Frozen, frozen=True):

@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import wire
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import SpaceIdentity, SpaceWish, Target
 from expunge_controller.cli.reach import ask_inventory
 from expunge_controller.context import Controller
 from expunge_controller.ledger import find_medium, identity_of
 from expunge_controller.store.rows import MachineRow
+
+FREE_SPACE = "free-space:"
 
 
 def resolve(
@@ -20,11 +22,13 @@ def resolve(
     machine: MachineRow,
     texts: tuple[str, ...],
     psids: Mapping[str, str] | None = None,
+    space: SpaceWish | None = None,
 ) -> tuple[list[Target], list[str]]:
     """The targets that `texts` name on `machine`, with their `psids`, and what the agent says against wiping them.
 
     A text is a path, a serial number or WWN that the machine reports, or the digest, property
-    number or label of a registered medium. Raises UsageError for an empty text, NotFoundError,
+    number or label of a registered medium; ``free-space:MOUNTPOINT`` the free space of a file system, to be
+    filled as `space` says. Raises UsageError for an empty text, NotFoundError,
     RefusedError, TransportError.
     """
     if not all(text.strip() for text in texts):
@@ -39,21 +43,24 @@ def resolve(
     warnings: list[str] = []
     if len(targets) < len(set(texts)):
         unknown = [text for text in texts if text not in targets]
-        answer = ask_inventory(controller, machine, [text for text in unknown if text.startswith("/")])
+        asked = [text for text in unknown if text.startswith(("/", FREE_SPACE))]
+        answer = ask_inventory(controller, machine, asked)
         for text in unknown:
             item = _item(answer, text)
-            targets[text] = target_of(item)
+            targets[text] = target_of(item, space)
             warnings += [f"{item.path}: {why}" for why in item.blocked]
     return [replace(targets[text], psid=(psids or {}).get(text, "")) for text in texts], warnings
 
 
-def target_of(item: wire.InventoryItem) -> Target:
-    """An inventory item as a target."""
+def target_of(item: wire.InventoryItem, space: SpaceWish | None = None) -> Target:
+    """An inventory item as a target; `space` is for free space."""
+    if isinstance(item.identity, SpaceIdentity):
+        return Target(identity=item.identity, hint=item.identity.path, space=space or SpaceWish())
     return Target(identity=item.identity, hint=item.path)
 
 
 def _registered(controller: Controller, machine: MachineRow, text: str) -> Target | None:
-    if text.startswith("/"):
+    if text.startswith(("/", FREE_SPACE)):
         return None  # what lies at a path now is for the machine to say
     with controller.store.read() as unit:
         try:
@@ -71,7 +78,7 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
         return found[0]
     if found:
         raise RefusedError(f"{len(found)} media answer to {text!r}.", "Name it by its path.")
-    if text.startswith("/") and answer.problems:  # only the paths asked for have problems
+    if text.startswith(("/", FREE_SPACE)) and answer.problems:  # only the paths asked for have problems
         said = [problem for problem in answer.problems if text in problem] or answer.problems
         raise RefusedError(
             f"The agent says: {' '.join(said)}", "Name a block device or a regular image file."
@@ -80,5 +87,7 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
 
 
 def _names(item: wire.InventoryItem) -> tuple[str, ...]:
+    if isinstance(item.identity, SpaceIdentity):
+        return (item.path,)  # its mount point alone would be the folder
     names = (item.path, *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")))
     return tuple(name for name in names if name.strip())  # a drive may have no serial number

@@ -9,8 +9,10 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from expunge_controller.cli.app import App, Duration, json_option, plain, print_json, size
+from expunge_controller.cli.space import reserve_option, system_option, trim_option
 
 if TYPE_CHECKING:
+    from expunge_agent.protocol.identity import SpaceWish
     from expunge_agent.protocol.order import Order
     from expunge_controller.store.rows import MachineRow
     from expunge_profiles.schema import Profile
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 @click.option(
     "--expires-in", type=Duration(), default="24h", show_default=True, help="How long the order is good."
 )
+@reserve_option
+@system_option
+@trim_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show how it goes, to its end.")
 @click.option("--dry-run", is_flag=True, help="Print the order that would be signed; keep and send nothing.")
@@ -58,6 +63,9 @@ def command(
     requested_by: str,
     psid_file: IO[bytes] | None,
     expires_in: timedelta,
+    reserve: int | None,
+    system: bool,
+    trim: bool,
     yes: bool,
     follow: bool,
     dry_run: bool,
@@ -66,13 +74,15 @@ def command(
     """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
 
     A TARGET is a path or serial number on the machine, or a registered medium (digest, property
-    number, label). With --json the progress comes as JSON Lines.
+    number, label); free-space:MOUNTPOINT what was deleted from a file system that stays. With --json the progress comes as JSON Lines.
     """
     import getpass
 
     from expunge_agent.errors import UsageError
     from expunge_agent.protocol import psid
     from expunge_agent.protocol.base import Level
+    from expunge_agent.protocol.canonical import U64
+    from expunge_agent.protocol.identity import SpaceWish
     from expunge_controller import dispatch, fleet, policies
     from expunge_controller.cli.follow import follow as follow_order
     from expunge_controller.cli.targets import resolve
@@ -92,7 +102,8 @@ def command(
         profile = policies.profile_called(app.home, profile_id)
         with controller.store.read() as unit:
             row = fleet.machine_named(unit, machine)
-        found, warnings = resolve(controller, row, targets, psids)
+        space = SpaceWish(reserve=None if reserve is None else U64(reserve), system=system, trim=trim)
+        found, warnings = resolve(controller, row, targets, psids, space)
         order = dispatch.draft_order(
             controller,
             row,
@@ -141,10 +152,18 @@ def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
     click.echo(f"On {row.name}, all data will be destroyed on:")
     for target in order.targets:
         identity = target.identity
+        if target.space is not None:
+            click.echo(f"  {plain(target.hint)}  {_free_space(target.space)}")
+            continue
         serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
     click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")
+
+
+def _free_space(wish: SpaceWish) -> str:
+    left = "64 MiB or 1 % of it" if wish.reserve is None else f"{wish.reserve} bytes"
+    return f"free space (what was deleted from it); {left} left while it is full"
 
 
 def _confirm(order: Order, row: MachineRow, profile: Profile, warnings: list[str]) -> None:

@@ -172,6 +172,26 @@ class CertifiedErasure(Frozen, frozen=True):
     laid_open: LaidOpen | None = None
 
 
+class CertifiedSpace(Frozen, frozen=True):
+    """How free space was filled, as the receipt tells of it; bytes. Ranges stand there only; −1: not known."""
+
+    filesystem: Name
+    size: U64
+    free_before: U64
+    filled: U64
+    rest: U64
+    left: U64
+    left_by: Text
+    reserve: U64
+    reserve_why: Text
+    ended: Text
+    pieces_on_device: U64
+    names: U64
+    moved: bool
+    cleaned_up: bool
+    trim: Text
+
+
 class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """What was done. ``method`` is the level achieved; verification is measured, never validation.
 
@@ -197,6 +217,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     limitations: list[Text]
     erasure: CertifiedErasure | None = None
     downgrade: Text = ""
+    space: CertifiedSpace | None = None
 
 
 class Evidence(Frozen, frozen=True):

@@ -23,6 +23,7 @@ from expunge_controller.records.certificate import (
     CertifiedVerification,
 )
 from expunge_controller.records.consistency import SUCCESS, medium_of
+from expunge_controller.records.space_checks import certified_space_problems, size_of
 
 Fact = tuple[str, Any, Any]
 """A field's name, what the certificate says, what the receipt or order says."""
@@ -49,6 +50,7 @@ def certificate_problems(
     problems += _passes(certificate.sanitization.passes, result.passes)
     problems += _verifications(certificate, result)
     problems += _erasure(certificate.sanitization.erasure, receipt, result)
+    problems += certified_space_problems(certificate.sanitization.space, result)
     return problems
 
 
@@ -145,7 +147,7 @@ def _verifications(certificate: Certificate, result: TargetResult) -> Iterator[s
         yield f"it lists {len(said)} verifications, the receipt {len(checks)}"
         return
     for number, (one, check) in enumerate(zip(said, checks, strict=True), start=1):
-        if not _same_verification(one, check, result.target.identity.size):
+        if not _same_verification(one, check, size_of(result)):
             yield f"verification {number} differs"
 
 

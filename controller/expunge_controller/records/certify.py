@@ -32,7 +32,9 @@ from expunge_controller.records.certificate import (
     Sanitization,
 )
 from expunge_controller.records.certify_erasure import certified_erasure
+from expunge_controller.records.certify_space import certified_space
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.space_checks import size_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
 NO_WITNESS = (
@@ -129,13 +131,14 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         finished_at=receipt.finished_at,
         clock=_known(receipt.clock),
         passes=[_pass(run) for run in result.passes],
-        verifications=[_verification(check, result.target.identity.size) for check in result.verifications],
+        verifications=[_verification(check, size_of(result)) for check in result.verifications],
         verification_status=_status(result),
         exceptions=list(result.exceptions),
         not_covered=list(result.not_covered),
         limitations=list(receipt.limitations),
         erasure=certified_erasure(receipt, result),
         downgrade=result.downgrade,
+        space=certified_space(result),
     )
 
 

@@ -19,7 +19,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks
+from expunge_controller.records import erasure_checks, space_checks
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import OVERWRITE
 
@@ -121,6 +121,7 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     if result.erasure is not None:
         yield from erasure_checks.figure_problems(result.erasure)
         yield from erasure_checks.laid_open_problems(result)
+    yield from space_checks.figure_problems(result)
     yield from erasure_checks.technique_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
@@ -147,6 +148,7 @@ def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
         # A level is earned only by a target without any shortfall.
         yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
     yield from erasure_checks.level_problems(result)
+    yield from space_checks.success_problems(result, clean)
     if result.technique == OVERWRITE:
         yield from _overwritten(result, clean)
     else:
@@ -166,7 +168,7 @@ def _overwritten(result: TargetResult, clean: bool) -> Iterator[str]:
     if clean and result.passes and not _read_back(result):
         yield "sanitized, yet its last pass was not read back"
     for number, run in enumerate(result.passes, start=1):
-        yield from _pass_whole(number, run, result.target.identity.size, clean)
+        yield from _pass_whole(number, run, space_checks.size_of(result), clean)
     for check in result.verifications:
         yield from _verification_whole(check, clean)
 
@@ -201,7 +203,7 @@ def _verification_whole(check: Verification, clean: bool) -> Iterator[str]:
 
 
 def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterator[str]:
-    size = result.target.identity.size
+    size = space_checks.size_of(result)
     if run.index != result.passes[0].index + number - 1:
         yield f"pass {number} is out of order"
     if run.bytes_written + run.error_bytes > size:
@@ -215,7 +217,7 @@ def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterato
 
 
 def _verification_figures(check: Verification, result: TargetResult) -> Iterator[str]:
-    size = result.target.identity.size
+    size = space_checks.size_of(result)
     if check.kind == "full" and check.bytes_expected != size:
         yield f"a full verification of {check.bytes_expected} bytes, the target has {size}"
     if check.kind == "sampled" and not 0 < check.bytes_expected <= size:

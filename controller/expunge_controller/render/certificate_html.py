@@ -10,6 +10,7 @@ from expunge_agent.protocol.canonical import dumps
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
 from expunge_controller.render.certificate_erasure import command_section, findings
+from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.markup import (
     Label,
@@ -49,6 +50,7 @@ def certificate_html(certificate: Certificate) -> str:
         _register(certificate),
         _sanitization(certificate),
         *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
+        *([space_section(done.space)] if done.space else []),
         *([_passes(certificate)] if done.passes or not done.erasure else []),
         _verification(certificate),
         _shortfalls(certificate),
@@ -97,7 +99,7 @@ def _levels(certificate: Certificate) -> str:
 
 
 def _media(certificate: Certificate) -> str:
-    media, register = certificate.media, certificate.register
+    media, register, done = certificate.media, certificate.register, certificate.sanitization
     drive = [
         (Label("Make / vendor", "厂商"), register.vendor),
         (Label("Model", "型号"), media.model),
@@ -116,7 +118,7 @@ def _media(certificate: Certificate) -> str:
             [
                 *(drive if is_drive else []),
                 (Label("Media type", "介质类型"), media.type),
-                (Label("Capacity", "容量"), size(int(media.size))),
+                *([] if done.space else [(Label("Capacity", "容量"), size(int(media.size)))]),
                 *([sectors] if is_drive else []),
                 (Label("Path when wiped", "清除时路径"), media.path),
                 (Label("Full identity", "完整标识"), dumps(media.identity).decode()),

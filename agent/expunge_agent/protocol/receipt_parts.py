@@ -1,0 +1,13 @@
+"""Small parts that several blocks of a receipt are made of."""
+
+from __future__ import annotations
+
+from expunge_agent.protocol.base import Frozen
+from expunge_agent.protocol.canonical import U64
+
+
+class ByteRange(Frozen, frozen=True):
+    """Bytes [start, start + length) of the target."""
+
+    start: U64
+    length: U64

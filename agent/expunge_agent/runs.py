@@ -1,0 +1,34 @@
+"""Which kind of target is run how: one line for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from expunge_agent.events import EventLog
+from expunge_agent.ledger import Ledger
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, SpaceIdentity
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.receipt import TargetResult
+from expunge_agent.space_run import SpaceRun
+from expunge_agent.surroundings import Surroundings
+from expunge_agent.targets import TargetRun
+from expunge_profiles.schema import Profile
+
+
+class Run(Protocol):
+    """The work on one target of an order, from where its journal stands."""
+
+    def carry_out(self) -> TargetResult | None:
+        """The target's result; None when the run was asked to pause."""
+
+    def give_up(self, outcome: Outcome, why: str) -> TargetResult:
+        """The result of a target that is not worked on any more, or never was: nothing is earned."""
+
+
+RUNS: dict[type, Callable[[Order, Profile, int, Ledger, EventLog, Surroundings], Run]] = {
+    BlockIdentity: TargetRun,
+    FileIdentity: TargetRun,
+    SpaceIdentity: SpaceRun,
+}
