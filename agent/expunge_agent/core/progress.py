@@ -12,6 +12,7 @@ from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
+from expunge_agent.core.volume_progress import VolumeFacts, VolumeProgress
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
@@ -91,6 +92,7 @@ class TargetProgress:
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
+    volume: VolumeProgress = field(default_factory=VolumeProgress)
     result: TargetResult | None = None
 
     @property
@@ -138,6 +140,7 @@ def apply(run: RunProgress, record: Entry) -> None:
 
 
 _NOT_YET_AHEAD = (
+    "deactivating",
     "opening",
     "opened",
     "canaries-placing",
@@ -195,6 +198,16 @@ def _planned(run: RunProgress, record: Entry) -> None:
     target.before = canonical.convert(record.data["before"], Identity)  # type: ignore[arg-type]
     target.medium = canonical.convert(record.data["medium"], MediumFacts)
     target.layout = canonical.convert(record.data["layout"], Layout) if "layout" in record.data else None
+    if "volume" in record.data:
+        target.volume.facts = canonical.convert(record.data["volume"], VolumeFacts)
+
+
+def _deactivating(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).volume.begin(record.data)
+
+
+def _deactivated(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).volume.end(record.data)
 
 
 def _opened(run: RunProgress, record: Entry) -> None:
@@ -295,6 +308,8 @@ _HANDLERS = {
     "returned": _returned,
     "paused": _paused,
     "planned": _planned,
+    "deactivating": _deactivating,
+    "deactivated": _deactivated,
     "opening": _nothing,
     "opened": _opened,
     "pass-started": _pass_started,
