@@ -19,6 +19,7 @@ from expunge_agent import __version__
 from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
+from expunge_agent.devices.aliases import resolve
 from expunge_agent.devices.inventory import survey
 from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
 from expunge_agent.files import read_limited
@@ -275,7 +276,13 @@ def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) 
     """`runs_orders`: this process starts them itself. Else root does, and what this user may open says nothing."""
     system = protected(state_root)
     items, problems = [], []
-    for entry in survey(paths, system=system):
+    meant: dict[str, str] = {}
+    for path in paths:
+        try:
+            meant[path] = resolve(path)
+        except ExpungeError as error:
+            problems.append(f"{path}: {error.message}")
+    for entry in survey(list(meant.values()), system=system):
         found = entry.found
         against = [
             refusal.detail
@@ -304,6 +311,7 @@ def _inventory(paths: list[str], state_root: Path, *, runs_orders: bool = True) 
                 can=can(entry.drive) if entry.drive else "",
                 hidden=hidden(entry.drive) if entry.drive else "",
                 condition=condition(entry.drive) if entry.drive else "",
+                asked=[given for given, path in meant.items() if given != path == medium.path],
             )
         )
     return wire.Inventory(items=items, problems=problems)

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--expires-in", type=Duration(), default="24h", show_default=True, help="How long the order is good."
 )
+@click.option(
+    "--deactivate",
+    is_flag=True,
+    help="Let the agent take down what stands on the targets first: unmount, swapoff, close, stop.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show how it goes, to its end.")
 @click.option("--dry-run", is_flag=True, help="Print the order that would be signed; keep and send nothing.")
@@ -50,6 +55,7 @@ def command(
     reason: str,
     requested_by: str,
     expires_in: timedelta,
+    deactivate: bool,
     yes: bool,
     follow: bool,
     dry_run: bool,
@@ -57,8 +63,8 @@ def command(
 ) -> int:
     """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
 
-    A TARGET is a path or serial number on the machine, or a registered medium (digest, property
-    number, label). With --json the progress comes as JSON Lines.
+    A TARGET is a path or serial number on the machine, UUID=, PARTUUID=, LABEL= or PARTLABEL= of a block
+    device there, or a registered medium (digest, property number, label). With --json the progress comes as JSON Lines.
     """
     import getpass
 
@@ -95,6 +101,7 @@ def command(
             expires_in=expires_in,
             allow_downgrade=allow_downgrade,
             now=utc_now(),
+            deactivate=deactivate,
         )
         if dry_run:
             _print_order(order, row, profile, warnings, as_json)
@@ -135,6 +142,10 @@ def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
     click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")
+    if order.deactivate:
+        click.echo(
+            "What stands on them is taken down first (mounts, swap, volumes, arrays, mappings, loop devices)."
+        )
 
 
 def _confirm(order: Order, row: MachineRow, profile: Profile, warnings: list[str]) -> None:

@@ -169,10 +169,38 @@ class CertifiedErasure(Frozen, frozen=True):
     interruptions: list[CertifiedInterruption]
 
 
+class CertifiedMember(Frozen, frozen=True):
+    """A device that the volume lies on. ``depth`` 1: directly. ``digest`` is that of its identity."""
+
+    path: Text
+    kind: Text
+    type: Text
+    name: Text
+    digest: Digest
+    depth: int
+
+
+class CertifiedStep(Frozen, frozen=True):
+    """Something that stood on the target and was taken down first, and how that ended."""
+
+    what: Name
+    on: Text
+    ended: Text
+    said: Text
+
+
+class CertifiedVolume(Frozen, frozen=True):
+    """What the target lies on, and what was taken down above it."""
+
+    members: list[CertifiedMember]
+    steps: list[CertifiedStep]
+
+
 class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """What was done. ``method`` is the level achieved; verification is measured, never validation.
 
-    ``erasure`` is left out where no command of the drive was given, as it was before there were any.
+    ``erasure`` is left out where no command of the drive was given, as it was before there were any; ``volume``
+    where the target lies on nothing else and nothing stood on it.
     """
 
     outcome: Outcome
@@ -192,6 +220,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     not_covered: list[Text]
     limitations: list[Text]
     erasure: CertifiedErasure | None = None
+    volume: CertifiedVolume | None = None
 
 
 class Evidence(Frozen, frozen=True):

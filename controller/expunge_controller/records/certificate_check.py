@@ -21,6 +21,7 @@ from expunge_controller.records.certificate import (
     CertifiedErasure,
     CertifiedPass,
     CertifiedVerification,
+    CertifiedVolume,
 )
 from expunge_controller.records.consistency import SUCCESS, medium_of
 
@@ -49,6 +50,7 @@ def certificate_problems(
     problems += _passes(certificate.sanitization.passes, result.passes)
     problems += _verifications(certificate, result)
     problems += _erasure(certificate.sanitization.erasure, receipt, result)
+    problems += _volume(certificate.sanitization.volume, result)
     return problems
 
 
@@ -194,6 +196,18 @@ def _erasure(said: CertifiedErasure | None, receipt: Receipt, result: TargetResu
     if broken != [(one.noticed_at, one.decision, one.restarted, one.what) for one in said.interruptions]:
         yield "its interruptions are not the receipt's"
     yield from _gone(said, due, int(result.target.identity.size))
+
+
+def _volume(said: CertifiedVolume | None, result: TargetResult) -> Iterator[str]:
+    """What the target lies on, and what stood on it."""
+    members, steps = (said.members, said.steps) if said is not None else ([], [])
+    told = [(one.path, one.kind, one.type, one.name, one.digest, one.depth) for one in members]
+    due = [(one.path, one.kind, one.type, *medium_of(one.identity), one.depth) for one in result.members]
+    if told != due:
+        yield "what the target lies on is not what the receipt says"
+    taken = [(one.what, one.on, str(one.ended), one.said) for one in result.deactivated]
+    if [(one.what, one.on, one.ended, one.said) for one in steps] != taken:
+        yield "what was taken down is not what the receipt says"
 
 
 def _gone(said: CertifiedErasure, due: Erasure, size: int) -> Iterator[str]:

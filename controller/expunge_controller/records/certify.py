@@ -32,6 +32,7 @@ from expunge_controller.records.certificate import (
     Sanitization,
 )
 from expunge_controller.records.certify_erasure import certified_erasure
+from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
@@ -135,6 +136,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         not_covered=list(result.not_covered),
         limitations=list(receipt.limitations),
         erasure=certified_erasure(receipt, result),
+        volume=certified_volume(result),
     )
 
 

@@ -19,7 +19,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks
+from expunge_controller.records import erasure_checks, volume_checks
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import OVERWRITE
 
@@ -120,6 +120,7 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     if result.erasure is not None:
         yield from erasure_checks.figure_problems(result.erasure)
     yield from erasure_checks.technique_problems(result)
+    yield from volume_checks.volume_problems(result, written)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return

@@ -11,6 +11,7 @@ from expunge_agent.protocol.identity import BlockIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_style import PAGE
+from expunge_controller.render.certificate_volume import volume_section
 from expunge_controller.render.markup import (
     Label,
     bullets,
@@ -48,6 +49,7 @@ def certificate_html(certificate: Certificate) -> str:
         _media(certificate),
         _register(certificate),
         _sanitization(certificate),
+        *([volume_section(done.volume)] if done.volume else []),
         *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
         *([_passes(certificate)] if done.passes or not done.erasure else []),
         _verification(certificate),
