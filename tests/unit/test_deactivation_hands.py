@@ -109,6 +109,18 @@ def test_each_step_names_its_object_to_its_program(what: StepKind, roots: Roots)
         assert takes_a_path or way[-2] == "--", "a name may begin with a hyphen"
 
 
+def test_umount_goes_to_the_machines_own_mounts(roots: Roots) -> None:
+    """A process in a mount namespace of its own, as a hardened unit is, has copies of them."""
+    unmount = step(StepKind.UNMOUNT, "/mnt", "dm-1")
+    for pid, space in (("self", "mnt:[2]"), ("1", "mnt:[1]")):
+        (roots.proc / pid / "ns").mkdir(parents=True, exist_ok=True)
+        (roots.proc / pid / "ns/mnt").symlink_to(space)
+    assert commands(unmount, roots)[0][:2] == ["nsenter", "--mount=/proc/1/ns/mnt"]
+    (roots.proc / "1/ns/mnt").unlink()
+    (roots.proc / "1/ns/mnt").symlink_to("mnt:[2]")
+    assert commands(unmount, roots)[0] == ["umount", "--", "/mnt"]
+
+
 def test_bcache_is_stopped_by_its_file(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("expunge_agent.devices.deactivate._GONE_SECONDS", 0.1)
     folder = roots.sys / "fs/bcache/0c1d"

@@ -23,8 +23,8 @@ _INNER = re.compile(
     r"_(?:rimage|rmeta|mimage|mlog|tdata|tmeta|cdata|cmeta|corig|wcorig|cvol|cpool|vdata|vpool|vorigin|pmspare|"
     r"imeta|iorig)(?:_\d+)?$|^pvmove\d+$|_mimagetmp_\d+$"
 )
-_NAME = re.compile(r"(?<!-)-(?!-)")
-"""A hyphen that divides; those of the names themselves are doubled (lvm2, libdm/libdm-string.c)."""
+_PIECES = re.compile(r"--|-|[^-]+")
+"""A hyphen of a name itself is doubled, one that stands alone divides (lvm2, libdm/libdm-string.c)."""
 
 
 class Layout(StrEnum):
@@ -218,7 +218,12 @@ class LvmName:
 
 def lvm_name(name: str) -> LvmName | None:
     """The names in that of a mapped device, ``vg-lv`` or ``vg-lv-layer``; None when it is none of LVM's."""
-    parts = [part.replace("--", "-") for part in _NAME.split(name)]
+    parts = [""]
+    for piece in _PIECES.findall(name):
+        if piece == "-":
+            parts.append("")
+        else:
+            parts[-1] += "-" if piece == "--" else piece
     if len(parts) not in (2, 3) or not all(parts):
         return None
     return LvmName(*parts)
