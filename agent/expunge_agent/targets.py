@@ -385,9 +385,10 @@ class TargetRun:
         return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
-        """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
+        """A rule forbade it. Once a byte was written, or somebody stopped it on the way, it is no refusal but a broken run."""
         so_far = self._so_far
-        if not so_far.touched:
+        stopped = self._around.stop.is_set() and refusal.reason is Reason.DEACTIVATION_FAILED
+        if not so_far.touched and not stopped:
             result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
             result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)

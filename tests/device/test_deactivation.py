@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,23 @@ def test_a_step_that_fails_ends_it_and_names_what_is_down(made: Stack, bench: Be
     assert f"Taken down before, and left so: {made.inner}" in target.refusal.detail
     assert target.deactivated[1].said
     assert not target.passes and target.identity_opened is None
+    assert os.path.ismount(made.outer)
+
+
+def test_stopped_between_two_steps(made: Stack, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Journal.append
+    stop = threading.Event()
+
+    def append(self: Journal, kind: str, at: str, data: dict[str, object]) -> object:
+        if kind == "deactivated":
+            stop.set()
+        return original(self, kind, at, data)
+
+    monkeypatch.setattr(Journal, "append", append)
+    order = bench.order(Path(made.disk), policy="nist-clear", deactivate=True)
+    receipt = bench.run(order, stop=stop)
+    assert (receipt.outcome, steps(receipt)) == (Outcome.INTERRUPTED, [("unmount", "done")])
+    assert "was stopped" in receipt.targets[0].failure
     assert os.path.ismount(made.outer)
 
 

@@ -237,6 +237,12 @@ def test_a_mapping_is_a_target_and_its_header_is_not(bench: Bench, lab_report: R
     uuid = bench.run(
         "mkfs.ext4 -q -F /dev/mapper/labmap; udevadm settle; blkid -o value -s UUID /dev/mapper/labmap"
     )
+    bench.run("mv /run/udev/data /run/udev/off")
+    try:
+        shown = bench.guest.run(f"expunge-agent plan UUID={uuid} --profile nist-clear")
+    finally:
+        bench.run("mv /run/udev/off /run/udev/data")
+    assert (shown.code, f"UUID={uuid} is /dev/dm-" in shown.err) == (0, True), "blkid knows it without udev"
     told = wipe(bench.guest, f"UUID={uuid}")
     lab_report.row("nist-clear", "LUKS mapping by UUID=", "", told.outcome, "the header stays")
     assert told.outcome == "sanitized"

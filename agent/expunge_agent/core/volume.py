@@ -245,8 +245,8 @@ def lvm_part(name: str, uuid: str) -> str:
     A thin pool (``pool``) is a volume of its own.
     """
     suffix = lvm_suffix(uuid)
-    if suffix and suffix != "pool":
-        return suffix
     parsed = lvm_name(name)
-    found = _INNER.search(parsed.volume) if parsed is not None else None
-    return found[0].lstrip("_") if found else ""
+    found = _INNER.search(parsed.volume) if parsed is not None and not parsed.layer else None
+    if found is not None:  # says more: the origin of a cache has the suffix of a snapshot's
+        return found[0].lstrip("_")
+    return "" if suffix == "pool" else suffix
