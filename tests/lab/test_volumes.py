@@ -154,8 +154,9 @@ def test_thin_volumes_are_refused_and_wiped_with_their_drive(bench: Bench, lab_r
     left = (bench.records("thin"), bench.backing["thin"].remains())
     lab_report.row("nist-clear, --deactivate", "LVM, thin", "", told.outcome, f"{left[0]} records left")
     assert (told.outcome, left) == ("sanitized", (0, []))
-    kinds = [what for what, _ in steps(told)]
-    assert kinds[0] == "close-crypt" and set(kinds[1:]) == {"deactivate-lv"}
+    taken = [(one["what"], one["on"]) for one in told.target["deactivated"]]
+    assert taken.index(("close-crypt", "over")) < taken.index(("deactivate-lv", "labthin/one"))
+    assert {what for what, _ in taken} == {"close-crypt", "deactivate-lv"}
     assert all(ended in ("done", "gone") for _, ended in steps(told))
 
 
