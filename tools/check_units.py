@@ -42,7 +42,7 @@ def units() -> list[Path]:
 
 
 def verify_units() -> list[str]:
-    """What ``systemd-analyze verify`` says, in a root of its own where the programs exist."""
+    """What ``systemd-analyze verify`` says, in a root of its own where the programs and all drop-ins exist."""
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -50,6 +50,9 @@ def verify_units() -> list[str]:
         target.mkdir(parents=True)
         for unit in units():
             shutil.copy(unit, target)
+        for example in sorted(SYSTEMD.glob("*.d/*.conf.example")):
+            (target / example.parent.name).mkdir(exist_ok=True)
+            shutil.copy(example, target / example.parent.name / example.stem)
         for name in PROGRAMS:
             program = root / "opt/expunge" / name
             program.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import msgspec
 from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
 from expunge_agent.devices import host
+from expunge_agent.devices.aliases import resolve
 from expunge_agent.devices.inventory import Entry, survey
 from expunge_agent.devices.space import PREFIX
 from expunge_agent.devices.space_item import space_item
@@ -53,7 +54,13 @@ def report(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> w
             problems.append(f"{text}: {told.detail} {told.remedy}".rstrip())
         else:
             items.append(told)
-    for entry in survey([path for path in paths if not path.startswith(PREFIX)], system=system):
+    meant: dict[str, str] = {}
+    for path in [path for path in paths if not path.startswith(PREFIX)]:
+        try:
+            meant[path] = resolve(path)
+        except ExpungeError as error:
+            problems.append(f"{path}: {error.message}")
+    for entry in survey(list(meant.values()), system=system):
         found = entry.found
         against = [
             refusal.detail
@@ -64,7 +71,8 @@ def report(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> w
         if item is None:
             problems.append(" ".join(against) or f"{found.usage.path} cannot be wiped.")
         else:
-            items.append(item)
+            asked = [given for given, path in meant.items() if given != path == item.path]
+            items.append(msgspec.structs.replace(item, asked=asked))
     return wire.Inventory(items=items, problems=problems)
 
 

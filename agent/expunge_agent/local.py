@@ -30,6 +30,7 @@ class Wish:
     requested_by: str
     case_number: str
     reason: str
+    deactivate: bool = False
 
 
 def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
@@ -52,6 +53,7 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        deactivate=wish.deactivate,
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from expunge_agent.core.drive import Drive
-from expunge_agent.core.guard import guard
+from expunge_agent.core.guard import guard, standing_objections
 from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
@@ -19,6 +19,7 @@ from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
 from expunge_agent.core.reach import whole_subsystem
+from expunge_agent.deactivating import free, volume_facts
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import find, look
@@ -173,6 +174,8 @@ class TargetRun:
                 due = replace(due, identity=resized(due.identity, medium.identity, self._grows_to))
             return guard(due, medium, usage, self._around.system)
 
+        if self._order.deactivate and (refusal := self._free(path)):
+            return refusal
         if refusal := lasting(objection):
             return refusal
         if medium is None or self._so_far.plan is not None:
@@ -180,12 +183,44 @@ class TargetRun:
         plan = self._plan(path, medium)
         if isinstance(plan, Refusal):
             return plan
-        where = {"layout": _layout(path)} if is_file(self._target) else {}
+        where: dict[str, object] = {"layout": _layout(path)} if is_file(self._target) else {}
+        volume, against = volume_facts(path)
+        if against is not None:
+            return against
+        if volume is not None:
+            where["volume"] = volume
         facts = medium.facts()
         if plan.drive is not None:
             facts = replace(facts, notes=[*facts.notes, *plan.drive.doubtful_names])
         self._steps.write("planned", plan=plan, before=medium.identity, medium=facts, **where)
         return None
+
+    def _free(self, path: str) -> Refusal | None:
+        """Take down what stands on it, once nothing else speaks against the order: see `deactivating`."""
+        if is_file(self._target):
+            return None  # what loops over a file is not this file's to take down
+        medium, usage = look(path, system=self._around.system)
+        against = standing_objections(self._target, medium, usage, self._around.system)
+        against = [
+            one for one in against if one.reason is not Reason.IN_USE
+        ]  # by whom, the plan knows better
+        if against or medium is None:
+            return against[0] if against else None
+        if self._so_far.plan is None:
+            _, unfit = volume_facts(path)
+            planned = self._plan(path, medium)
+            if unfit is not None or isinstance(planned, Refusal):
+                return unfit if unfit is not None else planned  # type: ignore[return-value]
+        return free(path, self._so_far, self._steps, self._around, self._paths_beside())
+
+    def _paths_beside(self) -> frozenset[str]:
+        """Where the order's other targets are."""
+        found = set()
+        for other in self._order.targets:
+            if other is not self._target:
+                with suppress(TargetRefused):
+                    found.add(find(other.identity, other.hint) or "")
+        return frozenset(found - {""})
 
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
         drive = examine(path)
@@ -334,7 +369,11 @@ class TargetRun:
         plan = so_far.plan
         if plan is None:
             raise AssertionError("worked without a plan")
-        doubts = [*plan.doubts, *(so_far.layout.doubts if so_far.layout else ())]
+        doubts = [
+            *plan.doubts,
+            *(so_far.layout.doubts if so_far.layout else ()),
+            *so_far.volume.facts.doubts,
+        ]
         if not plan.overwrites:
             erasure = so_far.erasure.result(plan.technique, plan.drive)
             verdict = judge_erasure(
@@ -366,9 +405,10 @@ class TargetRun:
         return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
-        """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
+        """A rule forbade it. Once a byte was written, or somebody stopped it on the way, it is no refusal but a broken run."""
         so_far = self._so_far
-        if not so_far.touched:
+        stopped = self._around.stop.is_set() and refusal.reason is Reason.DEACTIVATION_FAILED
+        if not so_far.touched and not stopped:
             result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
             result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)
@@ -455,15 +495,18 @@ def _result(
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=_not_covered(plan) if so_far.touched else [],
+        not_covered=_not_covered(so_far) if so_far.touched else [],
+        members=so_far.volume.facts.members,
+        deactivated=so_far.volume.steps,
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
     )
 
 
-def _not_covered(plan: TargetPlan | None) -> list[str]:
+def _not_covered(so_far: TargetProgress) -> list[str]:
     """What no step could reach."""
-    if plan is None or plan.overwrites:
-        return ["Sectors and cells the medium does not let the host address."]
-    return []
+    plan = so_far.plan
+    hidden = ["Sectors and cells the medium does not let the host address."]
+    own = hidden if plan is None or plan.overwrites else []
+    return [*own, *so_far.volume.facts.not_covered, *so_far.volume.beside()]

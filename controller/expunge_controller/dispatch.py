@@ -50,6 +50,7 @@ def draft_order(
     expires_in: timedelta,
     allow_downgrade: bool,
     now: datetime,
+    deactivate: bool = False,
 ) -> Order:
     """The order as it would be signed; nothing is kept.
 
@@ -80,6 +81,7 @@ def draft_order(
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        deactivate=deactivate,
     )
 
 

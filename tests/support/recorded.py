@@ -1,4 +1,4 @@
-"""The recorded machine (tests/recorded/linux-6.1-qemu.json), laid out as folders."""
+"""The recorded machines of tests/recorded, laid out as folders."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from expunge_agent.devices.roots import Roots
 
 RECORDING = Path(__file__).parent.parent / "recorded" / "linux-6.1-qemu.json"
+VOLUMES = RECORDING.with_name("linux-6.1-volumes.json")
 
 
-def lay_out(folder: Path) -> Roots:
+def lay_out(folder: Path, recording: Path = RECORDING) -> Roots:
     """Put the recorded tree into `folder`."""
-    recorded = json.loads(RECORDING.read_text())
+    recorded = json.loads(recording.read_text())
     for path in recorded["folders"]:
         (folder / path).mkdir(parents=True, exist_ok=True)
     for path, text in recorded["files"].items():

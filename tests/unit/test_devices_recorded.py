@@ -57,7 +57,7 @@ def test_every_disk_with_a_medium_is_listed_and_empty_ones_are_not(seen: dict[st
         ("sdf", "usb", "QEMU HARDDISK", "USB-0001", ""),
         ("vda", "virtio", "", "VIRT-0001", ""),
         ("mmcblk0", "mmc", "QEMU!", "0xdeadbeef", ""),
-        ("dm-0", "dm", "vault", "LVM-recorded", ""),
+        ("dm-0", "lvm", "vault", "LVM-recorded", ""),
         ("md0", "md", "raid1", "8d618a7b-c20a-747e-7c59-8ea48589f542", ""),
     ],
 )

@@ -191,7 +191,7 @@ def test_the_rules_come_in_their_documented_order() -> None:
         Reason.IN_USE,
         Reason.NOT_PERMITTED,
     ]
-    assert len(RULES) == 15  # with not-found and wrong-kind, which exclude the others
+    assert len(RULES) == 16  # with not-found, wrong-kind and the kind of volume, which exclude the others
 
 
 TEXTS = st.lists(st.text(max_size=3000), max_size=30).map(tuple)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent.cli.common import known_profiles, print_json, psid_option, psids, table
+from expunge_agent.cli.naming import resolved, show_deactivation
+from expunge_agent.core.deactivation import Step
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.selection import Selection, select, taken
+from expunge_agent.deactivating import taking_of
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
-from expunge_agent.protocol.receipt import Refusal
+from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text, time_text
 from expunge_profiles.load import find
@@ -35,6 +38,7 @@ class Planned:
     medium: Medium | None
     blocked: Sequence[Refusal]
     selection: Selection | None
+    deactivation: Sequence[Step] = ()
 
     @property
     def goes(self) -> bool:
@@ -56,6 +60,7 @@ class Planned:
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
 @psid_option
+@click.option("--deactivate", is_flag=True, help="Show what would be taken down first, as an order may.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -70,8 +75,11 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     root = Path(str(obj["state"]))
     profile = _profile(root, options["profile"])
     level = Level(options["level"])
-    labels = psids(options["psid"], paths)
+    labels, paths = psids(options["psid"], paths), resolved(given := paths)
+    labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
     plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]), labels)
+    if options["deactivate"]:
+        plans = [_deactivated(one, root, plans) for one in plans]
     if as_json:
         print_json(
             {
@@ -124,6 +132,20 @@ def _plans(
     return plans
 
 
+def _deactivated(one: Planned, root: Path, plans: Sequence[Planned]) -> Planned:
+    """The same with what stands on it taken down first, as far as that is possible."""
+    if one.medium is None or not isinstance(one.medium.identity, BlockIdentity):
+        return one
+    others = frozenset(other.path for other in plans) - {one.path}
+    taking = taking_of(one.path, protected(root), others)
+    left = [refusal for refusal in one.blocked if refusal.reason not in _TAKEN_DOWN]
+    return replace(one, blocked=[*taking.refusals, *left], deactivation=taking.steps)
+
+
+_TAKEN_DOWN = (Reason.SWAP, Reason.MOUNTED, Reason.HELD, Reason.IN_USE)
+"""Reasons of which the plan of taking down knows more."""
+
+
 def _drive(medium: Medium) -> Drive | None:
     """What the whole drive at the medium's path answers; a part of it or a file is never a drive."""
     if medium.partition or not isinstance(medium.identity, BlockIdentity):
@@ -139,6 +161,7 @@ def _plain(one: Planned) -> dict[str, object]:
         "identity": one.medium.identity if one.medium else None,
         "facts": one.medium.facts() if one.medium else None,
         "blocked": list(one.blocked),
+        "deactivation": list(one.deactivation),
         "selection": one.selection,
     }
 
@@ -151,6 +174,8 @@ def show(one: Planned) -> None:
         click.echo(f"{one.path}: {one.selection.type}, {size_text(one.medium.size)}")
         _show_candidates(one.selection)
         click.echo(_verdict(one.selection))
+    if one.deactivation:
+        show_deactivation({one.path: one.deactivation})
     for refusal in one.blocked:
         click.echo(f"Refused as things stand: {refusal.detail} {refusal.remedy}".rstrip())
     click.echo()

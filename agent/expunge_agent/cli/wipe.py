@@ -20,10 +20,14 @@ from expunge_agent.cli.common import (
     psids,
     table,
 )
+from expunge_agent.cli.naming import resolved, show_deactivation
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.cli.space import plan_space_target, space_options, space_wish
-from expunge_agent.core.guard import guard
+from expunge_agent.core.deactivation import Step
+from expunge_agent.core.guard import SystemPaths, guard, standing_objections
+from expunge_agent.core.medium import Medium, Usage
 from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
+from expunge_agent.deactivating import taking_of, volume_facts
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
@@ -40,8 +44,8 @@ from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order, never_valid
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
-from expunge_agent.protocol.identity import SpaceWish, Target
-from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, SpaceWish, Target
+from expunge_agent.protocol.receipt import Reason, Receipt, Refusal, parse_statement
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import ProgressView, size_text
@@ -77,6 +81,11 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @psid_option
 @space_options
+@click.option(
+    "--deactivate",
+    is_flag=True,
+    help="Take down what stands on the targets first: unmount, swapoff, close, stop. Shown before it is done.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the very plan, touch nothing.")
 @click.option(
@@ -88,15 +97,19 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     """Destroy all data on PATHS (regular files or block devices) on this machine.
 
     free-space:MOUNTPOINT stands for what was deleted from a mounted file system: its free space is filled and
-    given back (docs/free-space.md).
+    given back (docs/free-space.md). A block device may be called by UUID=, PARTUUID=, LABEL= or PARTLABEL=, or
+    by its link in /dev/disk/by-*, /dev/mapper, /dev/md or /dev/GROUP; what it leads to is shown.
 
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
+    labels, paths = psids(options["psid"], paths), resolved(given := paths)
+    labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
     try:
-        plan = _plan(paths, wish, root, psids(options["psid"], paths), space_wish(options))
+        plan = _plan(paths, wish, root, labels, space_wish(options))
+        taken_down = _deactivation(plan, wish, root)
     except _Objection as error:
         sealed = None if options["dry_run"] else _refuse(root, error, wish, options)
         told = f" Receipt {sealed} says so." if sealed is not None else ""
@@ -104,12 +117,14 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
+        show_deactivation(taken_down)
     if options["dry_run"]:
         if as_json:
             print_json(
                 {
                     "profile": wish.profile.id,
                     "plans": [_without_keys(steps, wish.profile) for _, steps in plan],
+                    "deactivation": taken_down,
                 }
             )
         else:
@@ -131,6 +146,7 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
         requested_by=options["requested_by"] or login_name(),
         case_number=options["case"],
         reason=options["reason"],
+        deactivate=options["deactivate"],
     )
 
 
@@ -171,7 +187,7 @@ def _plan(
             plan.append(planned)
             continue
         medium, usage = look(path, eyes=eyes)
-        refusal = guard(None, medium, usage, system)
+        refusal = _objection(medium, usage, system, wish.deactivate)
         target = (
             None
             if medium is None
@@ -191,14 +207,37 @@ def _plan(
                 scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes),
                 NOTHING_DRAWN,
             )
-            if isinstance(steps, TargetPlan):
+            _, unreached = volume_facts(path)
+            if isinstance(steps, TargetPlan) and unreached is None:
                 plan.append((target, steps))
                 continue
-            refusal = steps
+            refusal = steps if isinstance(steps, Refusal) else unreached
         if refusal is None:
             raise AssertionError("the guard refuses what is no medium")
         raise _Objection(refusal, target)
     return plan
+
+
+def _objection(medium: Medium | None, usage: Usage, system: SystemPaths, deactivate: bool) -> Refusal | None:
+    """The first rule against it; what can be taken down, and who uses it, is for the plan of that to judge."""
+    if not deactivate or isinstance(medium and medium.identity, FileIdentity):
+        return guard(None, medium, usage, system)
+    found = standing_objections(None, medium, usage, system)
+    return next((one for one in found if one.reason is not Reason.IN_USE), None)
+
+
+def _deactivation(plan: Plan, wish: Wish, root: Path) -> dict[str, list[Step]]:
+    """What stands on each target and is to be taken down, by the target's path. Raises RefusedError."""
+    if not wish.deactivate:
+        return {}
+    paths = [steps.path for target, steps in plan if isinstance(target.identity, BlockIdentity)]
+    found = {}
+    for path in paths:
+        taking = taking_of(path, protected(root), frozenset(paths) - {path})
+        if taking.refusals:
+            raise RefusedError(taking.refusals[0].detail, taking.refusals[0].remedy)
+        found[path] = taking.steps
+    return found
 
 
 def _without_keys(plan: TargetPlan, profile: Profile) -> dict[str, object]:
@@ -279,6 +318,8 @@ def _show_receipt(receipt: Receipt) -> None:
     if receipt.refusal:
         click.echo(f"  {_why(receipt.refusal)}")
     for result in receipt.targets:
+        for step in result.deactivated:
+            click.echo(f"  {result.target.hint}: {step.what} {step.on}: {step.ended} {step.said}".rstrip())
         for line in [*result.exceptions, result.failure, _why(result.refusal)]:
             if line:
                 click.echo(f"  {result.target.hint}: {line}")

@@ -6,9 +6,10 @@ would hinder the work.
 
  1. symbolic link in the path     2. nothing there, or hidden      3. not a file or block device
  4. not the identity ordered      5. empty                         6. no identity at all
- 7. needed by the running system  8. swap                          9. mounted
-10. held (dm, md, LVM, bcache)   11. backs a loop device          12. read-only
-13. further hard links           14. open in another process      15. no permission
+ 7. needed by the running system  8. a volume that an overwrite does not reach
+ 9. swap                         10. mounted                      11. held (dm, md, LVM, bcache)
+12. backs a loop device          13. read-only                    14. further hard links
+15. open in another process      16. no permission
 
 This is what can be seen before opening. The last guard is the kernel's own: an exclusive open
 (``devices.opening``).
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from expunge_agent.core.medium import Kind, Medium, Usage
+from expunge_agent.core.volume import Volume, forbidden
 from expunge_agent.protocol.identity import Target, differences, is_identifying
 from expunge_agent.protocol.receipt import Reason, Refusal
 
@@ -97,6 +99,26 @@ def objections(
     """Every rule that forbids it, in order: what an inventory shows as ``blocked``."""
     found = (rule(target, medium, usage, system) for rule in RULES)
     return [refusal for refusal in found if refusal is not None]
+
+
+def standing_objections(
+    target: Target | None, medium: Medium | None, usage: Usage, system: SystemPaths = DEFAULT_SYSTEM
+) -> list[Refusal]:
+    """What forbids it even when everything that stands on it is taken down first."""
+    found = (rule(target, medium, usage, system) for rule in RULES if rule not in IN_THE_WAY)
+    return [refusal for refusal in found if refusal is not None]
+
+
+def unreached(path: str, volume: Volume) -> Refusal | None:
+    """Why the volume at `path` cannot be overwritten, or None."""
+    found = forbidden(volume)
+    if found is None:
+        return None
+    return Refusal(
+        reason=Reason.UNSUPPORTED,
+        detail=f"{readable(path)} cannot be overwritten as it is: {readable(found.why, 2000)}.",
+        remedy=found.remedy,
+    )
 
 
 def readable(text: str, limit: int = 500) -> str:
@@ -237,6 +259,10 @@ def _system(_t: Target | None, _m: Medium | None, usage: Usage, system: SystemPa
     )
 
 
+def _volume(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
+    return unreached(usage.path, medium.volume) if medium is not None and medium.volume is not None else None
+
+
 def _swap(_t: Target | None, _m: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
     if not usage.swaps:
         return None
@@ -325,6 +351,8 @@ def _not_permitted(_t: Target | None, medium: Medium | None, usage: Usage, _s: S
     )
 
 
+IN_THE_WAY = (_swap, _mounted, _held, _loops)
+"""Rules about what stands on a target and can be taken down first (`core.deactivation`)."""
 RULES: tuple[Rule, ...] = (
     _symbolic_link,
     _not_found,
@@ -333,6 +361,7 @@ RULES: tuple[Rule, ...] = (
     _empty,
     _no_identity,
     _system,
+    _volume,
     _swap,
     _mounted,
     _held,

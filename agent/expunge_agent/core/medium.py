@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from expunge_agent.core.volume import Volume
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.receipt import MediumFacts
 
@@ -61,6 +62,8 @@ class Medium:
     logical_sector: int = -1
     physical_sector: int = -1
     notes: tuple[str, ...] = ()
+    volume: Volume | None = None
+    """What it is made of, where it is no drive."""
 
     @property
     def size(self) -> int:

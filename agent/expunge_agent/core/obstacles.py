@@ -20,12 +20,13 @@ from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.reach import whole_subsystem
 from expunge_agent.core.technique import Technique, earns
+from expunge_agent.core.volume import BUSES
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.receipt import Reason
 from expunge_profiles.schema import Profile
 
-_STACKED = ("dm", "md", "loop", "zram")
+_STACKED = (*BUSES, "loop", "zram")
 """Buses of devices that the kernel makes up; no drive of their own answers behind them."""
 _DISCARDS = (Technique.SECURE_DISCARD, Technique.DISCARD, Technique.ZERO_OUT)
 _SECURITY_ERASE = (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED)

@@ -13,6 +13,7 @@ from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed,
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.space_progress import Filling, Folder, Peak, SpaceProgress, Start
+from expunge_agent.core.volume_progress import VolumeFacts, VolumeProgress
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
@@ -94,6 +95,7 @@ class TargetProgress:
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
     space: SpaceProgress = field(default_factory=SpaceProgress)
+    volume: VolumeProgress = field(default_factory=VolumeProgress)
     result: TargetResult | None = None
 
     @property
@@ -141,6 +143,7 @@ def apply(run: RunProgress, record: Entry) -> None:
 
 
 _NOT_YET_AHEAD = (
+    "deactivating",
     "opening",
     "opened",
     "canaries-placing",
@@ -207,6 +210,16 @@ def _planned(run: RunProgress, record: Entry) -> None:
     target.before = canonical.convert(record.data["before"], Identity)  # type: ignore[arg-type]
     target.medium = canonical.convert(record.data["medium"], MediumFacts)
     target.layout = canonical.convert(record.data["layout"], Layout) if "layout" in record.data else None
+    if "volume" in record.data:
+        target.volume.facts = canonical.convert(record.data["volume"], VolumeFacts)
+
+
+def _deactivating(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).volume.begin(record.data)
+
+
+def _deactivated(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).volume.end(record.data)
 
 
 def _opened(run: RunProgress, record: Entry) -> None:
@@ -365,6 +378,8 @@ _HANDLERS = {
     "returned": _returned,
     "paused": _paused,
     "planned": _planned,
+    "deactivating": _deactivating,
+    "deactivated": _deactivated,
     "opening": _nothing,
     "opened": _opened,
     "pass-started": _pass_started,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
+from expunge_agent.core.volume import BUSES, is_lvm, lvm_name
 from expunge_agent.devices import host, raid, udev, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
@@ -22,6 +23,8 @@ _BUS_BY_SUBSYSTEM = {
 }
 _WORLD_WIDE = ("naa.", "eui.", "uuid.", "nvme.")
 """Designators that are names of one unit in the world; ``t10.`` is vendor text around the serial."""
+_WITH_HEADER = ("CRYPT-LUKS1-", "CRYPT-LUKS2-", "CRYPT-BITLK-", "CRYPT-FVAULT2-", "CRYPT-VERITY-")
+"""UUIDs of mappings that begin with that of a header."""
 _VIRTUAL_MAKERS = (
     "QEMU",
     "VMWARE",
@@ -35,10 +38,11 @@ _VIRTUAL_MAKERS = (
 
 
 def bus(node: Node) -> str:
-    """How it is attached: nvme, ata, scsi, usb, mmc, virtio, xen, loop, zram, dm, md or unknown."""
+    """How it is attached: nvme, ata, scsi, usb, mmc, virtio, xen, loop, zram, lvm, dm-crypt, dm, md or unknown."""
     disk = node.disk
     if (disk.folder / "dm").is_dir():
-        return "dm"
+        uuid = read_text(disk.folder / "dm/uuid")
+        return "lvm" if is_lvm(uuid) else "dm-crypt" if uuid.startswith("CRYPT-") else "dm"
     if (disk.folder / "md").is_dir():
         return "md"
     subsystems = disk.subsystems()
@@ -109,7 +113,7 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
     maker = f"{who.model} {read_text(disk.folder / 'device/vendor')}".upper()
     if who.bus == "zram" or disk.driver == "ramdisk":
         return MediumType.MEMORY
-    if who.bus in ("loop", "dm", "md", "virtio", "xen") or any(name in maker for name in _VIRTUAL_MAKERS):
+    if who.bus in ("loop", *BUSES, "virtio", "xen") or any(name in maker for name in _VIRTUAL_MAKERS):
         return MediumType.VIRTUAL
     if raid.is_volume(disk):
         return MediumType.VIRTUAL  # what lies under it is not reached
@@ -139,8 +143,8 @@ def _by_rotation(disk: Node, found_bus: str) -> MediumType:
 def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
     """(model, serial, WWN) from sysfs; empty strings where it does not say."""
     device = disk.folder / "device"
-    if found_bus == "dm":
-        return read_text(disk.folder / "dm/name"), read_text(disk.folder / "dm/uuid"), ""
+    if found_bus in ("lvm", "dm-crypt", "dm"):
+        return (*_mapped_names(read_text(disk.folder / "dm/name"), read_text(disk.folder / "dm/uuid")), "")
     if found_bus == "md":
         return read_text(disk.folder / "md/level"), read_text(disk.folder / "md/uuid"), ""
     model = _first(device, "model", "name")
@@ -156,6 +160,16 @@ def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
         serial = _usb_serial(disk)
     wwn = read_text(disk.folder / "wwid") or read_text(device / "wwid")
     return model, serial, wwn if wwn.startswith(_WORLD_WIDE) else ""
+
+
+def _mapped_names(name: str, uuid: str) -> tuple[str, str]:
+    """(model, serial) of a mapped device. The UUID of a mapping without a header (``CRYPT-PLAIN-NAME``) holds
+    nothing but the name somebody gave it, which tells it from no other (cryptsetup, lib/libdevmapper.c)."""
+    if is_lvm(uuid):
+        parsed = lvm_name(name)
+        return (parsed.title if parsed is not None and not parsed.layer else name), uuid
+    headless = uuid.startswith("CRYPT-") and not uuid.startswith(_WITH_HEADER)
+    return name, "" if headless else uuid
 
 
 def _first(folder: Path, *files: str) -> str:
@@ -186,8 +200,10 @@ def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
         notes.append("the serial number is that of the USB device, which may be a bridge")
     if raid.is_volume(node):
         notes.append(f"a volume of a RAID controller ({raid.controller(node) or node.driver}), not a drive")
-    elif kind is MediumType.VIRTUAL and who.bus not in ("loop", "dm", "md"):
+    elif kind is MediumType.VIRTUAL and who.bus not in ("loop", *BUSES):
         notes.append("a virtual disk: what lies under it is not reached")
+    if who.bus == "md" and (name := udev.array_name(node.disk)):
+        notes.append(f"the array's name is {name}")
     if who.bus == "mmc" and kind is MediumType.USB_FLASH:
         notes.append("an SD card")
     if kind is MediumType.UNKNOWN:

@@ -14,6 +14,7 @@ from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import LIVE, Roots
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.devices.volumes import volume_of
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity, differences, is_identifying
 from expunge_agent.protocol.receipt import Reason, Refusal
@@ -43,7 +44,7 @@ def look(
         node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
         if node is not None:
             found = usage.of_block(node, walked.path, eyes)
-            medium = sectors.with_true_sector(describe.medium(node, walked.path), node)
+            medium = _described(node, walked.path)
             return Found(medium, _with_links(found, walked))
     kind = Kind.MISSING if walked.kind is Kind.BLOCK else walked.kind
     return Found(None, _with_links(Usage(path=walked.path, kind=kind), walked))
@@ -84,8 +85,7 @@ def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
 
 def look_at_node(node: Node, eyes: Eyes) -> Found:
     """The same for a device of sysfs, whose path is the one the kernel gives it."""
-    medium = sectors.with_true_sector(describe.medium(node), node)
-    return Found(medium, usage.of_block(node, str(node.path), eyes))
+    return Found(_described(node, str(node.path)), usage.of_block(node, str(node.path), eyes))
 
 
 def file_identity(path: str, seen: os.stat_result, roots: Roots = LIVE) -> FileIdentity:
@@ -105,6 +105,11 @@ def _file_medium(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Medium:
     if seen.st_blocks * 512 < seen.st_size:
         notes.append("a sparse file: it has holes that hold no data")
     return Medium(path=walked.path, identity=who, type=MediumType.FILE, notes=tuple(notes))
+
+
+def _described(node: Node, path: str) -> Medium:
+    found = replace(describe.medium(node, path), volume=volume_of(node))
+    return sectors.with_true_sector(found, node)
 
 
 def _with_links(found: Usage, walked: Walked) -> Usage:

@@ -118,7 +118,7 @@ def mounts_of_devices(mounts: Iterable[Mount], numbers: frozenset[str], roots: R
     A btrfs mount has an anonymous number and names one of its devices only, so its members are
     looked up in sysfs too; a btrfs that is mounted nowhere we can see is reported without a place.
     """
-    found, together = [], _btrfs_members(roots)
+    found, together = [], btrfs_members(roots)
     named = set()
     for mount in mounts:
         devices = {mount.number} | {number_of_path(path, roots) for path in mount.sources()}
@@ -215,7 +215,7 @@ def _namespace(roots: Roots, pid: str) -> tuple[str, str] | None:
         return None
 
 
-def _btrfs_members(roots: Roots) -> dict[str, frozenset[str]]:
+def btrfs_members(roots: Roots) -> dict[str, frozenset[str]]:
     """The device numbers of each btrfs file system in use, by its UUID."""
     found = {}
     for uuid in names(roots.sys / "fs/btrfs"):

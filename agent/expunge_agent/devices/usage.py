@@ -86,13 +86,13 @@ def _of_path(node: Node, path: str, eyes: Eyes, depth: int) -> Usage:
         kind=Kind.BLOCK,
         mounts=_unique(mount.title for mount in seen),
         swaps=tuple(mounts.swaps_of_devices(numbers, eyes.roots)),
-        holders=tuple(holder.title for holder in kin.holders) + _zram_over(kin, eyes) + _zfs_over(kin, eyes),
+        holders=tuple(holder.title for holder in kin.holders) + zram_over(kin, eyes) + _zfs_over(kin, eyes),
         partitions=tuple(part.title for part in node.partitions),
         loops=tuple(str(loop.path) for loop in kin.loops),
         opened_by=opened.processes,
         read_only=_block_read_only(node),
         writable=not eyes.roots.live or os.access(path, os.R_OK | os.W_OK, effective_ids=True),
-        system=_system_device(numbers, eyes),
+        system=system_reason(numbers, eyes),
         notes=_blind_spots(eyes, opened.unseen),
     )
     return _with_backing(usage, node, eyes, depth)
@@ -165,7 +165,7 @@ def _loops_over_file(path: str, seen: os.stat_result, eyes: Eyes) -> Iterable[st
             yield str(disk.path)
 
 
-def _system_device(numbers: frozenset[str], eyes: Eyes) -> str:
+def system_reason(numbers: frozenset[str], eyes: Eyes) -> str:
     """Why a family of devices belongs to the system, asked of stat(2) and not only of the mount table."""
     own = eyes.mounts.mounts
     in_table = [m.point for m in mounts.mounts_of_devices(own, numbers, eyes.roots) if not m.namespace]
@@ -183,7 +183,7 @@ def _system_device(numbers: frozenset[str], eyes: Eyes) -> str:
     return ""
 
 
-def _zram_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
+def zram_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
     """zram devices that write back to one of the family (Documentation/admin-guide/blockdev/zram.rst)."""
     found = []
     for disk in eyes.disks:

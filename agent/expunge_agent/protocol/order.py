@@ -66,6 +66,8 @@ class Order(Frozen, frozen=True):
     targets: Annotated[list[Target], msgspec.Meta(min_length=1, max_length=MAX_TARGETS)]
     approvals: Annotated[list[Approval], msgspec.Meta(max_length=32)]
     nonce: Nonce
+    deactivate: bool = False
+    """Whether what stands on a target (mounts, swap, mappings, arrays, loop devices) may be taken down first."""
 
 
 def parse_order(data: bytes) -> Order:

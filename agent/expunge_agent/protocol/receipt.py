@@ -26,6 +26,7 @@ from expunge_agent.protocol.identity import Identity, Target, identity_digest, s
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace
+from expunge_agent.protocol.receipt_steps import DeactivationStep, Member
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
@@ -66,6 +67,7 @@ class Reason(StrEnum):
     NOT_PERMITTED = "not-permitted"
     OTHER_NAMESPACES = "other-namespaces"
     UNSUPPORTED = "unsupported"
+    DEACTIVATION_FAILED = "deactivation-failed"
 
 
 class Refusal(Frozen, frozen=True):
@@ -329,6 +331,10 @@ class TargetResult(Frozen, frozen=True):
     erasure: Erasure | None = None
     space: FreeSpace | None = None
     """How a file system's free space was filled; its passes wrote the files that took it."""
+    members: list[Member] = []
+    """What a volume lies on; empty for a drive and a file."""
+    deactivated: list[DeactivationStep] = []
+    """What stood on it and was taken down first, in order; only where the order allows it."""
 
 
 class Interruption(Frozen, frozen=True):

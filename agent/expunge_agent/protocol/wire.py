@@ -100,7 +100,8 @@ class Acknowledge(Frozen, frozen=True, tag_field="type", tag="ack"):
 
 
 class InventoryRequest(Frozen, frozen=True, tag_field="type", tag="inventory-request"):
-    """Controller: what media do you see? ``paths`` names files to look at too."""
+    """Controller: what media do you see? ``paths`` names files and devices to look at too; the latter also by a
+    tag (``UUID=…``) or by a link that the machine resolves."""
 
     paths: list[str] = []
 
@@ -131,6 +132,8 @@ class InventoryItem(Frozen, frozen=True):
     """The erasing commands it offers, in a few words; likewise ``hidden`` areas and its ``condition``."""
     hidden: Text = ""
     condition: Text = ""
+    asked: list[PathText] = []
+    """What of the request's ``paths`` led here: a link or a tag such as ``UUID=…``."""
 
 
 class Inventory(Frozen, frozen=True, tag_field="type", tag="inventory"):

@@ -43,8 +43,7 @@ def resolve(
     warnings: list[str] = []
     if len(targets) < len(set(texts)):
         unknown = [text for text in texts if text not in targets]
-        asked = [text for text in unknown if text.startswith(("/", FREE_SPACE))]
-        answer = ask_inventory(controller, machine, asked)
+        answer = ask_inventory(controller, machine, [text for text in unknown if _is_asked(text)])
         for text in unknown:
             item = _item(answer, text)
             targets[text] = target_of(item, space)
@@ -59,8 +58,16 @@ def target_of(item: wire.InventoryItem, space: SpaceWish | None = None) -> Targe
     return Target(identity=item.identity, hint=item.path)
 
 
+_TAGS = ("UUID=", "PARTUUID=", "LABEL=", "PARTLABEL=")
+
+
+def _is_asked(text: str) -> bool:
+    """Whether the machine has to look itself for what `text` names."""
+    return text.startswith(("/", FREE_SPACE, *_TAGS))
+
+
 def _registered(controller: Controller, machine: MachineRow, text: str) -> Target | None:
-    if text.startswith(("/", FREE_SPACE)):
+    if _is_asked(text):
         return None  # what lies at a path now is for the machine to say
     with controller.store.read() as unit:
         try:
@@ -73,12 +80,12 @@ def _registered(controller: Controller, machine: MachineRow, text: str) -> Targe
 
 
 def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
-    found = [item for item in answer.items if text in _names(item)]
+    found = list({item.path: item for item in answer.items if text in _names(item)}.values())
     if len(found) == 1:
         return found[0]
     if found:
         raise RefusedError(f"{len(found)} media answer to {text!r}.", "Name it by its path.")
-    if text.startswith(("/", FREE_SPACE)) and answer.problems:  # only the paths asked for have problems
+    if _is_asked(text) and answer.problems:  # only the paths asked for have problems
         said = [problem for problem in answer.problems if text in problem] or answer.problems
         raise RefusedError(
             f"The agent says: {' '.join(said)}", "Name a block device or a regular image file."
@@ -89,5 +96,9 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
 def _names(item: wire.InventoryItem) -> tuple[str, ...]:
     if isinstance(item.identity, SpaceIdentity):
         return (item.path,)  # its mount point alone would be the folder
-    names = (item.path, *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")))
+    names = (
+        item.path,
+        *item.asked,
+        *(getattr(item.identity, field, "") for field in ("path", "serial", "wwn")),
+    )
     return tuple(name for name in names if name.strip())  # a drive may have no serial number

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 @reserve_option
 @system_option
 @trim_option
+@click.option(
+    "--deactivate",
+    is_flag=True,
+    help="Let the agent take down what stands on the targets first: unmount, swapoff, close, stop.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show how it goes, to its end.")
 @click.option("--dry-run", is_flag=True, help="Print the order that would be signed; keep and send nothing.")
@@ -66,6 +71,7 @@ def command(
     reserve: int | None,
     system: bool,
     trim: bool,
+    deactivate: bool,
     yes: bool,
     follow: bool,
     dry_run: bool,
@@ -73,8 +79,8 @@ def command(
 ) -> int:
     """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
 
-    A TARGET is a path or serial number on the machine, or a registered medium (digest, property
-    number, label); free-space:MOUNTPOINT what was deleted from a file system that stays. With --json the progress comes as JSON Lines.
+    A TARGET is a path or serial number on the machine, UUID=, PARTUUID=, LABEL= or PARTLABEL= of a block
+    device there, or a registered medium (digest, property number, label); free-space:MOUNTPOINT what was deleted from a file system that stays. With --json the progress comes as JSON Lines.
     """
     import getpass
 
@@ -116,6 +122,7 @@ def command(
             expires_in=expires_in,
             allow_downgrade=allow_downgrade,
             now=utc_now(),
+            deactivate=deactivate,
         )
         if dry_run:
             _print_order(order, row, profile, warnings, as_json)
@@ -159,6 +166,10 @@ def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
     click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")
+    if order.deactivate:
+        click.echo(
+            "What stands on them is taken down first (mounts, swap, volumes, arrays, mappings, loop devices)."
+        )
 
 
 def _free_space(wish: SpaceWish) -> str:

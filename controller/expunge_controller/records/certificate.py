@@ -192,11 +192,39 @@ class CertifiedSpace(Frozen, frozen=True):
     trim: Text
 
 
+class CertifiedMember(Frozen, frozen=True):
+    """A device that the volume lies on. ``depth`` 1: directly. ``digest`` is that of its identity."""
+
+    path: Text
+    kind: Text
+    type: Text
+    name: Text
+    digest: Digest
+    depth: int
+
+
+class CertifiedStep(Frozen, frozen=True):
+    """Something that stood on the target and was taken down first, and how that ended."""
+
+    what: Name
+    on: Text
+    ended: Text
+    said: Text
+
+
+class CertifiedVolume(Frozen, frozen=True):
+    """What the target lies on, and what was taken down above it."""
+
+    members: list[CertifiedMember]
+    steps: list[CertifiedStep]
+
+
 class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """What was done. ``method`` is the level achieved; verification is measured, never validation.
 
     ``erasure`` is left out where no command of the drive was given, as it was before there were any;
-    ``downgrade`` (why less than the level asked was accepted) where there was none.
+    ``downgrade`` (why less than the level asked was accepted) where there was none; ``space`` where it was no
+    free space; ``volume`` where the target lies on nothing else and nothing stood on it.
     """
 
     outcome: Outcome
@@ -218,6 +246,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     erasure: CertifiedErasure | None = None
     downgrade: Text = ""
     space: CertifiedSpace | None = None
+    volume: CertifiedVolume | None = None
 
 
 class Evidence(Frozen, frozen=True):

@@ -21,6 +21,7 @@ from expunge_controller.records.certificate import (
     CertifiedErasure,
     CertifiedPass,
     CertifiedVerification,
+    CertifiedVolume,
 )
 from expunge_controller.records.consistency import SUCCESS, medium_of
 from expunge_controller.records.space_checks import certified_space_problems, size_of
@@ -51,6 +52,7 @@ def certificate_problems(
     problems += _verifications(certificate, result)
     problems += _erasure(certificate.sanitization.erasure, receipt, result)
     problems += certified_space_problems(certificate.sanitization.space, result)
+    problems += _volume(certificate.sanitization.volume, result)
     return problems
 
 
@@ -197,6 +199,18 @@ def _erasure(said: CertifiedErasure | None, receipt: Receipt, result: TargetResu
     if broken != [(one.noticed_at, one.decision, one.restarted, one.what) for one in said.interruptions]:
         yield "its interruptions are not the receipt's"
     yield from _gone(said, due, due.reach(int(result.target.identity.size)))
+
+
+def _volume(said: CertifiedVolume | None, result: TargetResult) -> Iterator[str]:
+    """What the target lies on, and what stood on it."""
+    members, steps = (said.members, said.steps) if said is not None else ([], [])
+    told = [(one.path, one.kind, one.type, one.name, one.digest, one.depth) for one in members]
+    due = [(one.path, one.kind, one.type, *medium_of(one.identity), one.depth) for one in result.members]
+    if told != due:
+        yield "what the target lies on is not what the receipt says"
+    taken = [(one.what, one.on, str(one.ended), one.said) for one in result.deactivated]
+    if [(one.what, one.on, one.ended, one.said) for one in steps] != taken:
+        yield "what was taken down is not what the receipt says"
 
 
 def _gone(said: CertifiedErasure, due: Erasure, size: int) -> Iterator[str]:

@@ -33,6 +33,7 @@ from expunge_controller.records.certificate import (
 )
 from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.certify_space import certified_space
+from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.space_checks import size_of
 
@@ -139,6 +140,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         erasure=certified_erasure(receipt, result),
         downgrade=result.downgrade,
         space=certified_space(result),
+        volume=certified_volume(result),
     )
 
 

@@ -19,7 +19,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks, space_checks
+from expunge_controller.records import erasure_checks, space_checks, volume_checks
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import OVERWRITE
 
@@ -123,6 +123,7 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
         yield from erasure_checks.laid_open_problems(result)
     yield from space_checks.figure_problems(result)
     yield from erasure_checks.technique_problems(result)
+    yield from volume_checks.volume_problems(result, written)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return

@@ -12,6 +12,7 @@ from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certific
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
+from expunge_controller.render.certificate_volume import volume_section
 from expunge_controller.render.markup import (
     Label,
     bullets,
@@ -49,6 +50,7 @@ def certificate_html(certificate: Certificate) -> str:
         _media(certificate),
         _register(certificate),
         _sanitization(certificate),
+        *([volume_section(done.volume)] if done.volume else []),
         *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
         *([space_section(done.space)] if done.space else []),
         *([_passes(certificate)] if done.passes or not done.erasure else []),
