@@ -26,6 +26,7 @@ from expunge_agent.techniques.overwrite_work import Work, source_of
 from expunge_agent.techniques.space_fill import (
     EXT4_INLINE,
     MOST_NAMES,
+    SMALLEST,
     Room,
     make_names,
     take_rest,
@@ -121,7 +122,7 @@ class SpaceWork:
             for part in filling.parts:
                 fd = self._open(part.name, os.O_RDWR)
                 try:
-                    parts.append(Target(fd, int(part.size)))
+                    parts.append(Target(fd, int(part.size), block=SMALLEST))
                 except BaseException:
                     os.close(fd)
                     raise

@@ -18,6 +18,7 @@ PART = 1 << 40
 """Bytes of a filling file: below what ext4 with blocks of 1024 bytes takes (4 TiB)."""
 STEP = 1 << 30
 SMALLEST = 4096
+"""Bytes that filling files are a multiple of; for less than that btrfs quietly leaves direct I/O."""
 MOST_NAMES = 250_000
 MOST_REST = 256 * MIB
 LINK = 3800
