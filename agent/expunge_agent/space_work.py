@@ -11,6 +11,7 @@ from expunge_agent.core.space import Space
 from expunge_agent.core.space_progress import Filling, Part, Peak
 from expunge_agent.devices import fsinfo
 from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.engine.direct_writes import DirectWrites
 from expunge_agent.engine.extents import taken_by
 from expunge_agent.engine.freemap import free_now
 from expunge_agent.engine.joined import Joined
@@ -26,6 +27,7 @@ from expunge_agent.techniques.overwrite_work import Work, source_of
 from expunge_agent.techniques.space_fill import (
     EXT4_INLINE,
     MOST_NAMES,
+    SMALLEST,
     Room,
     make_names,
     take_rest,
@@ -121,7 +123,8 @@ class SpaceWork:
             for part in filling.parts:
                 fd = self._open(part.name, os.O_RDWR)
                 try:
-                    parts.append(Target(fd, int(part.size)))
+                    kind = DirectWrites if self._kind == "btrfs" else Target
+                    parts.append(kind(fd, int(part.size), block=SMALLEST))
                 except BaseException:
                     os.close(fd)
                     raise

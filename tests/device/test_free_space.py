@@ -203,7 +203,7 @@ def test_a_quota_ends_it_and_is_named(lab, bench: Bench) -> None:
     tool("btrfs", "quota", "enable", str(mount))
     tool("btrfs", "qgroup", "limit", "24M", str(mount))
     result = run(bench, mount, reserve=ALL)
-    assert result.outcome is Outcome.EXCEPTIONS
+    assert result.outcome is Outcome.EXCEPTIONS, result.failure
     assert result.space is not None and result.space.ended == "quota"
     assert result.space.filled is not None and result.space.filled < 24 * MIB
     assert any("quota" in line for line in result.exceptions)

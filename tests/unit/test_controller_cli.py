@@ -17,6 +17,7 @@ from expunge_agent.protocol import sshsig, wire
 from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.enrolment import parse_token
+from expunge_agent.protocol.identity import SpaceIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import dispatch, fleet
@@ -515,6 +516,43 @@ def test_what_the_agent_says_of_a_path_is_passed_on(
     ran = run("wipe", "alpha", "/disk.img", "-p", "zero", "--yes")
     assert (ran.code, sentence in ran.err) == (3, True)
     assert run("wipe", "alpha", "S3R1AL", "-p", "zero", "--yes").code == 18
+
+
+def test_free_space_is_ordered_by_its_mount_point(
+    run: Run, machine: MachineRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = SpaceIdentity(path="/srv", device="8:1", filesystem="ext4", uuid="u", host="h")
+    one = replace(item(), identity=who, path="free-space:/srv")
+    asked: list[list[str]] = []
+
+    def answer(_controller: object, _machine: object, paths: list[str]) -> wire.Inventory:
+        asked.append(paths)
+        return wire.Inventory(items=[one], problems=[])
+
+    monkeypatch.setattr(targets, "ask_inventory", answer)
+    words = ("wipe", "alpha", "free-space:/srv", "-p", "random-verified", "--dry-run")
+    plain = run(*words, "--json").json["order"]["targets"]
+    assert plain == [
+        {
+            "identity": {
+                "kind": "free-space",
+                "path": "/srv",
+                "device": "8:1",
+                "filesystem": "ext4",
+                "uuid": "u",
+                "host": "h",
+            },
+            "hint": "/srv",
+            "space": {"reserve": None, "system": False, "trim": False},
+        }
+    ]
+    wished = run(*words, "--json", "--reserve", "8M", "--system", "--trim").json["order"]["targets"][0][
+        "space"
+    ]
+    assert wished == {"reserve": str(8 << 20), "system": True, "trim": True}
+    assert asked == [["free-space:/srv"], ["free-space:/srv"]]
+    assert "free space" in run(*words, "--reserve", "0").out
+    assert run(*words, "--reserve", "plenty").code == 2
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [("no-space", 12), ("busy", 19), ("permission", 13)])

@@ -20,6 +20,7 @@ from expunge_agent.core.space import MIB, SYSTEM_RESERVE, Space, reserve_of, spa
 from expunge_agent.core.space_limits import doubts, not_reached
 from expunge_agent.core.space_plan import plan_space
 from expunge_agent.core.space_progress import Folder
+from expunge_agent.engine.direct_writes import DirectWrites
 from expunge_agent.engine.joined import Joined
 from expunge_agent.engine.own_folder import NotOurs, OwnFolder
 from expunge_agent.engine.sources import KeyedStream
@@ -317,6 +318,29 @@ def test_several_files_are_one_target(tmp_path: Path) -> None:
     target.close()
     with pytest.raises(ValueError, match="at least one"):
         Joined([])
+
+
+def test_direct_writes_are_read_from_the_medium(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\xa5" * 65536)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        target = DirectWrites(fd, 65536, 4096)
+    except OSError:
+        os.close(fd)
+        pytest.skip("needs a file system with direct I/O")
+    source = KeyedStream("aes-256-ctr", bytes(32))
+    assert not target.direct
+    assert write_pass(target, source).complete
+    os.fsync(fd)
+    report = verify(target, source)
+    assert report.complete and report.mismatched_bytes == 0
+    if report.reads_medium:
+        assert "dropped before each read" in report.io_mode and "stayed" not in report.io_mode
+    else:
+        assert "stayed" in report.io_mode, "what may have come from the cache is said"
+    target.close()
+    target.close()
 
 
 def test_nothing_is_taken_below_the_reserve(tmp_path: Path) -> None:

@@ -79,11 +79,19 @@ class OwnFolder:
             return "belongs to somebody else"
         if self.folder.inode and seen.st_ino != self.folder.inode:
             return "is not the folder that was made"
-        names = os.listdir(self.fd)  # noqa: PTH208 - of a descriptor
+        names = self._names()
         if not self.folder.inode and names:
             return "was never ours to fill"
         strange = [name for name in names if not OWN_NAME.fullmatch(name)]
         return f"holds what was not made here ({strange[0]!r})" if strange else ""
+
+    def _names(self) -> list[str]:
+        """What is in it now. By a descriptor of its own: btrfs lists to an older one only what was there when it was opened."""
+        fd = os.open(".", _OPEN, dir_fd=self.fd)
+        try:
+            return os.listdir(fd)  # noqa: PTH208 - of a descriptor
+        finally:
+            os.close(fd)
 
     def in_place(self) -> bool:
         """Whether it still stands where it was made. Raises OSError."""
@@ -95,13 +103,13 @@ class OwnFolder:
 
     def drop(self, unwanted: Callable[[str], bool]) -> None:
         """Take away the files whose names are `unwanted`. Raises OSError."""
-        for name in os.listdir(self.fd):  # noqa: PTH208 - of a descriptor
+        for name in self._names():
             if unwanted(name):
                 os.unlink(name, dir_fd=self.fd)
 
     def remove(self) -> None:
         """Take away all files in it, then itself, durable on return. Raises OSError."""
-        for name in os.listdir(self.fd):  # noqa: PTH208 - of a descriptor
+        for name in self._names():
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.fd)
         with suppress(FileNotFoundError):

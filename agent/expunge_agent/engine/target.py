@@ -155,9 +155,9 @@ class Target:
         self._dropped = False
         split = end - end % self.block if self.direct else end
         if offset < split:
-            _write_all(self._direct if self.direct else self._fd, view[: split - offset], offset, self.block)
+            write_all(self._direct if self.direct else self._fd, view[: split - offset], offset, self.block)
         if split < end:
-            _write_all(self._fd, view[split - offset :], split, 1)
+            write_all(self._fd, view[split - offset :], split, 1)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from `offset`. Raises OSError, and TargetShrank where bytes are missing."""
@@ -278,7 +278,7 @@ class Target:
         self._direct = self._fd = -1
 
 
-def _write_all(fd: int, view: memoryview, offset: int, block: int) -> None:
+def write_all(fd: int, view: memoryview, offset: int, block: int) -> None:
     """Write all of `view`, going on after short writes at a multiple of `block`."""
     done = 0
     while done < len(view):

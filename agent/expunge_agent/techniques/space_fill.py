@@ -18,6 +18,9 @@ PART = 1 << 40
 """Bytes of a filling file: below what ext4 with blocks of 1024 bytes takes (4 TiB)."""
 STEP = 1 << 30
 SMALLEST = 4096
+"""Bytes that filling files are a multiple of; for less than that btrfs quietly leaves direct I/O."""
+QUOTA_SLACK = MIB
+"""Bytes of a quota that are left: btrfs counts its trees in it, and writing to the filling files changes them."""
 MOST_NAMES = 250_000
 MOST_REST = 256 * MIB
 LINK = 3800
@@ -84,10 +87,17 @@ def _grow(handle: int, room: Room, step: int, stop: threading.Event) -> tuple[in
             os.ftruncate(handle, size)  # what of the step it did give
             step = want // 2 - want // 2 % SMALLEST
             if step < SMALLEST:
-                return size, step, ended
+                return _within_quota(handle, size) if ended == "quota" else size, step, ended
             continue
         size += want
     return size, step, ended
+
+
+def _within_quota(handle: int, size: int) -> int:
+    """The file made shorter by what the file system's own records of its writes may need of the quota."""
+    kept = size - QUOTA_SLACK if size > 2 * QUOTA_SLACK else size
+    os.ftruncate(handle, kept)
+    return kept
 
 
 def make_names(
