@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import PurePath
 
 import msgspec
 
 from expunge_agent.commands.port import CommandError, NoPassThrough, ScsiPort
-from expunge_agent.core.drive import Answer
+from expunge_agent.core.drive import Answer, NvmeNamespace
 from expunge_agent.core.erasure import Ended, ErasureProgress, changes
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
+from expunge_agent.core.reach import others, whole_subsystem
 from expunge_agent.devices.awake import awake
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.lanes import lane
 from expunge_agent.devices.opening import Opened, TargetRefused, identity_of
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.engine.blocks import Blocks
+from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.target import Target
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
@@ -92,7 +95,8 @@ def erase(
             if erasure.placed is None and not erasure.attempts and erasure.ended is None:
                 with closing(take_over(opened)) as target:
                     blocks = _whole(target, erasure, opened)
-                    erase_evidence.place(blocks, plan, steps, around.stop)
+                    with _beside(plan) as beside:
+                        erase_evidence.place(blocks, plan, steps, around.stop, beside)
             if around.stop.is_set():
                 return
             opened.recheck()
@@ -125,11 +129,35 @@ def _carry_through(
         return
     rescan(opened.path)
     _lay_open(plan, opened, erasure, steps, asker)
-    with closing(take_over(opened)) as target:
-        blocks = _whole(target, erasure, opened)
+    with closing(take_over(opened)) as target, _beside(plan) as beside:
+        blocks, watch = _whole(target, erasure, opened), _watch(around)
         erase_evidence.check(
-            blocks, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker)
+            blocks, plan, erasure, steps, watch, lambda: _changes(plan, opened.path, asker), beside
         )
+
+
+@contextmanager
+def _beside(plan: TargetPlan) -> Iterator[dict[str, Blocks]]:
+    """The other namespaces of an NVMe drive whose data the command should leave alone, as far as they can be read."""
+    drive, named = plan.drive, list[NvmeNamespace]()
+    if drive is not None and drive.protocol == "nvme" and not whole_subsystem(plan.technique, drive):
+        named = [one for one in others(drive, PurePath(plan.path).name) or [] if one.node]
+    with ExitStack() as open_ones:
+        found: dict[str, Blocks] = {}
+        for one in named:
+            with suppress(OSError, EngineError, ValueError):
+                found[one.node] = open_ones.enter_context(closing(neighbour(one.node)))
+        yield found
+
+
+def neighbour(node: str) -> Target:
+    """The block device `node`, for reading. Raises OSError, EngineError, ValueError."""
+    fd = os.open(f"/dev/{node}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return Target(fd, os.lseek(fd, 0, os.SEEK_END))
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def ata_port(fd: int) -> ScsiPort:

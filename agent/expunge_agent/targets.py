@@ -7,6 +7,7 @@ import secrets
 import time
 from contextlib import closing, suppress
 from datetime import datetime
+from pathlib import PurePath
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
-from expunge_agent.core.reach import whole_subsystem
+from expunge_agent.core.reach import takes, whole_subsystem
 from expunge_agent.deactivating import free, volume_facts
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
@@ -408,11 +409,27 @@ class TargetRun:
         """A rule forbade it. Once a byte was written, or somebody stopped it on the way, it is no refusal but a broken run."""
         so_far = self._so_far
         stopped = self._around.stop.is_set() and refusal.reason is Reason.DEACTIVATION_FAILED
-        if not so_far.touched and not stopped:
+        if not so_far.touched and (other := self._gone_with()):
+            why = f"Its data may have gone with the command given for target {other}. {refusal.detail}"
+            result = untouched(self._target, so_far, Outcome.UNKNOWN, why[:4000], self._around)
+        elif not so_far.touched and not stopped:
             result = untouched(self._target, so_far, Outcome.REFUSED, "", self._around)
         else:
             result = untouched(self._target, so_far, Outcome.INTERRUPTED, refusal.detail, self._around)
         return replace(result, refusal=refusal)
+
+    def _gone_with(self) -> int:
+        """The number of another target of the order whose command took this one's data along; 0: none did."""
+        node = PurePath(self._found).name
+        for index in range(len(self._order.targets)):
+            so_far = self._ledger.target(index)
+            plan, erasure = so_far.plan, so_far.erasure
+            if index == self._index or plan is None or plan.drive is None or not erasure.sending:
+                continue
+            begun = erasure.ended is None or erasure.ended.end != "not-begun"
+            if begun and takes(plan.technique, plan.drive, node):
+                return index + 1
+        return 0
 
 
 def _layout(path: str) -> Layout:

@@ -210,7 +210,9 @@ class Bench:
         """What the drive says of itself; None when it does not answer."""
         try:
             if self.device.family == "nvme":
-                return with_opal(examine_nvme(self._port, 1), [lambda: opal.discover_nvme(self._port)])
+                seen = with_opal(examine_nvme(self._port, 1), [lambda: opal.discover_nvme(self._port)])
+                named = [msgspec.structs.replace(one, node=f"n{one.nsid}") for one in seen.namespaces]
+                return msgspec.structs.replace(seen, namespaces=named, nsid=1)
             return examine_ata(self._port) if self.device.family == "ata" else examine_scsi(self._port)
         except CommandError:
             return None
@@ -439,6 +441,7 @@ class Order:
             clock=bench.clock.now,
         )
         answers = {
+            "neighbour": lambda node: DriveTarget(NvmeDisk(bench.drive, int(node[1:]))),
             "ata_port": lambda fd: bench._port,
             "hand_for": lambda plan, fd, gate: bench.hand(),
             "identity_of": lambda fd, path: IDENTITY,

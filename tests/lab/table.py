@@ -84,8 +84,6 @@ def line(row: Row) -> str:
     share = -(-row.left * 100 // all_of_it)
     said = row.said if len(row.said) <= WORDS else row.said[:WORDS].rsplit(" ", 1)[0] + " …"
     said = said.replace("|", "\\|").replace("*", "\\*")
-    if row.beside:
-        said = f"{said} The other namespace was erased as well, which the receipt does not know.".strip()
     left = f"{share} %" if row.left else "nothing"
     return f"{start(row.case)} {row.outcome} | {row.level} | {left} | {said} |"
 

@@ -689,7 +689,9 @@ def test_the_inventory_shows_what_the_drive_answers(
     assert told["items"][0]["drive"] == seen.drive and told["items"][0]["stack"] == seen.stack
 
 
-def test_a_purge_is_ordered_like_anything_else(run: Run, controller: Controller, machine: MachineRow) -> None:
+def test_a_purge_is_ordered_like_anything_else(
+    run: Run, controller: Controller, machine: MachineRow, tmp_path: Path
+) -> None:
     digest = registered(controller, machine)
     told = run("wipe", "alpha", digest, "-p", "nist-purge", "--dry-run")
     assert told.code == 0
@@ -699,5 +701,13 @@ def test_a_purge_is_ordered_like_anything_else(run: Run, controller: Controller,
     less = run("wipe", "alpha", digest, "-p", "nist-purge", "--level", "clear", "--dry-run", "--json").json
     assert less["order"]["level"] == "clear"
     assert run("wipe", "alpha", digest, "-p", "zero", "--level", "purge", "--dry-run").code == 2
+    label = tmp_path / "label.txt"
+    label.write_text("K7Q2-M9X4-V8B3-N6Z1-C5L0-P2T7-R4W9-Y6J8\n")
+    wipe = ("wipe", "alpha", digest, "-p", "nist-purge", "--dry-run", "--json")
+    (target,) = run(*wipe, "--psid", label).json["order"]["targets"]
+    assert target["psid"] == "K7Q2M9X4V8B3N6Z1C5L0P2T7R4W9Y6J8"
+    assert made["targets"] == [target | {"psid": ""}]
+    label.write_text("SERIAL0001")
+    assert run(*wipe, "--psid", label).code == 2
     shown = run("profiles", "show", "nist-purge-or-clear").out
     assert "techniques nvme-sanitize-crypto, " in shown and ", overwrite" in shown

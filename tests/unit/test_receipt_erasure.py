@@ -454,3 +454,8 @@ def test_old_data_that_could_not_be_read_again_is_no_clean_end() -> None:
     assert "3 samples of old data could not be read" in told_of(purged(erasure=seen))
     many = an_erasure(canaries=some_canaries(samples_unreadable=201))
     assert "201 samples still there or unreadable, 200 could tell" in told_of(purged(erasure=many))
+
+
+def test_data_lost_beside_the_target_is_no_clean_end() -> None:
+    lost = an_erasure(beside=["Another namespace of the drive lost what it held."])
+    assert "took data that was not its target's" in told_of(purged(erasure=lost))

@@ -39,7 +39,9 @@ def test_what_a_tag_led_to_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         return str(image) if text == "UUID=2c4f" else text
 
     monkeypatch.setattr(inventory_report, "resolve", told)
-    monkeypatch.setattr(inventory_report, "survey", lambda paths, system: [Entry(look(path)) for path in paths])
+    monkeypatch.setattr(
+        inventory_report, "survey", lambda paths, system: [Entry(look(path)) for path in paths]
+    )
     answer = inventory_report.report(["UUID=2c4f", "UUID=none"], tmp_path / "state")
     assert [(item.path, item.asked) for item in answer.items] == [(str(image), ["UUID=2c4f"])]
     assert answer.problems == ["UUID=none: No device of this machine has UUID=none."]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from expunge_agent.core.drive import Answer, Drive
-from expunge_agent.protocol.base import Frozen, Text, Timestamp
+from expunge_agent.protocol.base import Frozen, Name, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, DriveAnswer, Erasure, LaidOpen, ReadBack
 
@@ -14,6 +14,13 @@ MAX_ATTEMPTS = 3
 """How often a command is begun when the drive forgets it over a loss of power."""
 _SECTOR = 512
 End = Literal["not-begun", "done", "failed", "running", "unknown"]
+
+
+class Neighbour(Frozen, frozen=True):
+    """What another namespace of the drive held, which its command should leave alone: (offset, SHA-256)."""
+
+    node: Name
+    samples: list[tuple[U64, str]]
 
 
 class Placed(Frozen, frozen=True):
@@ -28,6 +35,7 @@ class Placed(Frozen, frozen=True):
     samples: list[tuple[U64, str]]
     size: U64
     lost: int = 0
+    beside: list[Neighbour] = []
 
 
 class Ended(Frozen, frozen=True):
@@ -51,6 +59,8 @@ class Evidence(Frozen, frozen=True):
     canaries: Canaries
     read_back: ReadBack | None
     changes: list[Text]
+    beside: list[Text] = []
+    """What other namespaces lost that the command should have left alone."""
 
 
 @dataclass
@@ -112,6 +122,7 @@ class ErasureProgress:
                 for one in [*(before.answers if before is not None else []), *self.answers][:MAX_ANSWERS]
             ],
             laid_open=self.laid_open,
+            beside=evidence.beside if evidence is not None else [],
         )
 
 

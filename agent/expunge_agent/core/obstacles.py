@@ -18,7 +18,7 @@ from posixpath import basename
 from expunge_agent.core.drive import Drive, NvmeNamespace
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.reach import whole_subsystem
+from expunge_agent.core.reach import others, whole_subsystem
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.core.volume import BUSES
 from expunge_agent.protocol.base import Level
@@ -155,14 +155,7 @@ def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
     """The namespaces beside the target's; None when it does not show which one is the target's."""
     if case.drive is None or case.drive.protocol != "nvme":
         return ()
-    everyone = case.drive.namespaces
-    name = basename(case.medium.path)
-    own = [
-        one
-        for one in everyone
-        if (one.nsid == case.drive.nsid if case.drive.nsid else bool(one.node) and one.node == name)
-    ]
-    return None if len(own) != 1 else [one for one in everyone if one is not own[0]]
+    return others(case.drive, basename(case.medium.path))
 
 
 def _earns_nothing(case: Case, technique: Technique) -> Obstacle | None:

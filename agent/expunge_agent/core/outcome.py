@@ -192,6 +192,7 @@ def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | N
         )
     if read is not None and not read.reads_medium:
         found.append(f"The read-back may have been served from the host's cache ({read.io_mode}).")
+    found += erasure.beside
     if not erasure.settled:
         found.append(f"The drive was not left as it should be: {erasure.settling}.")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.core.drive import Drive
+from expunge_agent.core.drive import Drive, NvmeNamespace
 from expunge_agent.core.technique import Technique
 
 IDENTIFY_CONTROLLER = "Identify Controller"
@@ -14,6 +14,22 @@ _SANITIZE = (
     Technique.NVME_SANITIZE_OVERWRITE,
 )
 _FORMAT = (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA)
+
+
+def others(drive: Drive, node: str) -> list[NvmeNamespace] | None:
+    """The namespaces beside the one that was asked about, whose block device is `node`; None when it does not
+    show which one that is."""
+    own = [
+        one
+        for one in drive.namespaces
+        if (one.nsid == drive.nsid if drive.nsid else bool(one.node) and one.node == node)
+    ]
+    return None if len(own) != 1 else [one for one in drive.namespaces if one is not own[0]]
+
+
+def takes(technique: Technique, drive: Drive, node: str) -> bool:
+    """Whether `technique`, given to `drive`, takes the data of the namespace whose block device is `node`, too."""
+    return whole_subsystem(technique, drive) and any(one.node == node for one in drive.namespaces)
 
 
 def whole_subsystem(technique: Technique, drive: Drive) -> bool:

@@ -64,11 +64,12 @@ class Planted:
     lost: int = 0
 
 
-def plant(target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
-    """Sample old data, then write the canaries, flush them and read them again. Places that fail are left out.
+def sample(
+    target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: False
+) -> tuple[int, list[tuple[int, str]]]:
+    """How many of `sampled_places` could be read, and (offset, SHA-256) of those not of one byte throughout.
 
-    Reading tells a drive that drops writes or wraps its capacity: there a canary that is gone afterwards
-    would prove nothing. Raises an EngineError where the medium as a whole gives out.
+    Raises an EngineError where the medium as a whole gives out.
     """
     sampled, samples = 0, []
     view = aligned(BLOCK)
@@ -78,6 +79,17 @@ def plant(target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: Fal
         sampled += 1
         if not constant(view):
             samples.append((place, hashlib.sha256(view).hexdigest()))
+    return sampled, samples
+
+
+def plant(target: Blocks, key: bytes, stopping: Callable[[], bool] = lambda: False) -> Planted:
+    """Sample old data, then write the canaries, flush them and read them again. Places that fail are left out.
+
+    Reading tells a drive that drops writes or wraps its capacity: there a canary that is gone afterwards
+    would prove nothing. Raises an EngineError where the medium as a whole gives out.
+    """
+    sampled, samples = sample(target, key, stopping)
+    view = aligned(BLOCK)
     stream, written = KeyedStream(CIPHER, key), []
     for place in places(target.size, key):
         if stopping():

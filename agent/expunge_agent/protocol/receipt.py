@@ -302,6 +302,8 @@ class Erasure(Frozen, frozen=True):
     answers: list[DriveAnswer]
     laid_open: LaidOpen | None = None
     """Canaries and read-back then cover all of ``after``."""
+    beside: list[Text] = []
+    """What other namespaces of the drive lost that the command should have left alone."""
 
     def reach(self, ordered: int) -> int:
         """Bytes that canaries and read-back cover, for a medium of `ordered` bytes."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from expunge_agent.core.erasure import ErasureProgress, Evidence, Placed
+from expunge_agent.core.erasure import ErasureProgress, Evidence, Neighbour, Placed
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.engine import canaries
 from expunge_agent.engine.blocks import Blocks
+from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.survey import Survey, survey
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
@@ -21,8 +23,14 @@ LISTED = 100
 """Offsets of canaries and samples found that are named."""
 
 
-def place(target: Blocks, plan: TargetPlan, recorder: Recorder, stop: threading.Event) -> None:
-    """Sample old data and put the canaries on the medium. Raises an EngineError."""
+Beside = Mapping[str, Blocks]
+"""Other namespaces of the drive by the name of their device, opened for reading."""
+
+
+def place(
+    target: Blocks, plan: TargetPlan, recorder: Recorder, stop: threading.Event, beside: Beside
+) -> None:
+    """Sample old data, also that of `beside`, and put the canaries on the medium. Raises an EngineError."""
     recorder.placing()
     recorder.progress(PLACING, "placing canaries", share_of(0, plan))
     key = bytes.fromhex(plan.key)
@@ -37,6 +45,7 @@ def place(target: Blocks, plan: TargetPlan, recorder: Recorder, stop: threading.
             samples=[(U64(at), digest) for at, digest in planted.samples],
             size=U64(target.size),
             lost=planted.lost,
+            beside=_sampled(beside, key),
         )
     )
 
@@ -48,6 +57,7 @@ def check(
     recorder: Recorder,
     watch: Watch,
     changes: Callable[[], list[str]],
+    beside: Beside,
 ) -> None:
     """Look for canaries and old data, read back what the profile asks for. Raises an EngineError."""
     key, placed = bytes.fromhex(plan.key), so_far.placed
@@ -71,10 +81,37 @@ def check(
         lost=placed.lost if placed is not None else 0,
         samples_unreadable=remains.unreadable_samples,
     )
-    told = changes()
+    told, lost = changes(), [] if placed is None else _lost(placed.beside, beside, key)
     read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
     if not watch.stop.is_set():
-        recorder.checked(Evidence(canaries=found, read_back=read_back, changes=told))
+        recorder.checked(Evidence(canaries=found, read_back=read_back, changes=told, beside=lost))
+
+
+def _sampled(beside: Beside, key: bytes) -> list[Neighbour]:
+    """What other namespaces hold; one that gives out is none of this order's business."""
+    found = []
+    for node, blocks in beside.items():
+        with suppress(EngineError):
+            samples = [(U64(at), digest) for at, digest in canaries.sample(blocks, key)[1]]
+            found.append(Neighbour(node=node, samples=samples))
+    return found
+
+
+def _lost(before: list[Neighbour], beside: Beside, key: bytes) -> list[str]:
+    """What other namespaces no longer hold. Some of it may have been changed by who uses them; not most of it."""
+    told = []
+    for one in before:
+        if one.node not in beside:
+            continue
+        old = [(int(at), digest) for at, digest in one.samples]
+        with suppress(EngineError):
+            gone = len(old) - len(canaries.look_for(beside[one.node], key, [], old).kept)
+            if gone * 2 > len(old):
+                told.append(
+                    f"Another namespace of the drive, {one.node}, which the command should leave alone, no longer "
+                    f"holds {gone} of {len(old)} blocks that were read there before."
+                )
+    return told
 
 
 def _is_done(so_far: ErasureProgress) -> bool:

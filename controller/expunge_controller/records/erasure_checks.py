@@ -115,6 +115,8 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
         yield from _read_back_fits(erasure, erasure.read_back, clean)
     elif clean:
         yield "sanitized, yet nothing was read back after the command"
+    if clean and erasure.beside:
+        yield "sanitized, yet the command took data that was not its target's"
     if clean and not erasure.settled:
         yield "sanitized, yet the drive was not left usable"
 
