@@ -11,6 +11,7 @@ from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order import Order, ProfileRef
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.signing import load_or_create_key
 from expunge_agent.state import State
 from expunge_profiles.schema import Profile
@@ -28,6 +29,7 @@ class Wish:
     requested_by: str
     case_number: str
     reason: str
+    keys: KeyWish | None = None
 
 
 def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
@@ -50,6 +52,7 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        keys=wish.keys,
     )
 
 

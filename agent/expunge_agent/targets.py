@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -13,15 +14,18 @@ import msgspec
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard
 from expunge_agent.core.layout import Layout, left_behind
+from expunge_agent.core.luks_result import CHECK
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
 from expunge_agent.core.reach import whole_subsystem
+from expunge_agent.core.technique import Technique
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import find, look
+from expunge_agent.devices.luks_look import case_of
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.patience import lasting
 from expunge_agent.devices.scope import scope_of
@@ -52,6 +56,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
+from expunge_agent.shredding import shred, still_held, story
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite import overwrite
@@ -166,28 +171,49 @@ class TargetRun:
             medium, usage = look(path, system=self._around.system)
             return guard(self._target, medium, usage, self._around.system)
 
-        if refusal := lasting(objection):
+        if refusal := lasting(objection) or self._header_refusal():
             return refusal
         if medium is None or self._so_far.plan is not None:
             return None
         plan = self._plan(path, medium)
         if isinstance(plan, Refusal):
             return plan
-        where = {"layout": _layout(path)} if is_file(self._target) else {}
+        bearer = header_path(plan)
+        where = {"layout": _layout(bearer or path)} if bearer or is_file(self._target) else {}
         self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
         return None
+
+    def _header_refusal(self) -> Refusal | None:
+        """What forbids touching the detached header that the order names."""
+        wish = self._order.keys
+        if wish is None or wish.header is None or Technique.LUKS_ERASE not in self._profile.techniques:
+            return None
+        path = wish.header.path
+        header = Target(identity=wish.header, hint=path)
+        if len(self._order.targets) > 1:
+            return Refusal(
+                reason=Reason.UNSUPPORTED,
+                detail="The order names a detached header, and more than one target.",
+                remedy="Order each volume with its header on its own.",
+            )
+
+        def objection() -> Refusal | None:
+            medium, usage = look(path, system=self._around.system)
+            return guard(header, medium, usage, self._around.system)
+
+        return lasting(objection)
 
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
         drive = examine(path)
         tuning = self._around.tuning
-        return plan_target(
+        plan = plan_target(
             self._target,
             medium,
             drive,
             self._profile,
             self._order.level,
             self._order.allow_downgrade,
-            self._scope(drive, path),
+            self._with_luks(self._scope(drive, path), medium),
             Draw(
                 byte=lambda: secrets.randbelow(256),
                 key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
@@ -196,9 +222,17 @@ class TargetRun:
                 unread_cipher=tuning.unread_cipher,
             ),
         )
+        held = still_held(plan.luks, []) if isinstance(plan, TargetPlan) and plan.luks else None
+        return held or plan
 
     def _scope(self, drive: Drive | None, path: str) -> Scope:
         return scope_of(drive, path, self._ordered_beside(), Eyes.open(system=self._around.system))
+
+    def _with_luks(self, scope: Scope, medium: Medium) -> Scope:
+        """The scope with the LUKS volume that the target is, where the profile has to do with it."""
+        if Technique.LUKS_ERASE not in self._profile.techniques:
+            return scope
+        return replace(scope, luks=case_of(medium, self._order.keys))
 
     def _ordered_beside(self) -> list[str]:
         """Where the order's other targets are; one that is not what was ordered, or may not be touched, is not named."""
@@ -253,7 +287,8 @@ class TargetRun:
             if self._around.pause.is_set():
                 return None
             after, changed = self._identity_after(opened)
-            return self._judge(after, trouble or changed or self._left_behind(opened))
+            moved = "" if header_path(so_far.plan) else self._left_behind(opened)
+            return self._judge(after, trouble or changed or moved or self._key_trouble())
 
     def _carry_through(self, opened: Opened, plan: TargetPlan) -> None:
         if not plan.overwrites:
@@ -266,8 +301,31 @@ class TargetRun:
                 self._around,
             )
             return
+        if plan.luks is not None:
+            self._shred(opened, plan)
+            return
         with closing(take_over(opened)) as target:
             overwrite(self._as_work(opened, target, plan))
+
+    def _shred(self, opened: Opened, plan: TargetPlan) -> None:
+        """Destroy the keys; a detached header is held open beside the volume meanwhile."""
+        beside = plan.luks.header_file if plan.luks else None
+        with ExitStack() as stack:
+            bearer = opened
+            if beside is not None:
+                bearer = stack.enter_context(
+                    open_target(beside.path, beside, write=True, system=self._around.system)
+                )
+            shred(
+                opened,
+                bearer,
+                plan,
+                self._so_far,
+                self._steps,
+                lambda target: self._as_work(bearer, target, plan),
+            )
+            if beside is not None and (lost := self._left_behind(bearer)):
+                raise TargetRefused(Refusal(reason=Reason.UNSUPPORTED, detail=lost))
 
     def _as_work(self, opened: Opened, target: OpenTarget, plan: TargetPlan) -> Work:
         return Work(
@@ -295,6 +353,11 @@ class TargetRun:
             return None, error.message
         changed = differences(self._target.identity, after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
+
+    def _key_trouble(self) -> str:
+        """Why the keys cannot be called destroyed, by the look at them afterwards."""
+        check = self._so_far.key.done(CHECK)
+        return check.trouble if check is not None else ""
 
     def _left_behind(self, opened: Opened) -> str:
         """What is wrong when bytes the file had are no longer its own: nothing written reached them."""
@@ -333,7 +396,7 @@ class TargetRun:
         ]
         checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
         verdict = judge(
-            size=int(self._target.identity.size),
+            size=plan.extent(int(self._target.identity.size)),
             planned_passes=len(plan.passes),
             verify_after=plan.verify_after,
             earns=plan.earns,
@@ -365,6 +428,11 @@ def _layout(path: str) -> Layout:
         return layout(fd)
     finally:
         os.close(fd)
+
+
+def header_path(plan: TargetPlan) -> str:
+    """Where the detached header of the plan is, or empty."""
+    return plan.luks.header_file.path if plan.luks is not None and plan.luks.header_file is not None else ""
 
 
 def take_over(opened: Opened) -> OpenTarget:
@@ -431,19 +499,26 @@ def _result(
         medium=so_far.medium,
         technique=plan.technique.value if plan else "",
         downgrade=plan.downgrade if plan else "",
+        key=story(plan, so_far) if plan else None,
         level_achieved=verdict.level,
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=_not_covered(plan) if so_far.touched else [],
+        not_covered=_not_covered(plan, target) if so_far.touched else [],
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
     )
 
 
-def _not_covered(plan: TargetPlan | None) -> list[str]:
+def _not_covered(plan: TargetPlan | None, target: Target) -> list[str]:
     """What no step could reach."""
+    if plan is not None and plan.luks is not None:
+        first = 0 if plan.luks.header_file is not None else plan.extent(int(target.identity.size))
+        return [
+            f"The encrypted data, bytes {first} to {target.identity.size}: they stay where they are.",
+            "Earlier places of the header that the medium does not let the host address.",
+        ]
     if plan is None or plan.overwrites:
         return ["Sectors and cells the medium does not let the host address."]
     return []

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles, print_json, table
+from expunge_agent.cli.common import known_profiles, login_name, print_json, table
+from expunge_agent.cli.keys import key_options, key_wish, with_luks
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
@@ -20,6 +21,7 @@ from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Refusal
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text, time_text
@@ -55,6 +57,7 @@ class Planned:
     help="The level needed (NIST SP 800-88).",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
+@key_options
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -69,7 +72,9 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     root = Path(str(obj["state"]))
     profile = _profile(root, options["profile"])
     level = Level(options["level"])
-    plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]))
+    eyes = Eyes.open(system=protected(root))
+    wish = key_wish(options, login_name(), eyes)
+    plans = _plans(eyes, paths, profile, level, bool(options["allow_downgrade"]), wish)
     if as_json:
         print_json(
             {
@@ -95,10 +100,13 @@ def _profile(root: Path, name: str | None) -> Profile | None:
 
 
 def _plans(
-    root: Path, paths: Sequence[str], profile: Profile | None, level: Level, allow_downgrade: bool
+    eyes: Eyes,
+    paths: Sequence[str],
+    profile: Profile | None,
+    level: Level,
+    allow_downgrade: bool,
+    wish: KeyWish | None,
 ) -> list[Planned]:
-    system = protected(root)
-    eyes = Eyes.open(system=system)
     seen = [look(path, eyes=eyes) for path in paths]
     real = [found.usage.path for found in seen]
     twice = next((path for path in real if real.count(path) > 1), None)
@@ -110,9 +118,9 @@ def _plans(
         if medium is not None:
             drive = _drive(medium)
             target = Target(identity=medium.identity, hint=medium.path)
-            scope = scope_of(drive, medium.path, real, eyes)
+            scope = with_luks(scope_of(drive, medium.path, real, eyes), medium, profile, wish)
             selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
-        against = objections(None, medium, found.usage, system)
+        against = objections(None, medium, found.usage, eyes.system)
         plans.append(Planned(found.usage.path, medium, against, selection))
     return plans
 

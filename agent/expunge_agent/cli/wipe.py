@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
+from expunge_agent.cli.keys import key_options, key_wish, with_luks
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -63,6 +64,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--json", "as_json", is_flag=True, help="JSON Lines: each event, at the end the receipt; or the plan."
 )
+@key_options
 @run_options
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
@@ -72,8 +74,9 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
     root = Path(str(obj["state"]))
-    wish = _wish(root, options)
-    plan = _plan(paths, wish, root)
+    eyes = Eyes.open(system=protected(root))
+    wish = _wish(root, options, eyes)
+    plan = _plan(paths, wish, eyes)
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
@@ -92,18 +95,20 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     return _carry_out(root, [target for target, _ in plan], wish, options)
 
 
-def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
+def _wish(root: Path, options: Mapping[str, Any], eyes: Eyes) -> Wish:
     try:
         profile = find(known_profiles(root), options["profile"])
     except ProfileError as error:
         raise ProfileProblemError(str(error), "See: expunge-agent profiles") from error
+    asks = options["requested_by"] or login_name()
     return Wish(
         profile=profile,
         level=Level(options["level"]),
         allow_downgrade=options["allow_downgrade"],
-        requested_by=options["requested_by"] or login_name(),
+        requested_by=asks,
         case_number=options["case"],
         reason=options["reason"],
+        keys=key_wish(options, asks, eyes),
     )
 
 
@@ -111,19 +116,22 @@ NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cip
 """Keys and random bytes are drawn when the order runs."""
 
 
-def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
+def _plan(paths: tuple[str, ...], wish: Wish, eyes: Eyes) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
-    system = protected(root)
-    eyes = Eyes.open(system=system)
+    if wish.keys is not None and wish.keys.header is not None and len(paths) > 1:
+        raise UsageError(
+            "--header goes with one target only.", "Wipe each volume with its header on its own."
+        )
     plan: Plan = []
     for path in paths:
         medium, usage = look(path, eyes=eyes)
-        refusal = guard(None, medium, usage, system)
+        refusal = guard(None, medium, usage, eyes.system)
         if refusal is None and medium is not None:
             target = Target(identity=medium.identity, hint=medium.path)
             if any(target == known for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             drive = examine(path)
+            scope = scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes)
             steps = plan_target(
                 target,
                 medium,
@@ -131,7 +139,7 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
                 wish.profile,
                 wish.level,
                 wish.allow_downgrade,
-                scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes),
+                with_luks(scope, medium, wish.profile, wish.keys),
                 NOTHING_DRAWN,
             )
             if isinstance(steps, TargetPlan):

@@ -10,6 +10,7 @@ import msgspec
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.key_progress import KeyProgress, KeyStep
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.protocol import canonical
@@ -91,12 +92,13 @@ class TargetProgress:
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
+    key: KeyProgress = field(default_factory=KeyProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched
+        return bool(self.passes) or self.erasure.touched or self.key.touched
 
 
 @dataclass
@@ -145,6 +147,7 @@ _NOT_YET_AHEAD = (
     "erase-sending",
     "pass-resumed",
     "verify-started",
+    "key-step-begun",
     "paused",
 )
 """Opening and beginning again is not yet getting ahead."""
@@ -271,6 +274,11 @@ def _erasure(run: RunProgress, record: Entry) -> ErasureProgress:
     return erasure
 
 
+def _key_step(run: RunProgress, record: Entry) -> None:
+    step = canonical.convert(record.data["step"], KeyStep)
+    run.target(record.data["target"]).key.steps[step.name] = step
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -312,6 +320,8 @@ _HANDLERS = {
     "erase-ended": _erase_ended,
     "erase-settled": _erase_settled,
     "erase-checked": _erase_checked,
+    "key-step-begun": _key_step,
+    "key-step": _key_step,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

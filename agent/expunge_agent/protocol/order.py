@@ -19,6 +19,7 @@ from expunge_agent.protocol.base import (
     Timestamp,
 )
 from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.order_keys import KeyWish
 
 ORDER_FORMAT: Literal["expunge/order/v1"] = "expunge/order/v1"
 MAX_TARGETS = 64
@@ -66,6 +67,8 @@ class Order(Frozen, frozen=True):
     targets: Annotated[list[Target], msgspec.Meta(min_length=1, max_length=MAX_TARGETS)]
     approvals: Annotated[list[Approval], msgspec.Meta(max_length=32)]
     nonce: Nonce
+    keys: KeyWish | None = None
+    """For targets whose key is destroyed instead of their data."""
 
 
 def parse_order(data: bytes) -> Order:

@@ -48,3 +48,6 @@ class KeyDestruction(Frozen, frozen=True):
     readable: list[Text]
     evidence: list[KeyEvidence] = []
     generation: U64 = U64(0)
+    overwritten: U64 = U64(0)
+    """Bytes at the start of the target (or of its detached header) that held wrapped keys: what the passes went over.
+    0 where there is no such area."""

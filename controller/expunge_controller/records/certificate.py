@@ -14,6 +14,7 @@ from expunge_agent.protocol.base import Digest, Frozen, Level, MachineId, Name, 
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_keys import KeyDestruction
 
 NOT_RECORDED = "not recorded"
 AWAITING: Literal["awaiting validation"] = "awaiting validation"
@@ -172,7 +173,8 @@ class CertifiedErasure(Frozen, frozen=True):
 class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """What was done. ``method`` is the level achieved; verification is measured, never validation.
 
-    ``erasure`` is left out where no command of the drive was given, as it was before there were any.
+    ``erasure`` is left out where no command of the drive was given, as it was before there were any; so is ``key``
+    where none was destroyed. The bytes that the key's evidence holds stand in the receipt only.
     """
 
     outcome: Outcome
@@ -192,6 +194,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     not_covered: list[Text]
     limitations: list[Text]
     erasure: CertifiedErasure | None = None
+    key: KeyDestruction | None = None
 
 
 class Evidence(Frozen, frozen=True):
