@@ -9,19 +9,29 @@ from typing import Any
 
 import click
 
+from expunge_agent.core.fscrypt import busy
 from expunge_agent.core.guard import guard
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Scope
+from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import Technique
+from expunge_agent.devices.fscrypt import holders
 from expunge_agent.devices.look import look
 from expunge_agent.devices.luks_look import case_of
+from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import RefusedError, UsageError
-from expunge_agent.protocol.identity import FileIdentity
+from expunge_agent.fscrypt_run import case_of as fscrypt_case_of
+from expunge_agent.fscrypt_run import identify, plan_of
+from expunge_agent.local import Wish
+from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
+from expunge_agent.protocol.receipt import Refusal
 from expunge_profiles.schema import Profile
 
+FSCRYPT = "fscrypt:"
+"""Before the path of a folder whose key is meant."""
 _ANSWERS = ("yes", "no", "unknown")
 KEY_OPTIONS = (
     click.option(
@@ -79,6 +89,21 @@ def with_luks(scope: Scope, medium: Medium, profile: Profile | None, wish: KeyWi
     if profile is not None and Technique.LUKS_ERASE not in profile.techniques:
         return scope
     return replace(scope, luks=case_of(medium, wish))
+
+
+def fscrypt_plan(text: str, wish: Wish) -> tuple[Target, TargetPlan]:
+    """The target that ``fscrypt:/path`` names, and what would be done. Raises RefusedError."""
+    try:
+        identity = identify(text.removeprefix(FSCRYPT))
+    except TargetRefused as error:
+        raise RefusedError(error.refusal.detail, error.refusal.remedy) from error
+    case = fscrypt_case_of(identity, wish.keys)
+    plan = plan_of(identity, wish.profile, wish.level, wish.allow_downgrade, case)
+    if isinstance(plan, Refusal):
+        raise RefusedError(plan.detail, plan.remedy)
+    if who := holders(identity.path):
+        raise RefusedError(busy(who), "End those programs first.")
+    return Target(identity=identity, hint=identity.path), plan
 
 
 def _statement(text: str, said_by: str) -> KeyStatement:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
-from expunge_agent.cli.keys import key_options, key_wish, with_luks
+from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan, key_options, key_wish, with_luks
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -70,6 +70,9 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
     """Destroy all data on PATHS (regular files or block devices) on this machine.
 
+    fscrypt:/path takes away the key of an encrypted folder. A profile such as luks-crypto-erase takes away the keys of
+    a LUKS volume; what you know of them is stated with --statement.
+
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
@@ -124,6 +127,9 @@ def _plan(paths: tuple[str, ...], wish: Wish, eyes: Eyes) -> Plan:
         )
     plan: Plan = []
     for path in paths:
+        if path.startswith(FSCRYPT):
+            plan.append(fscrypt_plan(path, wish))
+            continue
         medium, usage = look(path, eyes=eyes)
         refusal = guard(None, medium, usage, eyes.system)
         if refusal is None and medium is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expunge_agent.core.guard import listing
+from expunge_agent.core.key_conditions import BITS, condition, lacking, looked_for, refuted, stated
 from expunge_agent.core.luks import LuksHeader
 from expunge_agent.core.medium import MediumType
 from expunge_agent.protocol.base import Frozen, Level
@@ -19,7 +19,6 @@ from expunge_agent.protocol.receipt_keys import Condition, KeyCopy
 
 HEADER_COPY = "a LUKS header with the same UUID"
 IN_KEYRING = "an entry of the kernel's keyring"
-_BITS = 128
 _KNOWN_CIPHERS = (
     "aes",
     "serpent",
@@ -57,11 +56,7 @@ class LuksCase(Frozen, frozen=True):
     @property
     def lacking(self) -> str:
         """The conditions that are not met, in a sentence's part; empty where all are."""
-        return "; ".join(
-            f"{one.id} is {one.holds} ({one.why.rstrip('.')})"
-            for one in self.conditions
-            if one.holds != "yes"
-        )
+        return lacking(self.conditions)
 
 
 def luks_case(
@@ -73,94 +68,66 @@ def luks_case(
     header_file: FileIdentity | None = None,
 ) -> LuksCase:
     """The case of `header` on a medium of this type; `found` are copies seen elsewhere, `searched` where was looked."""
-    said = {one.id: one for one in statements}
-    stated = {one: _stated(one, said) for one in KeyCondition}
+    backups = [one.where for one in found if one.what == HEADER_COPY]
+    held = [one.where for one in found if one.what == IN_KEYRING]
+    no_backup = refuted(stated(KeyCondition.NO_BACKUP, statements), backups)
     conditions = [
-        stated[KeyCondition.VALIDATED_MODULE],
+        stated(KeyCondition.VALIDATED_MODULE, statements),
         _strength(header),
-        stated[KeyCondition.KEY_ENTROPY],
-        _always_encrypted(header, stated[KeyCondition.ALWAYS_ENCRYPTED]),
+        stated(KeyCondition.KEY_ENTROPY, statements),
+        _always_encrypted(header, stated(KeyCondition.ALWAYS_ENCRYPTED, statements)),
         _in_reach(header, medium),
-        _in_memory(found, stated[KeyCondition.NO_KEY_IN_MEMORY]),
-        _backups(found, searched, stated[KeyCondition.NO_BACKUP]),
-        stated[KeyCondition.NO_ESCROW],
+        refuted(stated(KeyCondition.NO_KEY_IN_MEMORY, statements), held),
+        looked_for(no_backup, searched),
+        stated(KeyCondition.NO_ESCROW, statements),
     ]
     return LuksCase(
         header=header, conditions=conditions, copies=[*_tokens(header), *found], header_file=header_file
     )
 
 
-def _condition(which: KeyCondition, holds: str, why: str) -> Condition:
-    return Condition(id=which.value, holds=holds, why=why[:4000])  # type: ignore[arg-type]
-
-
-def _stated(which: KeyCondition, said: dict[str, KeyStatement]) -> Condition:
-    one = said.get(which.value)
-    if one is None:
-        return _condition(which, "unknown", "Nobody said anything of it in the order.")
-    return _condition(which, one.holds, f"Stated by {one.said_by}; it was not checked.")
-
-
 def _strength(header: LuksHeader) -> Condition:
     which, bits = KeyCondition.KEY_STRENGTH, header.strength
     told = f"{header.cipher or 'no cipher of the host'}, {header.key_bits} bits of key"
     if "hw-opal" in header.segments:
-        return _condition(which, "unknown", "The drive encrypts by itself; how cannot be seen.")
+        return condition(which, "unknown", "The drive encrypts by itself; how cannot be seen.")
     if bits < 0:
-        return _condition(
+        return condition(
             which, "unknown", f"{header.cipher}: no keyslot is left that tells the key's length."
         )
-    if bits < _BITS:
-        return _condition(which, "no", f"{told}: {bits} bits of strength.")
+    if bits < BITS:
+        return condition(which, "no", f"{told}: {bits} bits of strength.")
     if not header.cipher.startswith(_KNOWN_CIPHERS):
-        return _condition(which, "unknown", f"{told}: the strength of this cipher is not known here.")
-    return _condition(which, "yes", f"{told}: {bits} bits of strength, by the header.")
+        return condition(which, "unknown", f"{told}: the strength of this cipher is not known here.")
+    return condition(which, "yes", f"{told}: {bits} bits of strength, by the header.")
 
 
-def _always_encrypted(header: LuksHeader, stated: Condition) -> Condition:
+def _always_encrypted(header: LuksHeader, said: Condition) -> Condition:
     which = KeyCondition.ALWAYS_ENCRYPTED
     if "linear" in header.segments:
-        return _condition(
+        return condition(
             which, "no", "The header lists areas that are not encrypted (an encryption under way)."
         )
     if "null" in header.cipher:
-        return _condition(which, "no", f"The cipher is {header.cipher}: nothing is encrypted.")
-    return stated
+        return condition(which, "no", f"The cipher is {header.cipher}: nothing is encrypted.")
+    return said
 
 
 def _in_reach(header: LuksHeader, medium: MediumType) -> Condition:
     which = KeyCondition.KEYS_IN_REACH
     if any(one.startswith("hw-opal") for one in header.segments):
-        return _condition(
+        return condition(
             which,
             "no",
             "The drive holds a key of its own (hw-opal), which stays; the header wraps only what unlocks it.",
         )
     if medium is MediumType.HDD:
-        return _condition(
-            which, "yes", "The header stands on rotating media, where an overwrite replaces it."
-        )
-    return _condition(
+        return condition(which, "yes", "The header stands on rotating media, where an overwrite replaces it.")
+    return condition(
         which,
         "unknown",
         f"The header stands on a medium of type {medium}: earlier places of it may be out of the host's reach.",
     )
-
-
-def _in_memory(found: Sequence[KeyCopy], stated: Condition) -> Condition:
-    held = [one.where for one in found if one.what == IN_KEYRING]
-    if held:
-        return _condition(KeyCondition.NO_KEY_IN_MEMORY, "no", f"Found in memory: {listing(held)}.")
-    return stated
-
-
-def _backups(found: Sequence[KeyCopy], searched: Sequence[str], stated: Condition) -> Condition:
-    which = KeyCondition.NO_BACKUP
-    backups = [one.where for one in found if one.what == HEADER_COPY]
-    if backups:
-        return _condition(which, "no", f"Found: {listing(backups)}.")
-    looked = f" Looked for in {listing(list(searched))}: none found." if searched else ""
-    return _condition(which, stated.holds, stated.why + looked)
 
 
 def _tokens(header: LuksHeader) -> list[KeyCopy]:

@@ -119,8 +119,9 @@ def credit(case: Case, technique: Technique) -> Level:
         opal = case.drive.opal
         if opal is None or not opal.media_encryption or "pyrite" in opal.ssc.lower():
             return Level.NONE
-    if technique is Technique.LUKS_ERASE and isinstance(case.scope.luks, LuksCase):
-        return lesser(earns(technique, case.type), case.scope.luks.level)
+    if technique is Technique.LUKS_ERASE:
+        luks = case.scope.luks
+        return lesser(earns(technique, case.type), luks.level) if isinstance(luks, LuksCase) else Level.NONE
     return earns(technique, case.type)
 
 
@@ -185,14 +186,15 @@ def _earns_nothing(case: Case, technique: Technique) -> Obstacle | None:
 
 
 def _no_key(case: Case, technique: Technique) -> Obstacle | None:
-    if technique is Technique.FSCRYPT_KEY_REMOVAL:
-        return Obstacle("it takes away the key of a folder", "Order the folder: fscrypt:/path")
-    if technique is not Technique.LUKS_ERASE or isinstance(case.scope.luks, LuksCase):
+    if technique not in BY_KEY or (
+        case.profile is not None and technique.value not in case.profile.techniques
+    ):
         return None
-    return Obstacle(
-        case.scope.luks or "no LUKS header was looked for",
-        "Overwrite the whole target, or choose another technique.",
-    )
+    if technique is Technique.FSCRYPT_KEY_REMOVAL:
+        return Obstacle("it takes away the key of a folder, which is ordered as fscrypt:/path")
+    if isinstance(case.scope.luks, LuksCase):
+        return None
+    return Obstacle(case.scope.luks or "no LUKS header was looked for", "Overwrite the target as a whole.")
 
 
 def _no_drive(case: Case, technique: Technique) -> Obstacle | None:

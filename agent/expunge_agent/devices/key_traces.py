@@ -27,7 +27,7 @@ def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, in
     found: list[KeyCopy] = []
     blind = 0
     seen = set(but)
-    for path, status in _files(folders):
+    for path, status in regular_files(folders):
         if status is None:
             blind += 1
             continue
@@ -105,7 +105,7 @@ def _named(words: list[str], root: str, table: str) -> Iterator[KeyCopy]:
             )
 
 
-def _files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
+def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
     """Every regular file below `folders`; None for what could not be looked at."""
     for folder in folders:
         try:
