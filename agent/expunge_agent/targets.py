@@ -24,6 +24,7 @@ from expunge_agent.core.reach import whole_subsystem
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
+from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.luks_look import case_of
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
@@ -178,6 +179,7 @@ class TargetRun:
         plan = self._plan(path, medium)
         if isinstance(plan, Refusal):
             return plan
+        medium = with_encryption(medium)
         bearer = header_path(plan)
         where = {"layout": _layout(bearer or path)} if bearer or is_file(self._target) else {}
         self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)

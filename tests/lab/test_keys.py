@@ -33,16 +33,12 @@ class Spinning(Scsi):
     """A SCSI disk that says that it rotates."""
 
     def arguments(self, slot: int) -> list[str]:
+        names = {"vendor": "LAB", "product": "LAB DISK", "rotation_rate": 7200}
+        node = f"b-{self.name}"
         shown = self._device(
-            "scsi-hd",
-            drive=f"b-{self.name}",
-            bus="scsi0.0",
-            rotation_rate=7200,
-            vendor="LAB",
-            **{"scsi-id": slot},
-            **self._blocks(),
+            "scsi-hd", drive=node, bus="scsi0.0", **{"scsi-id": slot}, **self._blocks(), **names
         )
-        return [*self.backing.blockdev(f"b-{self.name}"), *shown]
+        return [*self.backing.blockdev(node), *shown]
 
 
 class Bench:

@@ -15,6 +15,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.selection import Selection, select, taken
+from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
@@ -116,6 +117,7 @@ def _plans(
     for found in seen:
         medium, selection = found.medium, None
         if medium is not None:
+            medium = with_encryption(medium)
             drive = _drive(medium)
             target = Target(identity=medium.identity, hint=medium.path)
             scope = with_luks(scope_of(drive, medium.path, real, eyes), medium, profile, wish)
@@ -150,6 +152,8 @@ def show(one: Planned) -> None:
         click.echo(f"{one.path}: no medium")
     else:
         click.echo(f"{one.path}: {one.selection.type}, {size_text(one.medium.size)}")
+        for note in one.medium.notes:
+            click.echo(f"  Note: {note}")
         _show_candidates(one.selection)
         click.echo(_verdict(one.selection))
     for refusal in one.blocked:

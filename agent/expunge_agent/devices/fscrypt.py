@@ -42,11 +42,18 @@ def policy_of(path: str) -> Policy:
             errno.ENOTTY: "Its file system knows no fscrypt.",
             errno.EOPNOTSUPP: "Its file system was made without encryption.",
         }.get(error.errno or 0, f"The kernel does not tell its policy ({error.strerror}).")
-        raise NotFscryptError(why) from error
+        raise NotFscryptError(_OTHERS.get(_type_of(path), why)) from error
     except ValueError as error:
         raise NotFscryptError(f"It has {error}.") from error
     finally:
         os.close(fd)
+
+
+_OTHERS = {
+    "zfs": "It lies on ZFS, whose own encryption is not covered: zfs unload-key only evicts the key, and copies of the "
+    "wrapped key lie all over the pool.",
+    "ecryptfs": "It is a mount of eCryptfs, which is not covered: each file below it carries its own wrapped key.",
+}
 
 
 def status(path: str, key: str) -> int:
@@ -152,6 +159,11 @@ def _status(path: str, key: str) -> tuple[int, int]:
         os.close(fd)
     found: tuple[int, int] = struct.unpack_from("<II", request, _SPEC.size + 24)
     return found
+
+
+def _type_of(path: str) -> str:
+    mount = mounts.mount_holding(mounts.all_mounts(LIVE).mounts, path, LIVE)
+    return mount.fstype if mount is not None else ""
 
 
 def _mount_point(path: str) -> str:

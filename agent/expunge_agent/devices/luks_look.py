@@ -9,6 +9,7 @@ from expunge_agent.core.guard import readable
 from expunge_agent.core.luks_case import IN_KEYRING, LuksCase, luks_case
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.devices.crypt_maps import in_keyring
+from expunge_agent.devices.encrypted import encryption_at
 from expunge_agent.devices.key_traces import from_crypttab, header_copies
 from expunge_agent.devices.process import Result, run_tool
 from expunge_agent.protocol.identity import BlockIdentity
@@ -28,7 +29,9 @@ def case_of(medium: Medium, wish: KeyWish | None) -> LuksCase | str:
     except OSError as error:
         return f"{readable(bearer)} could not be read for a LUKS header ({error.strerror})"
     except luks.NotLuksError as error:
-        return f"{readable(bearer)} is no LUKS volume: {str(error).rstrip('.')}"
+        seen = "; ".join(encryption_at(bearer))
+        what = f"{str(error).rstrip('.')}. It holds {seen}" if seen else str(error).rstrip(".")
+        return f"{readable(bearer)} is no LUKS volume: {what}"
     found = [
         *_elsewhere(header, medium, wish),
         *(KeyCopy(where=one, what=IN_KEYRING, fate="remains") for one in in_keyring(header.uuid)),
