@@ -20,6 +20,7 @@ from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.identity import Target, is_identifying, subject_name
 from expunge_agent.protocol.order import MAX_TARGETS, Order, ProfileRef, order_digest, parse_order
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.wire import Document
 from expunge_controller.context import Controller
 from expunge_controller.fleet import agent_principal
@@ -50,6 +51,7 @@ def draft_order(
     expires_in: timedelta,
     allow_downgrade: bool,
     now: datetime,
+    keys: KeyWish | None = None,
 ) -> Order:
     """The order as it would be signed; nothing is kept.
 
@@ -80,6 +82,7 @@ def draft_order(
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        keys=keys,
     )
 
 

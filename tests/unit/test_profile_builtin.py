@@ -83,6 +83,7 @@ EXPECTED_COMMANDS = {
     "drive-erase-clear": ("clear", "", "full last"),
     "fscrypt-key-removal": ("clear", "", "full last"),
     "luks-crypto-erase": ("clear", "", "full last"),
+    "luks-crypto-erase-purge": ("purge", "", "full last"),
     "nist-purge": ("purge", "", "sampled last"),
     "nist-purge-crypto": ("purge", "", "sampled last"),
     "nist-purge-or-clear": ("purge", "00 FF", "full last"),
