@@ -25,6 +25,8 @@ from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.wipe import run_order
+from expunge_controller.records.consistency import evidence_problems
+from expunge_profiles.load import builtin
 from support.agents import Bench, surroundings
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
@@ -65,8 +67,10 @@ def vouched(*but: str, **more: object) -> KeyWish:
 
 
 def shred(bench: Bench, path: Path, keys: KeyWish | None, **changes: object) -> Receipt:
-    order = bench.order(path, policy="luks-crypto-erase", keys=keys, **changes)
-    return bench.run(order)
+    """Whatever comes of it, the controller must find nothing wrong with the receipt."""
+    receipt = bench.run(bench.order(path, policy="luks-crypto-erase", keys=keys, **changes))
+    assert evidence_problems(receipt, builtin()["luks-crypto-erase"]) == []
+    return receipt
 
 
 @pytest.mark.parametrize("kind", ["luks1", "luks2"])
@@ -291,6 +295,7 @@ def test_killed_at_any_step_it_ends_truthfully(tmp_path: Path, monkeypatch: pyte
                 sealed = run_order(bench.state, digest, surroundings())
             receipt = bench.checked(sealed)
             result = receipt.targets[0]
+            assert evidence_problems(receipt) == []
             assert (result.outcome, result.level_achieved) == (Outcome.SANITIZED, Level.CLEAR), (
                 nth,
                 before,
@@ -341,3 +346,65 @@ def test_killed_by_the_system(tmp_path: Path) -> None:
         )
         outcomes.append(opens(image))
     assert not any(outcomes)
+
+
+def agent(state: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "expunge_agent", "--state", str(state), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_command_line_states_searches_and_shows(tmp_path: Path) -> None:
+    image, state = make(tmp_path / "disk.img", "luks1", size=3 * MIB), tmp_path / "state"
+    planned = agent(state, "plan", image, "--profile", "luks-crypto-erase")
+    assert planned.returncode == 3
+    assert "Note: LUKS1" in planned.stdout
+    assert "no-header-backup is unknown" in planned.stdout
+    said = [f"--statement={one}=yes" for one in STATED]
+    words = ["wipe", image, "--profile", "luks-crypto-erase", "--search", tmp_path, *said]
+    assert agent(state, "plan", image, "--profile", "luks-crypto-erase", *said).returncode == 0
+    dry = agent(state, *words, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "luks-erase" in dry.stdout
+    assert opens(image)
+    done = agent(state, *words, "--yes", "--requested-by", "custodian", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "Stated by custodian" in done.stdout
+    assert not opens(image)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--statement", "no-escrow"], 2, "is no statement"),
+        (["--statement", "key-strength=yes"], 2, "is no statement"),
+        (["--statement", "no-escrow=yes", "--statement", "no-escrow=no"], 2, "stated twice"),
+        (["--search", "nowhere"], 2, "is no folder"),
+        (["--header", "nowhere"], 3, "nothing at"),
+        (["--header", "other.img", "other.img"], 2, "one target only"),
+        ([], 3, "conditions of cryptographic erase are not met"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = make(tmp_path / "disk.img", "luks1", size=3 * MIB)
+    (tmp_path / "other.img").write_bytes(RECORD * 999)
+    done = agent(tmp_path / "state", "wipe", image, "--profile", "luks-crypto-erase", "--yes", *words)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert opens(image)
+
+
+def test_other_encryption_is_named_when_it_is_taken_for_luks(bench: Bench, tmp_path: Path) -> None:
+    image = tmp_path / "windows.img"
+    image.write_bytes(b"\xeb\x58\x90-FVE-FS-" + bytes(MIB))
+    result = shred(bench, image, vouched()).targets[0]
+    assert "BitLocker" in result.refusal.detail
+    overwritten = bench.run(bench.order(image, policy="nist-clear")).targets[0]
+    assert any("BitLocker" in one for one in overwritten.medium.notes)
+    assert overwritten.outcome is Outcome.SANITIZED

@@ -22,6 +22,8 @@ from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.wipe import run_order
+from expunge_controller.records.consistency import evidence_problems
+from expunge_profiles.load import builtin
 from support.agents import Bench, surroundings
 
 ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613
@@ -118,7 +120,10 @@ def order_for(bench: Bench, folder: Folder, keys: KeyWish | None, **changes: obj
 
 
 def take_away(bench: Bench, folder: Folder, keys: KeyWish | None = None, **changes: object) -> Receipt:
-    return bench.run(order_for(bench, folder, keys or vouched(), **changes))
+    """Whatever comes of it, the controller must find nothing wrong with the receipt."""
+    receipt = bench.run(order_for(bench, folder, keys or vouched(), **changes))
+    assert evidence_problems(receipt, builtin()["fscrypt-key-removal"]) == []
+    return receipt
 
 
 def test_nothing_can_be_read_afterwards(bench: Bench, folder: Folder) -> None:
