@@ -118,6 +118,11 @@ def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity
             "The medium was erased by a command of its own drive, which leaves no seal.",
             "Its canaries and its read-back are in the receipt; there is nothing to compare the whole medium with.",
         )
+    if results[0].key is not None:
+        raise DocumentError(
+            "Only keys were destroyed; the passes went over them alone, and the data were left.",
+            "There is nothing to compare the whole medium with.",
+        )
     if not results[0].passes or not results[0].passes[-1].complete:
         raise DocumentError(
             "The receipt says that the last pass over this medium did not come to its end.",

@@ -7,39 +7,123 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 from expunge_agent.core import luks
-from expunge_agent.core.guard import listing, readable
+from expunge_agent.core.guard import SystemPaths, guard, listing, readable
 from expunge_agent.core.key_progress import KeyStep
+from expunge_agent.core.layout import left_behind
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.luks_result import CHECK, ERASE, destruction, header_evidence
+from expunge_agent.core.medium import Medium
+from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
+from expunge_agent.core.technique import Technique
 from expunge_agent.devices.crypt_maps import holding
-from expunge_agent.devices.luks_look import erase_slots, is_luks
-from expunge_agent.devices.opening import Opened, TargetRefused
-from expunge_agent.engine.target import Target
+from expunge_agent.devices.look import look
+from expunge_agent.devices.luks_look import case_of, erase_slots, is_luks
+from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.devices.patience import lasting
+from expunge_agent.engine.extents import layout
+from expunge_agent.engine.target import Target as OpenTarget
 from expunge_agent.errors import NotFoundError, PermissionProblemError
+from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_agent.steps import Steps
 from expunge_agent.techniques.overwrite import overwrite
 from expunge_agent.techniques.overwrite_work import Work
+from expunge_profiles.schema import Profile
+
+
+def with_luks(scope: Scope, medium: Medium, profile: Profile | None, wish: KeyWish | None) -> Scope:
+    """The scope with the LUKS volume that `medium` is, where the profile (None: any) has to do with it."""
+    if profile is not None and Technique.LUKS_ERASE not in profile.techniques:
+        return scope
+    return replace(scope, luks=case_of(medium, wish))
+
+
+def header_refusal(order: Order, profile: Profile, system: SystemPaths) -> Refusal | None:
+    """What forbids touching the detached header that the order names; None where it names none."""
+    wish = order.keys
+    if wish is None or wish.header is None or Technique.LUKS_ERASE not in profile.techniques:
+        return None
+    path, header = wish.header.path, Target(identity=wish.header, hint=wish.header.path)
+    if len(order.targets) > 1:
+        return Refusal(
+            reason=Reason.UNSUPPORTED,
+            detail="The order names a detached header, and more than one target.",
+            remedy="Order each volume with its header on its own.",
+        )
+
+    def objection() -> Refusal | None:
+        medium, usage = look(path, system=system)
+        return guard(header, medium, usage, system)
+
+    return lasting(objection)
+
+
+def header_path(plan: TargetPlan) -> str:
+    """Where the detached header of the plan is, or empty."""
+    return plan.luks.header_file.path if plan.luks is not None and plan.luks.header_file is not None else ""
 
 
 def shred(
+    volume: Opened,
+    plan: TargetPlan,
+    so_far: TargetProgress,
+    steps: Steps,
+    system: SystemPaths,
+    work: Callable[[Opened, OpenTarget], Work],
+) -> None:
+    """Take every step that is still missing; returns early when the work was stopped.
+
+    A detached header is held open beside `volume` meanwhile. `work` is what the overwrite of whatever bears the header
+    works with. Raises TargetRefused while a mapped device holds the key, and where a header's file did not stay where it
+    was; and the engine's `TargetGone` and its kin.
+    """
+    beside = plan.luks.header_file if plan.luks is not None else None
+    if beside is None:
+        _shred(volume, volume, plan, so_far, steps, work)
+        return
+    with open_target(beside.path, beside, write=True, system=system) as bearer:
+        _shred(volume, bearer, plan, so_far, steps, work)
+        before, after = so_far.layout, layout(bearer.fd)
+        if before is not None and not before.doubts and (lost := left_behind(before, after)):
+            raise TargetRefused(
+                Refusal(
+                    reason=Reason.UNSUPPORTED,
+                    detail=f"{lost} bytes of {readable(beside.path)} lie elsewhere now and were not overwritten.",
+                )
+            )
+
+
+def key_trouble(so_far: TargetProgress) -> str:
+    """Why the keys cannot be called destroyed, by the look at them afterwards."""
+    check = so_far.key.done(CHECK)
+    return check.trouble if check is not None else ""
+
+
+def keys_not_covered(plan: TargetPlan, size: int) -> list[str]:
+    """What no step could reach of a volume of `size` bytes."""
+    first = 0 if header_path(plan) else plan.extent(size)
+    return [
+        f"The encrypted data, bytes {first} to {size}: they stay where they are.",
+        "Earlier places of the header that the medium does not let the host address.",
+    ]
+
+
+def _shred(
     volume: Opened,
     bearer: Opened,
     plan: TargetPlan,
     so_far: TargetProgress,
     steps: Steps,
-    work: Callable[[Target], Work],
+    work: Callable[[Opened, OpenTarget], Work],
 ) -> None:
-    """Take every step that is still missing; returns early when the work was stopped.
-
-    `bearer` holds the header: `volume` itself, or a file beside it. `work` is what the overwrite of it works with.
-    Raises TargetRefused while a mapped device holds the key, and the engine's `TargetGone` and its kin.
-    """
     case = plan.luks
     if case is None:
         raise AssertionError("planned without a header")
@@ -50,7 +134,7 @@ def shred(
         _erase_slots(bearer, steps)
     area = plan.extent(volume.size)
     with closing(_over(bearer, area)) as target:
-        overwrite(work(target))
+        overwrite(work(bearer, target))
     if is_overwritten(plan, so_far) and so_far.key.done(CHECK) is None:
         steps.key_step_begun(CHECK)
         steps.key_step(_check(case, bearer, numbers))
@@ -125,11 +209,11 @@ def _check(case: LuksCase, bearer: Opened, numbers: list[str]) -> KeyStep:
     )
 
 
-def _over(bearer: Opened, area: int) -> Target:
+def _over(bearer: Opened, area: int) -> OpenTarget:
     """The engine's target over the first `area` bytes; claim and lock stay with `bearer`."""
     duplicate = bearer.duplicate()
     try:
-        return Target(duplicate, area)
+        return OpenTarget(duplicate, area)
     except BaseException:
         os.close(duplicate)
         raise

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from contextlib import closing
 from datetime import datetime
 
 import msgspec
@@ -14,19 +13,16 @@ import msgspec
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard
 from expunge_agent.core.layout import Layout, left_behind
-from expunge_agent.core.luks_result import CHECK
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
 from expunge_agent.core.reach import whole_subsystem
-from expunge_agent.core.technique import Technique
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import find, look
-from expunge_agent.devices.luks_look import case_of
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.patience import lasting
 from expunge_agent.devices.scope import scope_of
@@ -57,7 +53,16 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_agent.shredding import shred, still_held, story
+from expunge_agent.shredding import (
+    header_path,
+    header_refusal,
+    key_trouble,
+    keys_not_covered,
+    shred,
+    still_held,
+    story,
+    with_luks,
+)
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite import overwrite
@@ -172,7 +177,7 @@ class TargetRun:
             medium, usage = look(path, system=self._around.system)
             return guard(self._target, medium, usage, self._around.system)
 
-        if refusal := lasting(objection) or self._header_refusal():
+        if refusal := lasting(objection) or header_refusal(self._order, self._profile, self._around.system):
             return refusal
         if medium is None or self._so_far.plan is not None:
             return None
@@ -185,26 +190,6 @@ class TargetRun:
         self._steps.write("planned", plan=plan, before=medium.identity, medium=medium.facts(), **where)
         return None
 
-    def _header_refusal(self) -> Refusal | None:
-        """What forbids touching the detached header that the order names."""
-        wish = self._order.keys
-        if wish is None or wish.header is None or Technique.LUKS_ERASE not in self._profile.techniques:
-            return None
-        path = wish.header.path
-        header = Target(identity=wish.header, hint=path)
-        if len(self._order.targets) > 1:
-            return Refusal(
-                reason=Reason.UNSUPPORTED,
-                detail="The order names a detached header, and more than one target.",
-                remedy="Order each volume with its header on its own.",
-            )
-
-        def objection() -> Refusal | None:
-            medium, usage = look(path, system=self._around.system)
-            return guard(header, medium, usage, self._around.system)
-
-        return lasting(objection)
-
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
         drive = examine(path)
         tuning = self._around.tuning
@@ -215,7 +200,7 @@ class TargetRun:
             self._profile,
             self._order.level,
             self._order.allow_downgrade,
-            self._with_luks(self._scope(drive, path), medium),
+            with_luks(self._scope(drive, path), medium, self._profile, self._order.keys),
             Draw(
                 byte=lambda: secrets.randbelow(256),
                 key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
@@ -229,12 +214,6 @@ class TargetRun:
 
     def _scope(self, drive: Drive | None, path: str) -> Scope:
         return scope_of(drive, path, self._ordered_beside(), Eyes.open(system=self._around.system))
-
-    def _with_luks(self, scope: Scope, medium: Medium) -> Scope:
-        """The scope with the LUKS volume that the target is, where the profile has to do with it."""
-        if Technique.LUKS_ERASE not in self._profile.techniques:
-            return scope
-        return replace(scope, luks=case_of(medium, self._order.keys))
 
     def _ordered_beside(self) -> list[str]:
         """Where the order's other targets are; one that is not what was ordered, or may not be touched, is not named."""
@@ -290,7 +269,7 @@ class TargetRun:
                 return None
             after, changed = self._identity_after(opened)
             moved = "" if header_path(so_far.plan) else self._left_behind(opened)
-            return self._judge(after, trouble or changed or moved or self._key_trouble())
+            return self._judge(after, trouble or changed or moved or key_trouble(self._so_far))
 
     def _carry_through(self, opened: Opened, plan: TargetPlan) -> None:
         if not plan.overwrites:
@@ -304,30 +283,17 @@ class TargetRun:
             )
             return
         if plan.luks is not None:
-            self._shred(opened, plan)
-            return
-        with closing(take_over(opened)) as target:
-            overwrite(self._as_work(opened, target, plan))
-
-    def _shred(self, opened: Opened, plan: TargetPlan) -> None:
-        """Destroy the keys; a detached header is held open beside the volume meanwhile."""
-        beside = plan.luks.header_file if plan.luks else None
-        with ExitStack() as stack:
-            bearer = opened
-            if beside is not None:
-                bearer = stack.enter_context(
-                    open_target(beside.path, beside, write=True, system=self._around.system)
-                )
             shred(
                 opened,
-                bearer,
                 plan,
                 self._so_far,
                 self._steps,
-                lambda target: self._as_work(bearer, target, plan),
+                self._around.system,
+                lambda bearer, target: self._as_work(bearer, target, plan),
             )
-            if beside is not None and (lost := self._left_behind(bearer)):
-                raise TargetRefused(Refusal(reason=Reason.UNSUPPORTED, detail=lost))
+            return
+        with closing(take_over(opened)) as target:
+            overwrite(self._as_work(opened, target, plan))
 
     def _as_work(self, opened: Opened, target: OpenTarget, plan: TargetPlan) -> Work:
         return Work(
@@ -355,11 +321,6 @@ class TargetRun:
             return None, error.message
         changed = differences(self._target.identity, after)
         return after, f"The target changed during the run: {'; '.join(changed)}." if changed else ""
-
-    def _key_trouble(self) -> str:
-        """Why the keys cannot be called destroyed, by the look at them afterwards."""
-        check = self._so_far.key.done(CHECK)
-        return check.trouble if check is not None else ""
 
     def _left_behind(self, opened: Opened) -> str:
         """What is wrong when bytes the file had are no longer its own: nothing written reached them."""
@@ -430,11 +391,6 @@ def _layout(path: str) -> Layout:
         return layout(fd)
     finally:
         os.close(fd)
-
-
-def header_path(plan: TargetPlan) -> str:
-    """Where the detached header of the plan is, or empty."""
-    return plan.luks.header_file.path if plan.luks is not None and plan.luks.header_file is not None else ""
 
 
 def take_over(opened: Opened) -> OpenTarget:
@@ -516,11 +472,7 @@ def _result(
 def _not_covered(plan: TargetPlan | None, target: Target) -> list[str]:
     """What no step could reach."""
     if plan is not None and plan.luks is not None:
-        first = 0 if plan.luks.header_file is not None else plan.extent(int(target.identity.size))
-        return [
-            f"The encrypted data, bytes {first} to {target.identity.size}: they stay where they are.",
-            "Earlier places of the header that the medium does not let the host address.",
-        ]
+        return keys_not_covered(plan, int(target.identity.size))
     if plan is None or plan.overwrites:
         return ["Sectors and cells the medium does not let the host address."]
     return []

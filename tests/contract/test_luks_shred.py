@@ -8,8 +8,10 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,22 @@ import pytest
 from expunge_agent.core.luks_result import CHECK, ERASE
 from expunge_agent.devices import luks_look
 from expunge_agent.devices.look import look
-from expunge_agent.errors import NotFoundError
+from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.journal import Journal
+from expunge_agent.outbox import Outbox
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import FileIdentity
 from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt
+from expunge_agent.seal_check import check_seal
 from expunge_agent.wipe import run_order
+from expunge_controller.records.certificate import MediumRecord, freeze_certificate, parse_certificate
+from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
+from expunge_controller.render.certificate_html import certificate_html
 from expunge_profiles.load import builtin
-from support.agents import Bench, surroundings
+from support.agents import NOW, Bench, surroundings
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
 
@@ -408,3 +415,38 @@ def test_other_encryption_is_named_when_it_is_taken_for_luks(bench: Bench, tmp_p
     overwritten = bench.run(bench.order(image, policy="nist-clear")).targets[0]
     assert any("BitLocker" in one for one in overwritten.medium.notes)
     assert overwritten.outcome is Outcome.SANITIZED
+
+
+def test_the_certificate_tells_of_the_key(bench: Bench, tmp_path: Path) -> None:
+    shred(bench, make(tmp_path / "disk.img", "luks1", size=3 * MIB), vouched("validated-module"))
+    (sealed,) = Outbox(bench.state.root).all()
+    certificate = certificate_from(
+        sealed.body,
+        sealed.signature,
+        0,
+        order=None,
+        facts=MediumRecord(),
+        number="C-1",
+        issued_at=NOW,
+        issuer="controller:test",
+    )
+    assert parse_certificate(freeze_certificate(certificate)) == certificate
+    assert certificate.sanitization.key is not None
+    assert certificate.sanitization.key.evidence == []
+    page = unescape(certificate_html(certificate))
+    for words in (
+        "密钥销毁",
+        "(validated-module)",
+        "UNKNOWN 未知",
+        "(luks-erase)",
+        "bytes 0 to 2097152",
+        "Passes",
+    ):
+        assert words in page
+
+
+def test_there_is_no_seal_to_compare_a_volume_with(bench: Bench, tmp_path: Path) -> None:
+    image = make(tmp_path / "disk.img", "luks1", size=3 * MIB)
+    receipt = shred(bench, image, vouched())
+    with pytest.raises(DocumentError, match="Only keys were destroyed"):
+        check_seal(str(image), receipt, lambda _: None, threading.Event())

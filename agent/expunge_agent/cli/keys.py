@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,9 @@ import click
 
 from expunge_agent.core.fscrypt import busy
 from expunge_agent.core.guard import guard
-from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.plan import TargetPlan
-from expunge_agent.core.technique import Technique
 from expunge_agent.devices.fscrypt import holders
 from expunge_agent.devices.look import look
-from expunge_agent.devices.luks_look import case_of
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import RefusedError, UsageError
@@ -28,7 +23,6 @@ from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import Refusal
-from expunge_profiles.schema import Profile
 
 FSCRYPT = "fscrypt:"
 """Before the path of a folder whose key is meant."""
@@ -82,13 +76,6 @@ def key_wish(options: Mapping[str, Any], said_by: str, eyes: Eyes) -> KeyWish | 
         header=_header(options["header"], eyes) if options["header"] else None,
     )
     return wish if wish != KeyWish() else None
-
-
-def with_luks(scope: Scope, medium: Medium, profile: Profile | None, wish: KeyWish | None) -> Scope:
-    """The scope with the LUKS volume that `medium` is, where the profile (None: any) has to do with it."""
-    if profile is not None and Technique.LUKS_ERASE not in profile.techniques:
-        return scope
-    return replace(scope, luks=case_of(medium, wish))
 
 
 def fscrypt_plan(text: str, wish: Wish) -> tuple[Target, TargetPlan]:

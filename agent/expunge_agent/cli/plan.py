@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from expunge_agent.cli.common import known_profiles, login_name, print_json, table
-from expunge_agent.cli.keys import key_options, key_wish, with_luks
+from expunge_agent.cli.keys import key_options, key_wish
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
@@ -24,6 +24,7 @@ from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Refusal
+from expunge_agent.shredding import with_luks
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text, time_text
 from expunge_profiles.load import find

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
-from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan, key_options, key_wish, with_luks
+from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan, key_options, key_wish
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -26,6 +26,7 @@ from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
+from expunge_agent.shredding import with_luks
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import ProgressView, size_text
@@ -234,6 +235,8 @@ def _show_receipt(receipt: Receipt) -> None:
         for line in [*result.exceptions, result.failure, _why(result.refusal)]:
             if line:
                 click.echo(f"  {result.target.hint}: {line}")
+        for line in result.key.readable if result.key is not None else []:
+            click.echo(f"  {result.target.hint}, still to be read: {line}")
 
 
 def _why(refusal: Refusal | None) -> str:
