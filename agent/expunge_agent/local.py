@@ -13,6 +13,7 @@ from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order import Order, ProfileRef
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.signing import load_or_create_key
 from expunge_agent.state import State
 from expunge_profiles.schema import Profile
@@ -31,6 +32,7 @@ class Wish:
     case_number: str
     reason: str
     deactivate: bool = False
+    keys: KeyWish | None = None
 
 
 def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
@@ -54,6 +56,7 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         approvals=[],
         nonce=secrets.token_hex(16),
         deactivate=wish.deactivate,
+        keys=wish.keys,
     )
 
 

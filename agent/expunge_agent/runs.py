@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from expunge_agent.events import EventLog
+from expunge_agent.fscrypt_run import FscryptRun
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, SpaceIdentity
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, KeyIdentity, SpaceIdentity
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.space_run import SpaceRun
@@ -31,4 +32,5 @@ RUNS: dict[type, Callable[[Order, Profile, int, Ledger, EventLog, Surroundings],
     BlockIdentity: TargetRun,
     FileIdentity: TargetRun,
     SpaceIdentity: SpaceRun,
+    KeyIdentity: FscryptRun,
 }

@@ -123,6 +123,11 @@ def _pass_for(receipt: Receipt, seen: Identity) -> tuple[PassPlan, int, Identity
             "The receipt is about the free space of a file system; the files that filled it were removed.",
             "There is nothing left to compare with: what was read back stands in the receipt.",
         )
+    if results[0].key is not None:
+        raise DocumentError(
+            "Only keys were destroyed; the passes went over them alone, and the data were left.",
+            "There is nothing to compare the whole medium with.",
+        )
     if not results[0].passes or not results[0].passes[-1].complete:
         raise DocumentError(
             "The receipt says that the last pass over this medium did not come to its end.",

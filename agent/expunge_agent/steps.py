@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, Evidence, Placed, Settled
+from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import Checkpoint
 from expunge_agent.engine.meter import Progress
@@ -98,6 +99,16 @@ class Steps:
     def checked(self, evidence: Evidence) -> None:
         """Journal what was found afterwards."""
         self.write("erase-checked", evidence=evidence)
+
+    # Keys.
+
+    def key_step_begun(self, name: str) -> None:
+        """Journal that a step is about to be taken on a key."""
+        self.write("key-step-begun", step=KeyStep(name=name))
+
+    def key_step(self, step: KeyStep) -> None:
+        """Journal what came of it."""
+        self.write("key-step", step=step)
 
     # For the eyes.
 

@@ -23,6 +23,7 @@ from expunge_agent.core.reach import takes, whole_subsystem
 from expunge_agent.deactivating import free, volume_facts
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
+from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.patience import lasting
@@ -53,6 +54,16 @@ from expunge_agent.protocol.receipt import (
     Refusal,
     TargetResult,
     Verification,
+)
+from expunge_agent.shredding import (
+    header_path,
+    header_refusal,
+    key_trouble,
+    keys_not_covered,
+    shred,
+    still_held,
+    story,
+    with_luks,
 )
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
@@ -177,14 +188,18 @@ class TargetRun:
 
         if self._order.deactivate and (refusal := self._free(path)):
             return refusal
-        if refusal := lasting(objection):
+        if refusal := lasting(objection) or header_refusal(self._order, self._profile, self._around.system):
             return refusal
         if medium is None or self._so_far.plan is not None:
             return None
         plan = self._plan(path, medium)
         if isinstance(plan, Refusal):
             return plan
-        where: dict[str, object] = {"layout": _layout(path)} if is_file(self._target) else {}
+        medium = with_encryption(medium)
+        bearer = header_path(plan)
+        where: dict[str, object] = {}
+        if bearer or is_file(self._target):
+            where["layout"] = _layout(bearer or path)
         volume, against = volume_facts(path)
         if against is not None:
             return against
@@ -226,14 +241,14 @@ class TargetRun:
     def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
         drive = examine(path)
         tuning = self._around.tuning
-        return plan_target(
+        plan = plan_target(
             self._target,
             medium,
             drive,
             self._profile,
             self._order.level,
             self._order.allow_downgrade,
-            self._scope(drive, path),
+            with_luks(self._scope(drive, path), medium, self._profile, self._order.keys),
             Draw(
                 byte=lambda: secrets.randbelow(256),
                 key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
@@ -242,6 +257,8 @@ class TargetRun:
                 unread_cipher=tuning.unread_cipher,
             ),
         )
+        held = still_held(plan.luks, []) if isinstance(plan, TargetPlan) and plan.luks else None
+        return held or plan
 
     def _scope(self, drive: Drive | None, path: str) -> Scope:
         return scope_of(drive, path, self._ordered_beside(), Eyes.open(system=self._around.system))
@@ -299,7 +316,8 @@ class TargetRun:
             if self._around.pause.is_set():
                 return None
             after, changed = self._identity_after(opened)
-            return self._judge(after, trouble or changed or self._left_behind(opened))
+            moved = "" if header_path(so_far.plan) else self._left_behind(opened)
+            return self._judge(after, trouble or changed or moved or key_trouble(self._so_far))
 
     def _open(self, path: str, *, write: bool) -> Opened:
         system = self._around.system
@@ -319,6 +337,16 @@ class TargetRun:
                 self._so_far,
                 self._steps,
                 self._around,
+            )
+            return
+        if plan.luks is not None:
+            shred(
+                opened,
+                plan,
+                self._so_far,
+                self._steps,
+                self._around.system,
+                lambda bearer, target: self._as_work(bearer, target, plan),
             )
             return
         with closing(take_over(opened)) as target:
@@ -393,7 +421,7 @@ class TargetRun:
         ]
         checks = [so_far.verifications[index] for index in sorted(so_far.verifications)]
         verdict = judge(
-            size=int(self._target.identity.size),
+            size=plan.extent(int(self._target.identity.size)),
             planned_passes=len(plan.passes),
             verify_after=plan.verify_after,
             earns=plan.earns,
@@ -508,11 +536,12 @@ def _result(
         medium=so_far.medium,
         technique=plan.technique.value if plan else "",
         downgrade=plan.downgrade if plan else "",
+        key=story(plan, so_far) if plan else None,
         level_achieved=verdict.level,
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=_not_covered(so_far) if so_far.touched else [],
+        not_covered=_not_covered(so_far, int(target.identity.size)) if so_far.touched else [],
         members=so_far.volume.facts.members,
         deactivated=so_far.volume.steps,
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
@@ -521,9 +550,11 @@ def _result(
     )
 
 
-def _not_covered(so_far: TargetProgress) -> list[str]:
+def _not_covered(so_far: TargetProgress, size: int) -> list[str]:
     """What no step could reach."""
     plan = so_far.plan
+    if plan is not None and plan.luks is not None:
+        return keys_not_covered(plan, size)
     hidden = ["Sectors and cells the medium does not let the host address."]
     own = hidden if plan is None or plan.overwrites else []
     return [*own, *so_far.volume.facts.not_covered, *so_far.volume.beside()]

@@ -20,6 +20,7 @@ from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.identity import Target, is_identifying, subject_name
 from expunge_agent.protocol.order import MAX_TARGETS, Order, ProfileRef, order_digest, parse_order
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.wire import Document
 from expunge_controller.context import Controller
 from expunge_controller.fleet import agent_principal
@@ -51,6 +52,7 @@ def draft_order(
     allow_downgrade: bool,
     now: datetime,
     deactivate: bool = False,
+    keys: KeyWish | None = None,
 ) -> Order:
     """The order as it would be signed; nothing is kept.
 
@@ -82,6 +84,7 @@ def draft_order(
         approvals=[],
         nonce=secrets.token_hex(16),
         deactivate=deactivate,
+        keys=keys,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Final, Literal, get_args
 
 import msgspec
 
-from expunge_profiles.techniques import OVERWRITE, WORDS, Technique, can_earn
+from expunge_profiles.techniques import KEYS, OVERWRITE, WORDS, Technique, can_earn
 
 MAX_PASSES: Final = 64
 
@@ -261,9 +261,11 @@ class Profile(_Part, frozen=True, kw_only=True):
 
     def summary(self) -> str:
         """The policy on one line: ``2 passes: 00, keyed stream; verify full after last``."""
-        commands = [word for word in self.techniques if word != OVERWRITE]
+        keys = [word for word in self.techniques if word in KEYS]
+        commands = [word for word in self.techniques if word not in (OVERWRITE, *KEYS)]
         named = commands if len(commands) <= 4 else [*commands[:3], "…", commands[-1]]
         parts = [f"commands of the drive: {', '.join(named)}"] if commands else []
+        parts += [f"keys only: {', '.join(keys)}"] if keys else []
         if self.overwrites:
             parts.append(self._passes_text() if not commands else f"or {self._passes_text()}")
         return "; ".join([*parts, self.verification.text])

@@ -3,7 +3,7 @@
 The words and the credit are those of the agent's closed table (``expunge_agent.core.technique``), said
 here once more because policies stand on their own; a test holds the two together. Credit is that of NIST
 SP 800-88 r2: what changes the key is purge, a block erase on flash only, an overwrite by the drive itself
-on rotating media only; nothing the host writes or discards is.
+on rotating media only, like the host's overwrite of a LUKS header; nothing else the host writes or discards is.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ Technique = Literal[
     "secure-discard",
     "discard",
     "zero-out",
+    "luks-erase",
+    "fscrypt-key-removal",
 ]
-"""How data is taken away; ``overwrite`` is by the host, pass by pass, all others are the drive's own."""
+"""How data is taken away; ``overwrite`` is by the host, pass by pass; ``luks-erase`` and ``fscrypt-key-removal``
+destroy keys of what the host encrypted, so the data stay where they are; all others are the drive's own."""
 OVERWRITE: Final[Technique] = "overwrite"
+LUKS: Final[Technique] = "luks-erase"
+FSCRYPT: Final[Technique] = "fscrypt-key-removal"
+KEYS: Final[tuple[Technique, ...]] = (LUKS, FSCRYPT)
+"""By which only keys go; what they earn hangs on the conditions of cryptographic erase besides."""
 WORDS: Final[tuple[str, ...]] = get_args(Technique)
 
 _BY_KEY: Final = (
@@ -68,6 +75,6 @@ def can_earn(technique: str, medium: str) -> Literal["none", "clear", "purge"]:
     purges = (
         technique in _BY_KEY
         or (technique in _BY_BLOCK and medium in ("ssd", "usb-flash"))
-        or (technique in _BY_THE_DRIVES_OVERWRITE and medium == "hdd")
+        or (technique in (*_BY_THE_DRIVES_OVERWRITE, "luks-erase") and medium == "hdd")
     )
     return "purge" if purges else "clear"

@@ -274,6 +274,43 @@ def test_a_dry_run_prints_the_order_and_keeps_nothing(
     assert run("jobs", "--json").json == []
 
 
+def test_what_is_stated_of_keys_stands_in_the_order(
+    run: Run, controller: Controller, machine: MachineRow
+) -> None:
+    registered(controller, machine)
+    words = [
+        "--requested-by",
+        "custodian",
+        "--statement",
+        "no-escrow=yes",
+        "--statement",
+        "no-header-backup=no",
+    ]
+    ran = run(
+        *(
+            "wipe",
+            "alpha",
+            "PN-0001",
+            "-p",
+            "luks-crypto-erase",
+            "--dry-run",
+            "--json",
+            "--search",
+            "/backup",
+        ),
+        *words,
+    )
+    assert ran.json["order"]["keys"] == {
+        "header": None,
+        "roots": [],
+        "search": ["/backup"],
+        "statements": [
+            {"id": "no-escrow", "holds": "yes", "said_by": "custodian"},
+            {"id": "no-header-backup", "holds": "no", "said_by": "custodian"},
+        ],
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -287,6 +324,10 @@ def test_a_dry_run_prints_the_order_and_keeps_nothing(
         (["alpha", "PN-0001", "-p", "zero", "--yes", "--expires-in", "0h"], 2),
         (["alpha", "", "-p", "zero", "--yes"], 2),
         (["alpha", "PN-0001", " ", "-p", "zero", "--yes"], 2),
+        (["alpha", "PN-0001", "-p", "luks-crypto-erase", "--yes", "--statement", "all-is-well=yes"], 2),
+        (["alpha", "PN-0001", "-p", "luks-crypto-erase", "--yes", "--statement", "no-escrow=maybe"], 2),
+        (["alpha", "PN-0001", "-p", "luks-crypto-erase", "--yes"] + ["--statement", "no-escrow=no"] * 2, 2),
+        (["alpha", "PN-0001", "-p", "luks-crypto-erase", "--yes", "--search", "backups"], 2),
     ],
 )
 def test_wipes_that_are_not_ordered(

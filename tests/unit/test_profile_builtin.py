@@ -12,7 +12,7 @@ import pytest
 from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.load import builtin, find, parse
 from expunge_profiles.schema import CHOICES, Profile, ProfileError
-from expunge_profiles.techniques import WORDS, can_earn
+from expunge_profiles.techniques import KEYS, WORDS, can_earn
 
 MANUAL = Path(__file__).parents[2] / "docs" / "profiles.md"
 NIBBLES = " ".join(digit * 2 for digit in "0123456789ABCDEF")
@@ -81,6 +81,9 @@ COMMANDING = {name: profile for name, profile in ALL.items() if name not in WRIT
 """Those that use the drive's own commands: level, the passes they may fall back on, verification."""
 EXPECTED_COMMANDS = {
     "drive-erase-clear": ("clear", "", "full last"),
+    "fscrypt-key-removal": ("clear", "", "full last"),
+    "luks-crypto-erase": ("clear", "", "full last"),
+    "luks-crypto-erase-purge": ("purge", "", "full last"),
     "nist-purge": ("purge", "", "sampled last"),
     "nist-purge-crypto": ("purge", "", "sampled last"),
     "nist-purge-or-clear": ("purge", "00 FF", "full last"),
@@ -155,6 +158,7 @@ def test_commands_of_the_drive_and_what_they_may_fall_back_on(profile: Profile) 
 
 def test_purge_takes_all_that_earns_it_and_crypto_only_what_changes_a_key() -> None:
     purges = {word for word in WORDS if any(can_earn(word, kind) == "purge" for kind in CHOICES["media"])}
+    purges -= set(KEYS)  # no commands of the drive; only under conditions
     assert set(ALL["nist-purge"].techniques) == purges
     on_unknown = {word for word in WORDS if can_earn(word, "unknown") == "purge"}
     assert set(ALL["nist-purge-crypto"].techniques) == on_unknown

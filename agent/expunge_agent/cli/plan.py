@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles, print_json, psid_option, psids, table
+from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids, table
+from expunge_agent.cli.keys import key_options, key_wish
 from expunge_agent.cli.naming import resolved, show_deactivation
 from expunge_agent.core.deactivation import Step
 from expunge_agent.core.drive import Drive
@@ -17,13 +18,16 @@ from expunge_agent.core.guard import objections
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.selection import Selection, select, taken
 from expunge_agent.deactivating import taking_of
+from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_agent.shredding import with_luks
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text, time_text
 from expunge_profiles.load import find
@@ -61,6 +65,7 @@ class Planned:
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
 @psid_option
 @click.option("--deactivate", is_flag=True, help="Show what would be taken down first, as an order may.")
+@key_options
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -77,7 +82,9 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     level = Level(options["level"])
     labels, paths = psids(options["psid"], paths), resolved(given := paths)
     labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
-    plans = _plans(root, paths, profile, level, bool(options["allow_downgrade"]), labels)
+    eyes = Eyes.open(system=protected(root))
+    wish = key_wish(options, login_name(), eyes)
+    plans = _plans(eyes, paths, profile, level, bool(options["allow_downgrade"]), labels, wish)
     if options["deactivate"]:
         plans = [_deactivated(one, root, plans) for one in plans]
     if as_json:
@@ -105,15 +112,14 @@ def _profile(root: Path, name: str | None) -> Profile | None:
 
 
 def _plans(
-    root: Path,
+    eyes: Eyes,
     paths: Sequence[str],
     profile: Profile | None,
     level: Level,
     allow_downgrade: bool,
     labels: Mapping[str, str],
+    wish: KeyWish | None,
 ) -> list[Planned]:
-    system = protected(root)
-    eyes = Eyes.open(system=system)
     seen = [look(path, eyes=eyes) for path in paths]
     real = [found.usage.path for found in seen]
     twice = next((path for path in real if real.count(path) > 1), None)
@@ -123,11 +129,12 @@ def _plans(
     for path, found in zip(paths, seen, strict=True):
         medium, selection = found.medium, None
         if medium is not None:
+            medium = with_encryption(medium)
             drive = _drive(medium)
             target = Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
-            scope = scope_of(drive, medium.path, real, eyes)
+            scope = with_luks(scope_of(drive, medium.path, real, eyes), medium, profile, wish)
             selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
-        against = objections(None, medium, found.usage, system)
+        against = objections(None, medium, found.usage, eyes.system)
         plans.append(Planned(found.usage.path, medium, against, selection))
     return plans
 
@@ -172,6 +179,8 @@ def show(one: Planned) -> None:
         click.echo(f"{one.path}: no medium")
     else:
         click.echo(f"{one.path}: {one.selection.type}, {size_text(one.medium.size)}")
+        for note in one.medium.notes:
+            click.echo(f"  Note: {note}")
         _show_candidates(one.selection)
         click.echo(_verdict(one.selection))
     if one.deactivation:

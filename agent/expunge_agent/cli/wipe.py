@@ -20,6 +20,7 @@ from expunge_agent.cli.common import (
     psids,
     table,
 )
+from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan, key_options, key_wish
 from expunge_agent.cli.naming import resolved, show_deactivation
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.cli.space import plan_space_target, space_options, space_wish
@@ -46,6 +47,7 @@ from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, SpaceWish, Target
 from expunge_agent.protocol.receipt import Reason, Receipt, Refusal, parse_statement
+from expunge_agent.shredding import with_luks
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import ProgressView, size_text
@@ -91,6 +93,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--json", "as_json", is_flag=True, help="JSON Lines: each event, at the end the receipt; or the plan."
 )
+@key_options
 @run_options
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
@@ -99,16 +102,19 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     free-space:MOUNTPOINT stands for what was deleted from a mounted file system: its free space is filled and
     given back (docs/free-space.md). A block device may be called by UUID=, PARTUUID=, LABEL= or PARTLABEL=, or
     by its link in /dev/disk/by-*, /dev/mapper, /dev/md or /dev/GROUP; what it leads to is shown.
+    fscrypt:/path takes away the key of an encrypted folder. A profile such as luks-crypto-erase takes away the keys of
+    a LUKS volume; what you know of them is stated with --statement.
 
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
     root = Path(str(obj["state"]))
-    wish = _wish(root, options)
+    eyes = Eyes.open(system=protected(root))
+    wish = _wish(root, options, eyes)
     labels, paths = psids(options["psid"], paths), resolved(given := paths)
     labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
     try:
-        plan = _plan(paths, wish, root, labels, space_wish(options))
+        plan = _plan(paths, wish, eyes, labels, space_wish(options))
         taken_down = _deactivation(plan, wish, root)
     except _Objection as error:
         sealed = None if options["dry_run"] else _refuse(root, error, wish, options)
@@ -134,19 +140,21 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     return _carry_out(root, [target for target, _ in plan], wish, options)
 
 
-def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
+def _wish(root: Path, options: Mapping[str, Any], eyes: Eyes) -> Wish:
     try:
         profile = find(known_profiles(root), options["profile"])
     except ProfileError as error:
         raise ProfileProblemError(str(error), "See: expunge-agent profiles") from error
+    asks = options["requested_by"] or login_name()
     return Wish(
         profile=profile,
         level=Level(options["level"]),
         allow_downgrade=options["allow_downgrade"],
-        requested_by=options["requested_by"] or login_name(),
+        requested_by=asks,
         case_number=options["case"],
         reason=options["reason"],
         deactivate=options["deactivate"],
+        keys=key_wish(options, asks, eyes),
     )
 
 
@@ -173,21 +181,26 @@ def _refuse(root: Path, error: _Objection, wish: Wish, options: Mapping[str, Any
 
 
 def _plan(
-    paths: tuple[str, ...], wish: Wish, root: Path, labels: Mapping[str, str], space: SpaceWish
+    paths: tuple[str, ...], wish: Wish, eyes: Eyes, labels: Mapping[str, str], space: SpaceWish
 ) -> Plan:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
-    system = protected(root)
-    eyes = Eyes.open(system=system)
+    if wish.keys is not None and wish.keys.header is not None and len(paths) > 1:
+        raise UsageError(
+            "--header goes with one target only.", "Wipe each volume with its header on its own."
+        )
     plan: Plan = []
     for path in paths:
         if path.startswith(PREFIX):
-            planned = plan_space_target(path, wish, system, space)
+            planned = plan_space_target(path, wish, eyes.system, space)
             if any(planned[0].identity == known.identity for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             plan.append(planned)
             continue
+        if path.startswith(FSCRYPT):
+            plan.append(fscrypt_plan(path, wish))
+            continue
         medium, usage = look(path, eyes=eyes)
-        refusal = _objection(medium, usage, system, wish.deactivate)
+        refusal = _objection(medium, usage, eyes.system, wish.deactivate)
         target = (
             None
             if medium is None
@@ -197,6 +210,7 @@ def _plan(
             if any(target.without_psid() == known.without_psid() for known, _ in plan):
                 raise UsageError(f"{path} is named twice.", "Name each target once.")
             drive = examine(path)
+            scope = scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes)
             steps = plan_target(
                 target,
                 medium,
@@ -204,7 +218,7 @@ def _plan(
                 wish.profile,
                 wish.level,
                 wish.allow_downgrade,
-                scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes),
+                with_luks(scope, medium, wish.profile, wish.keys),
                 NOTHING_DRAWN,
             )
             _, unreached = volume_facts(path)
@@ -323,6 +337,8 @@ def _show_receipt(receipt: Receipt) -> None:
         for line in [*result.exceptions, result.failure, _why(result.refusal)]:
             if line:
                 click.echo(f"  {result.target.hint}: {line}")
+        for line in result.key.readable if result.key is not None else []:
+            click.echo(f"  {result.target.hint}, still to be read: {line}")
 
 
 def _why(refusal: Refusal | None) -> str:

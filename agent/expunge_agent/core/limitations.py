@@ -19,6 +19,11 @@ DRIVE_COMMAND = (
     "really discarded cannot be seen from outside.",
 )
 
+KEY = (
+    "Only keys were destroyed: the encrypted data stay, and whoever gets a copy of the key from elsewhere reads them. "
+    "What is stated in the order about keys was not checked.",
+)
+
 FILE = (
     "An overwrite of a file reaches the blocks it has and no others: copies, snapshots, backups, journals of "
     "the file system and earlier places of its data are not covered.",

@@ -2,7 +2,7 @@
 
 Rules in the order in which a person would want to hear of them; the first that objects is the reason given.
 
- 1. earns nothing                2. a file, a partition, a virtual device   3. no pass-through
+ 1. earns nothing, no key to destroy   2. a file, a partition, a virtual device   3. no pass-through
  4. another command set          5. the drive does not offer it             6. its answers are doubtful
  7. locked                       8. security frozen, password set           9. sanitize frozen
 10. a sanitize runs, or failed  11. PSID not given                         12. not in the profile
@@ -17,12 +17,14 @@ from posixpath import basename
 
 from expunge_agent.core.drive import Drive, NvmeNamespace
 from expunge_agent.core.guard import listing, readable
+from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.reach import others, whole_subsystem
-from expunge_agent.core.technique import Technique, earns
+from expunge_agent.core.technique import BY_KEY, Technique, earns
 from expunge_agent.core.volume import BUSES
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.key_rules import lesser
 from expunge_agent.protocol.receipt import Reason
 from expunge_profiles.schema import Profile
 
@@ -41,11 +43,12 @@ class Scope:
     """What else of this machine the order takes in. Namespaces by their name in /sys/block.
 
     ``ordered``: those that are targets of the same order. ``in_use``: those that must not be touched now,
-    and why.
+    and why. ``luks``: the LUKS volume that the target is, or why it is none.
     """
 
     ordered: frozenset[str] = frozenset()
     in_use: Mapping[str, str] = field(default_factory=dict)
+    luks: LuksCase | str = ""
 
 
 ALONE = Scope()
@@ -102,7 +105,7 @@ def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
 
 def is_command(technique: Technique) -> bool:
     """Whether the drive itself carries it out, on all of itself (or of a namespace)."""
-    return technique is not Technique.OVERWRITE and technique not in _DISCARDS
+    return technique not in (Technique.OVERWRITE, *BY_KEY, *_DISCARDS)
 
 
 def credit(case: Case, technique: Technique) -> Level:
@@ -115,6 +118,9 @@ def credit(case: Case, technique: Technique) -> Level:
         opal = case.drive.opal
         if opal is None or not opal.media_encryption or "pyrite" in opal.ssc.lower():
             return Level.NONE
+    if technique is Technique.LUKS_ERASE:
+        luks = case.scope.luks
+        return lesser(earns(technique, case.type), luks.level) if isinstance(luks, LuksCase) else Level.NONE
     return earns(technique, case.type)
 
 
@@ -126,6 +132,10 @@ def shortfall(case: Case, technique: Technique) -> str:
     are grounds for doubt).
     """
     drive = case.drive
+    if technique is Technique.LUKS_ERASE:
+        luks = case.scope.luks
+        if isinstance(luks, LuksCase) and luks.level is Level.NONE:
+            return f"the conditions of cryptographic erase are not met: {luks.lacking}"
     if drive is None or case.medium.partition:
         return ""
     stuck = [area for area in drive.hidden if area.size and (drive.distrusted or not area.restorable)]
@@ -165,6 +175,18 @@ def _earns_nothing(case: Case, technique: Technique) -> Obstacle | None:
     if technique is Technique.OPAL_REVERT and offered and credit(case, technique) is Level.NONE:
         return Obstacle("a revert of this drive does not change the key of all its data")
     return None
+
+
+def _no_key(case: Case, technique: Technique) -> Obstacle | None:
+    if technique not in BY_KEY or (
+        case.profile is not None and technique.value not in case.profile.techniques
+    ):
+        return None
+    if technique is Technique.FSCRYPT_KEY_REMOVAL:
+        return Obstacle("it takes away the key of a folder, which is ordered as fscrypt:/path")
+    if isinstance(case.scope.luks, LuksCase):
+        return None
+    return Obstacle(case.scope.luks or "no LUKS header was looked for", "Overwrite the target as a whole.")
 
 
 def _no_drive(case: Case, technique: Technique) -> Obstacle | None:
@@ -346,6 +368,7 @@ def _other_media(case: Case, _technique: Technique) -> Obstacle | None:
 
 RULES: tuple[Rule, ...] = (
     _earns_nothing,
+    _no_key,
     _no_drive,
     _no_pass_through,
     _other_command_set,

@@ -8,9 +8,10 @@ from typing import Literal
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
+from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Scope
-from expunge_agent.core.selection import Selection, select, taken
+from expunge_agent.core.selection import Candidate, Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import FileIdentity, Target
@@ -57,6 +58,7 @@ class TargetPlan(Frozen, frozen=True):
     Overwriting: ``passes``, and ``verify_after``, the indexes of passes read back. A drive command:
     ``drive`` as it answered before, ``key`` of the canaries, ``secret`` for an ATA password (both in
     hexadecimal) or the PSID. ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
+    ``luks``: the volume whose header the passes go over.
     """
 
     path: str
@@ -71,6 +73,7 @@ class TargetPlan(Frozen, frozen=True):
     secret: str = ""
     doubts: list[Text] = []
     downgrade: Text = ""
+    luks: LuksCase | None = None
 
     @property
     def grows_to(self) -> int:
@@ -80,7 +83,14 @@ class TargetPlan(Frozen, frozen=True):
     @property
     def overwrites(self) -> bool:
         """Whether the host writes passes; otherwise the drive is given a command."""
-        return self.technique is Technique.OVERWRITE
+        return self.technique in (Technique.OVERWRITE, Technique.LUKS_ERASE)
+
+    def extent(self, size: int) -> int:
+        """How many bytes of a target of `size` the passes go over: all, or where LUKS keeps its keys. A detached
+        header goes as a whole."""
+        if self.luks is None:
+            return size
+        return int(self.luks.header_file.size if self.luks.header_file else self.luks.header.area)
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,8 @@ def plan_target(
     if isinstance(chosen, Refusal):
         return chosen
     doubts = [chosen.detail] if chosen.earns is Level.NONE and chosen.detail else []
+    if chosen.technique is Technique.LUKS_ERASE and isinstance(scope.luks, LuksCase):
+        return _luks(medium, chosen, selection, scope.luks, doubts, draw)
     if chosen.technique is not Technique.OVERWRITE:
         return TargetPlan(
             path=medium.path,
@@ -164,6 +176,24 @@ def planned_passes(profile: Profile, draw: Draw) -> tuple[list[PassPlan], list[i
         return PassPlan(cipher=name, key=draw.key(name).hex())
 
     return [as_pass(index, step) for index, step in enumerate(steps)], verify_after
+
+
+def _luks(
+    medium: Medium, chosen: Candidate, selection: Selection, luks: LuksCase, doubts: list[str], draw: Draw
+) -> TargetPlan:
+    """Over headers and keyslots go a random pass and zeros, each read back in full, whatever the profile says of
+    passes: it is a small area, and everything hangs on it."""
+    return TargetPlan(
+        path=medium.path,
+        technique=chosen.technique,
+        earns=chosen.earns,
+        verification=VerificationPlan(kind="full"),
+        passes=[PassPlan(cipher=draw.cipher, key=draw.key(draw.cipher).hex()), PassPlan(fixed="00")],
+        verify_after=[0, 1],
+        doubts=doubts,
+        downgrade=selection.downgrade,
+        luks=luks,
+    )
 
 
 def _hidden(medium: Medium, selection: Selection) -> Refusal:

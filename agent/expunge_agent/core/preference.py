@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.medium import MediumType
-from expunge_agent.core.technique import FLASH, Technique
+from expunge_agent.core.technique import BY_KEY, FLASH, Technique
 from expunge_agent.protocol.base import Level
 from expunge_profiles.schema import Profile
 
@@ -56,8 +56,9 @@ def preference(medium: MediumType, level: Level, profile: Profile | None = None)
     else:
         purge = (*_NVME, *_CRYPTO, _T.OPAL_REVERT, *_BLOCK, *_OVERWRITE)
     rest = (*purge, *_CLEAR) if level is Level.PURGE else (*_CLEAR, *purge)
+    last = (*BY_KEY, *_NOTHING)
     named = tuple(Technique(word) for word in profile.techniques) if profile is not None else ()
-    return tuple(dict.fromkeys((*named, *rest, *_NOTHING)))
+    return tuple(dict.fromkeys((*named, *rest, *last)))
 
 
 def erase_seconds(
@@ -70,7 +71,7 @@ def erase_seconds(
     """
     if technique is Technique.OVERWRITE:
         return _over(size * max(1, passes), medium)
-    if technique in _NOTHING:
+    if technique in (*_NOTHING, *BY_KEY):
         return -1
     declared = _declared(technique, drive)
     if declared >= 0:

@@ -10,6 +10,7 @@ import msgspec
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.key_progress import KeyProgress, KeyStep
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.space_progress import Filling, Folder, Peak, SpaceProgress, Start
@@ -96,12 +97,13 @@ class TargetProgress:
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
     space: SpaceProgress = field(default_factory=SpaceProgress)
     volume: VolumeProgress = field(default_factory=VolumeProgress)
+    key: KeyProgress = field(default_factory=KeyProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched
+        return bool(self.passes) or self.erasure.touched or self.key.touched
 
 
 @dataclass
@@ -151,6 +153,7 @@ _NOT_YET_AHEAD = (
     "erase-sending",
     "pass-resumed",
     "verify-started",
+    "key-step-begun",
     "paused",
     "space-folder",
     "space-made",
@@ -354,6 +357,11 @@ def _space_trimmed(run: RunProgress, record: Entry) -> None:
     space.trim = record.data["told"]
 
 
+def _key_step(run: RunProgress, record: Entry) -> None:
+    step = canonical.convert(record.data["step"], KeyStep)
+    run.target(record.data["target"]).key.steps[step.name] = step
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -409,6 +417,8 @@ _HANDLERS = {
     "space-removed": _space_removed,
     "space-kept": _space_kept,
     "space-trimmed": _space_trimmed,
+    "key-step-begun": _key_step,
+    "key-step": _key_step,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

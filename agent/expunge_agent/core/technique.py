@@ -7,7 +7,10 @@ Credit follows NIST SP 800-88 r2 (which refers to IEEE 2883) and is never more t
 - a sanitize *block erase* is Purge on flash only, a sanitize *overwrite* on rotating media only;
 - ATA Security Erase is Clear on flash;
 - overwriting from the host, discard, UNMAP and write-zeroes never earn Purge;
-- on a medium of unknown type only cryptographic erase counts as Purge.
+- on a medium of unknown type only cryptographic erase counts as Purge;
+- overwriting the header of LUKS destroys the wrapped keys: Purge on rotating media, where an overwrite reaches
+  what it overwrites, Clear elsewhere; removing a key of fscrypt is Clear. Both only where the conditions of
+  cryptographic erase hold (`protocol.key_rules`, ADR 0024).
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class Technique(StrEnum):
     SECURE_DISCARD = "secure-discard"
     DISCARD = "discard"
     ZERO_OUT = "zero-out"
+    LUKS_ERASE = "luks-erase"
+    FSCRYPT_KEY_REMOVAL = "fscrypt-key-removal"
 
 
 KEEPS_NO_RECORD = (
@@ -67,6 +72,8 @@ LEAVES_NOISE = (
     Technique.OPAL_REVERT,
 )
 """After a change of the key, and after whatever pattern a maker chose, old places may read as anything."""
+BY_KEY = (Technique.LUKS_ERASE, Technique.FSCRYPT_KEY_REMOVAL)
+"""The host takes away keys of what it encrypted itself; the data stay where they are."""
 FLASH = (MediumType.SSD, MediumType.USB_FLASH)
 
 _CRYPTO = (
@@ -104,9 +111,12 @@ def earns(technique: Technique, medium: MediumType) -> Level:
     not reached. Discards earn nothing: that a block reads as zeros is no evidence of its erasure.
     """
     if medium in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY):
-        return Level.CLEAR if technique in (*_CRYPTO, *_BLOCK, *_OVERWRITE, *_WHOLE) else Level.NONE
+        return Level.CLEAR if technique in (*_CRYPTO, *_BLOCK, *_OVERWRITE, *_WHOLE, *BY_KEY) else Level.NONE
     if technique in _CRYPTO:
         return Level.PURGE
+    if technique in BY_KEY:
+        on_platters = technique is Technique.LUKS_ERASE and medium is MediumType.HDD
+        return Level.PURGE if on_platters else Level.CLEAR
     if technique in _BLOCK:
         return Level.PURGE if medium in FLASH else Level.CLEAR
     if technique in _OVERWRITE:

@@ -15,6 +15,7 @@ from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Found
 from expunge_agent.core.stack import Layer
 from expunge_agent.devices import describe, drives, raid
+from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look, look_at_node
 from expunge_agent.devices.nodes import Node, by_number
 from expunge_agent.devices.roots import LIVE, Roots
@@ -68,6 +69,10 @@ def survey(
     seen = _disks(eyes)
     for path in extra_paths:
         found = look(path, eyes=eyes)
+        if (
+            found.medium is not None and roots.live
+        ):  # only what was named is read; a poor drive might not come back
+            found = found._replace(medium=with_encryption(found.medium))
         seen.append((_node_at(found.usage.path, roots), found))
     nodes = [node for node, _found in seen if node is not None]
     answers = examine_all([node.disk for node in nodes], patience)

@@ -19,6 +19,7 @@ from expunge_agent.protocol.base import (
     Timestamp,
 )
 from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.order_keys import KeyWish
 
 ORDER_FORMAT: Literal["expunge/order/v1"] = "expunge/order/v1"
 MAX_TARGETS = 64
@@ -68,6 +69,8 @@ class Order(Frozen, frozen=True):
     nonce: Nonce
     deactivate: bool = False
     """Whether what stands on a target (mounts, swap, mappings, arrays, loop devices) may be taken down first."""
+    keys: KeyWish | None = None
+    """For targets whose key is destroyed instead of their data."""
 
 
 def parse_order(data: bytes) -> Order:

@@ -24,6 +24,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity, Target, identity_digest, subject_name
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace
 from expunge_agent.protocol.receipt_steps import DeactivationStep, Member
@@ -337,6 +338,7 @@ class TargetResult(Frozen, frozen=True):
     """What a volume lies on; empty for a drive and a file."""
     deactivated: list[DeactivationStep] = []
     """What stood on it and was taken down first, in order; only where the order allows it."""
+    key: KeyDestruction | None = None
 
 
 class Interruption(Frozen, frozen=True):

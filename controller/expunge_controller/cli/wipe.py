@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from expunge_controller.cli.app import App, Duration, json_option, plain, print_json, size
+from expunge_controller.cli.keys import key_options, key_wish
 from expunge_controller.cli.space import reserve_option, system_option, trim_option
 
 if TYPE_CHECKING:
@@ -54,10 +55,12 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show how it goes, to its end.")
 @click.option("--dry-run", is_flag=True, help="Print the order that would be signed; keep and send nothing.")
+@key_options
 @json_option
 @click.pass_obj
 def command(
     app: App,
+    /,
     machine: str,
     targets: tuple[str, ...],
     profile_id: str,
@@ -76,6 +79,7 @@ def command(
     follow: bool,
     dry_run: bool,
     as_json: bool,
+    **keys: Any,
 ) -> int:
     """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
 
@@ -104,6 +108,7 @@ def command(
             "Nobody can be asked here whether this is meant.", "Add --yes, or call it in a terminal."
         )
     psids = psid.read(psid_file.read(psid.MOST + 1), targets) if psid_file is not None else {}
+    requested_by = requested_by or getpass.getuser()
     with app.controller() as controller:
         profile = policies.profile_called(app.home, profile_id)
         with controller.store.read() as unit:
@@ -116,13 +121,14 @@ def command(
             found,
             profile,
             level=Level(level) if level else None,
-            requested_by=requested_by or getpass.getuser(),
+            requested_by=requested_by,
             case_number=case_number,
             reason=reason,
             expires_in=expires_in,
             allow_downgrade=allow_downgrade,
             now=utc_now(),
             deactivate=deactivate,
+            keys=key_wish(controller, row, requested_by, len(found), **keys),
         )
         if dry_run:
             _print_order(order, row, profile, warnings, as_json)

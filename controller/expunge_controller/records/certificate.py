@@ -15,6 +15,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import LaidOpen
+from expunge_agent.protocol.receipt_keys import KeyDestruction
 
 NOT_RECORDED = "not recorded"
 AWAITING: Literal["awaiting validation"] = "awaiting validation"
@@ -224,7 +225,8 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
 
     ``erasure`` is left out where no command of the drive was given, as it was before there were any;
     ``downgrade`` (why less than the level asked was accepted) where there was none; ``space`` where it was no
-    free space; ``volume`` where the target lies on nothing else and nothing stood on it.
+    free space; ``volume`` where the target lies on nothing else and nothing stood on it;
+    ``key`` where none was destroyed. The bytes that the key's evidence holds stand in the receipt only.
     """
 
     outcome: Outcome
@@ -247,6 +249,7 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     downgrade: Text = ""
     space: CertifiedSpace | None = None
     volume: CertifiedVolume | None = None
+    key: KeyDestruction | None = None
 
 
 class Evidence(Frozen, frozen=True):

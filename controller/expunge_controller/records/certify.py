@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import NotFoundError, RefusedError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome, timestamp
@@ -141,6 +143,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         downgrade=result.downgrade,
         space=certified_space(result),
         volume=certified_volume(result),
+        key=None if result.key is None else replace(result.key, evidence=[]),
     )
 
 
@@ -193,7 +196,7 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
         of_pass=check.of_pass + 1,
         status=status,
         bytes_read=check.bytes_read,
-        coverage_ppm=int(check.bytes_read) * 1_000_000 // int(size) if size else 0,
+        coverage_ppm=min(int(check.bytes_read) * 1_000_000 // int(size), 1_000_000) if size else 0,
         mismatched_bytes=check.mismatched_bytes,
         unreadable_bytes=check.unreadable_bytes,
         duration_ms=check.duration_ms,

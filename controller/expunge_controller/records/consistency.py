@@ -19,9 +19,9 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks, space_checks, volume_checks
+from expunge_controller.records import erasure_checks, key_checks, space_checks, volume_checks
 from expunge_controller.records.profile_match import profile_problems
-from expunge_profiles.techniques import OVERWRITE
+from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
@@ -124,6 +124,7 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     yield from space_checks.figure_problems(result)
     yield from erasure_checks.technique_problems(result)
     yield from volume_checks.volume_problems(result, written)
+    yield from key_checks.key_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return
@@ -150,9 +151,11 @@ def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
         yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
     yield from erasure_checks.level_problems(result)
     yield from space_checks.success_problems(result, clean)
-    if result.technique == OVERWRITE:
+    if result.technique in KEYS:
+        yield from key_checks.success_problems(result)
+    if result.technique in (OVERWRITE, LUKS):
         yield from _overwritten(result, clean)
-    else:
+    elif result.technique not in KEYS:
         yield from erasure_checks.success_problems(result, clean)
     if clean and result.exceptions:
         yield "sanitized, yet exceptions are listed"
@@ -169,7 +172,7 @@ def _overwritten(result: TargetResult, clean: bool) -> Iterator[str]:
     if clean and result.passes and not _read_back(result):
         yield "sanitized, yet its last pass was not read back"
     for number, run in enumerate(result.passes, start=1):
-        yield from _pass_whole(number, run, space_checks.size_of(result), clean)
+        yield from _pass_whole(number, run, _size(result), clean)
     for check in result.verifications:
         yield from _verification_whole(check, clean)
 
@@ -203,8 +206,13 @@ def _verification_whole(check: Verification, clean: bool) -> Iterator[str]:
         )
 
 
+def _size(result: TargetResult) -> int:
+    """Bytes that the passes had to go over."""
+    return int(key_checks.extent(result)) if result.technique == LUKS else space_checks.size_of(result)
+
+
 def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterator[str]:
-    size = space_checks.size_of(result)
+    size = _size(result)
     if run.index != result.passes[0].index + number - 1:
         yield f"pass {number} is out of order"
     if run.bytes_written + run.error_bytes > size:
@@ -218,7 +226,7 @@ def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterato
 
 
 def _verification_figures(check: Verification, result: TargetResult) -> Iterator[str]:
-    size = space_checks.size_of(result)
+    size = _size(result)
     if check.kind == "full" and check.bytes_expected != size:
         yield f"a full verification of {check.bytes_expected} bytes, the target has {size}"
     if check.kind == "sampled" and not 0 < check.bytes_expected <= size:

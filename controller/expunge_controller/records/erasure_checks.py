@@ -12,7 +12,7 @@ from typing import Final
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, Erasure, ReadBack, TargetResult
 from expunge_controller.records import canaries as places
-from expunge_profiles.techniques import OVERWRITE, WORDS, can_earn
+from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE, WORDS, can_earn
 
 MOST_NAMED = 100
 """Canaries and samples still there that a receipt names by their offsets."""
@@ -34,11 +34,11 @@ def changed_data(result: TargetResult) -> bool:
 def technique_problems(result: TargetResult) -> Iterator[str]:
     """Where technique, passes and command tell different stories, whatever the outcome."""
     erasure = result.erasure
-    if result.technique not in (OVERWRITE, "") and result.passes:
+    if result.technique not in (OVERWRITE, LUKS, "") and result.passes:
         yield f"its technique is {result.technique}, yet it tells of passes"
     if erasure is None:
         return
-    if erasure.technique not in WORDS or erasure.technique == OVERWRITE:
+    if erasure.technique not in WORDS or erasure.technique in (OVERWRITE, *KEYS):
         yield f"{erasure.technique!r} is no command of a drive that is known here"
     # A command that the drive would not take may be told beside the overwrite that came instead.
     if erasure.technique != result.technique and (result.technique != OVERWRITE or was_begun(erasure)):

@@ -10,6 +10,7 @@ from expunge_agent.protocol.canonical import dumps
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
 from expunge_controller.render.certificate_erasure import command_section, findings
+from expunge_controller.render.certificate_key import key_section
 from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.certificate_volume import volume_section
@@ -51,6 +52,7 @@ def certificate_html(certificate: Certificate) -> str:
         _register(certificate),
         _sanitization(certificate),
         *([volume_section(done.volume)] if done.volume else []),
+        *([key_section(done.key)] if done.key else []),
         *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
         *([space_section(done.space)] if done.space else []),
         *([_passes(certificate)] if done.passes or not done.erasure else []),
@@ -176,7 +178,8 @@ def _sanitization(certificate: Certificate) -> str:
 
 def _method(done: Sanitization) -> str:
     """A drive command in the words of its standard; an overwrite as it was always called."""
-    return in_words(done.technique, str(done.level_achieved)) if done.erasure else done.technique
+    told = done.erasure is not None or done.key is not None
+    return in_words(done.technique, str(done.level_achieved)) if told else done.technique
 
 
 def _passes(certificate: Certificate) -> str:

@@ -31,6 +31,7 @@ _CRYPTO: Final = Label("cryptographic erase", "加密擦除")
 _BLOCK: Final = Label("block erase", "块擦除")
 _OVERWRITE: Final = Label("overwrite by the drive", "由设备自身覆写")
 _FIRMWARE: Final = Label("erase by the drive's firmware", "固件擦除")
+_KEYS: Final = Label("cryptographic erase by the host, under conditions", "由主机执行的有条件加密擦除")
 _HOST: Final = Label("by the host", "由主机执行")
 
 TECHNIQUES: Final[dict[str, TechniqueWords]] = {
@@ -96,6 +97,12 @@ TECHNIQUES: Final[dict[str, TechniqueWords]] = {
         _HOST, Label("secure discard (BLKSECDISCARD)", "安全丢弃（BLKSECDISCARD）")
     ),
     "discard": TechniqueWords(_HOST, Label("discard (BLKDISCARD)", "丢弃（BLKDISCARD）")),
+    "luks-erase": TechniqueWords(
+        _KEYS, Label("LUKS header and all keyslots overwritten", "覆写 LUKS 头部与全部密钥槽")
+    ),
+    "fscrypt-key-removal": TechniqueWords(
+        _KEYS, Label("fscrypt key removed, stored protectors overwritten", "移除 fscrypt 密钥并覆写其保护器")
+    ),
     "zero-out": TechniqueWords(_HOST, Label("zero-out (BLKZEROOUT)", "清零（BLKZEROOUT）")),
 }
 

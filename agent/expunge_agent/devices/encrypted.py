@@ -1,0 +1,33 @@
+"""Looking for encryption at the start of a medium, for the notes about it. Opened for reading only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from expunge_agent.core import luks
+from expunge_agent.core.encrypted import HEAD, recognised
+from expunge_agent.core.medium import Medium
+
+
+def with_encryption(medium: Medium) -> Medium:
+    """`medium` with a note for each kind of encryption that shows; as it was where it cannot be read."""
+    found = encryption_at(medium.path)
+    return replace(medium, notes=(*medium.notes, *found)) if found else medium
+
+
+def encryption_at(path: str) -> list[str]:
+    """See `recognised`; empty where `path` cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        head = os.pread(fd, HEAD, 0)
+        if luks.begins_like_luks(head):
+            head = os.pread(fd, luks.HEAD, 0)
+        return recognised(head, os.lseek(fd, 0, os.SEEK_END))
+    except OSError:
+        return []
+    finally:
+        os.close(fd)

@@ -1,0 +1,342 @@
+"""A folder whose key is to go: look, take the key out of the kernel, destroy what stores it, look again."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+from pathlib import Path
+
+from expunge_agent.core.fscrypt import SHARED, FscryptCase, busy, fscrypt_case, readable_after
+from expunge_agent.core.guard import readable
+from expunge_agent.core.key_progress import KeyStep
+from expunge_agent.core.layout import left_behind
+from expunge_agent.core.outcome import Verdict
+from expunge_agent.core.plan import TargetPlan, VerificationPlan
+from expunge_agent.core.technique import Technique
+from expunge_agent.devices import fscrypt, fscrypt_traces, host
+from expunge_agent.devices.look import look
+from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.devices.paths import walk
+from expunge_agent.devices.roots import LIVE
+from expunge_agent.engine.extents import layout
+from expunge_agent.engine.problems import EngineError
+from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
+from expunge_agent.engine.target import Target as OpenTarget
+from expunge_agent.engine.verifier import verify
+from expunge_agent.engine.writer import write_pass
+from expunge_agent.events import EventLog
+from expunge_agent.ledger import Ledger
+from expunge_agent.protocol.base import Level, Outcome, timestamp
+from expunge_agent.protocol.identity import Identity, KeyIdentity, differences
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.order_keys import KeyWish
+from expunge_agent.protocol.receipt import MediumFacts, Reason, Refusal, TargetResult
+from expunge_agent.protocol.receipt_keys import KeyCopy, KeyDestruction, KeyEvidence
+from expunge_agent.steps import Steps
+from expunge_agent.surroundings import Surroundings
+from expunge_profiles.schema import Profile
+
+SCHEME = "fscrypt"
+FOUND, REMOVE, CHECK = "fscrypt-found", "fscrypt-remove", "fscrypt-check"
+_NOT_COVERED = [
+    "The encrypted data: they stay where they are, with sizes, times and the number of files.",
+    "Earlier places of the files that stored the key, and the file system's own journal.",
+]
+
+
+def identify(path: str) -> KeyIdentity:
+    """Which key the folder at `path` has. Raises TargetRefused where it has none that can be taken away."""
+    walked = walk(path)
+    if walked.symlinks:
+        raise TargetRefused(
+            Refusal(
+                reason=Reason.SYMBOLIC_LINK,
+                detail=f"{readable(walked.path)} goes through a symbolic link.",
+                remedy=f"Name the real path: {readable(walked.real_path)}",
+            )
+        )
+    try:
+        policy = fscrypt.policy_of(walked.path)
+    except fscrypt.NotFscryptError as error:
+        raise TargetRefused(
+            Refusal(
+                reason=Reason.TARGET_NOT_FOUND if walked.seen is None else Reason.WRONG_KIND,
+                detail=f"{readable(walked.path)} has no key of its own: {error}",
+                remedy="Name a folder that fscrypt encrypts; else overwrite its files, or its whole medium.",
+            )
+        ) from error
+    if policy.version != 2:
+        raise TargetRefused(
+            Refusal(
+                reason=Reason.UNSUPPORTED,
+                detail=f"{readable(walked.path)} has a policy of version 1: its key lies in keyrings of processes, and "
+                "the kernel does not tell which hold it.",
+                remedy="Overwrite its files, or its whole medium.",
+            )
+        )
+    return KeyIdentity(scheme=SCHEME, key=policy.key, path=walked.path, host=host.machine_id(LIVE))
+
+
+def plan_of(
+    identity: KeyIdentity, profile: Profile, level: Level, allow_downgrade: bool, case: FscryptCase
+) -> TargetPlan | Refusal:
+    """The steps for a folder, or why there are none that the order would accept."""
+    if Technique.FSCRYPT_KEY_REMOVAL not in profile.techniques:
+        return Refusal(
+            reason=Reason.PROFILE_NOT_APPLICABLE,
+            detail=f"Profile {profile.id} does not remove keys of folders.",
+            remedy="Choose one that does: fscrypt-key-removal.",
+        )
+    why = f"Removing the key earns {case.level}: {case.lacking}."
+    if not case.level.reaches(level) and not allow_downgrade:
+        return Refusal(
+            reason=Reason.LEVEL_NOT_ACHIEVABLE,
+            detail=f"The order asks for {level}; {readable(identity.path)} cannot have it. {why}"[:4000],
+            remedy="State what you know (--statement), or allow a downgrade.",
+        )
+    return TargetPlan(
+        path=identity.path,
+        technique=Technique.FSCRYPT_KEY_REMOVAL,
+        earns=case.level,
+        verification=VerificationPlan(kind="none"),
+        doubts=[] if case.level is not Level.NONE else [why[:4000]],
+        downgrade=""
+        if case.level.reaches(level)
+        else f"The order asks for {level} and allows less. {why}"[:4000],
+    )
+
+
+def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | None = None) -> FscryptCase:
+    """What is known of the folder's key now; `known` is what stored it when the run began."""
+    wish = wish or KeyWish()
+    policy = fscrypt.policy_of(identity.path)
+    stored = fscrypt.stored(identity.path, policy) if known is None else known
+    found = fscrypt_traces.copies(policy.key, wish.search, [one.where for one in stored])
+    return fscrypt_case(policy, stored, found, wish.search, wish.statements)
+
+
+class FscryptRun:
+    """The work on target number `index`, a folder's key, from where its journal stands."""
+
+    def __init__(
+        self,
+        order: Order,
+        profile: Profile,
+        index: int,
+        ledger: Ledger,
+        events: EventLog,
+        around: Surroundings,
+    ) -> None:
+        self._order = order
+        self._profile = profile
+        self._target = order.targets[index]
+        self._so_far = ledger.target(index)
+        self._steps = Steps(index, ledger, events)
+        self._around = around
+
+    def carry_out(self) -> TargetResult | None:
+        """The target's result; None when the run was asked to pause."""
+        ordered = self._target.identity
+        if not isinstance(ordered, KeyIdentity) or ordered.scheme != SCHEME:
+            return self._refused(
+                Refusal(
+                    reason=Reason.UNSUPPORTED,
+                    detail="This agent destroys keys of fscrypt folders only.",
+                    remedy="Order a folder: fscrypt:/path",
+                )
+            )
+        try:
+            seen = identify(ordered.path)
+            if changed := differences(ordered, seen):
+                raise TargetRefused(
+                    Refusal(
+                        reason=Reason.IDENTITY_MISMATCH,
+                        detail=readable(
+                            f"{ordered.path} is not the target ordered: {'; '.join(changed)}.", 2000
+                        ),
+                        remedy="Order by the key that the folder has.",
+                    )
+                )
+            case, plan = self._begin(ordered)
+        except TargetRefused as error:
+            return self._refused(error.refusal)
+        return self._work(ordered, case, plan)
+
+    def give_up(self, outcome: Outcome, why: str) -> TargetResult:
+        """The result of a folder that is not worked on any more, or never was: nothing is earned."""
+        return self._result(Verdict(outcome, Level.NONE, [], why), self._so_far.plan, None, None)
+
+    def _begin(self, ordered: KeyIdentity) -> tuple[FscryptCase, TargetPlan]:
+        """What is known and planned; raises TargetRefused before anything was done."""
+        found = self._so_far.key.done(FOUND)
+        case = case_of(ordered, self._order.keys, found.copies if found else None)
+        plan = plan_of(ordered, self._profile, self._order.level, self._order.allow_downgrade, case)
+        if isinstance(plan, Refusal):
+            raise TargetRefused(plan)
+        if found is None:
+            if who := fscrypt.holders(ordered.path):
+                raise TargetRefused(
+                    Refusal(reason=Reason.IN_USE, detail=busy(who), remedy="End those programs first.")
+                )
+            medium = MediumFacts(
+                path=ordered.path, type="unknown", notes=[f"a folder with {case.policy.cipher}"]
+            )
+            self._steps.write("planned", plan=plan, before=ordered, medium=medium)
+            self._steps.write("opened", identity=ordered)
+            self._steps.key_step(KeyStep(name=FOUND, done=True, copies=case.stored))
+        return case, plan
+
+    def _work(self, ordered: KeyIdentity, case: FscryptCase, plan: TargetPlan) -> TargetResult | None:
+        if self._around.stop.is_set() and self._around.pause.is_set():
+            return None
+        self._steps.key_step_begun(REMOVE)
+        removal = fscrypt.remove(ordered.path, ordered.key)
+        word = f"{removal.before:02x}{removal.after:02x}{removal.flags:02x}"
+        trouble = ""
+        if not removal.complete:
+            trouble = removal.error or busy(fscrypt.holders(ordered.path))
+        told = f"Key status {removal.before} before, {removal.after} afterwards, flags {removal.flags}."
+        evidence = [KeyEvidence(name="key status before, after, removal flags", hex=word)]
+        self._steps.key_step(
+            KeyStep(name=REMOVE, done=not trouble, detail=told, trouble=trouble, evidence=evidence)
+        )
+        stored = [self._destroy(one) for one in case.stored] if not trouble else case.stored
+        if not trouble and (open_still := fscrypt.stays_readable(ordered.path)):
+            trouble = f"{len(open_still)} entries of the folder can still be opened."
+        self._steps.key_step(KeyStep(name=CHECK, done=not trouble, trouble=trouble))
+        return self._judged(ordered, case, plan, stored, trouble)
+
+    def _destroy(self, one: KeyCopy) -> KeyCopy:
+        """What became of a file that stores the key: overwritten where it lay, then removed."""
+        name = f"fscrypt-stored {one.where}"[:200]
+        done = self._so_far.key.done(name)
+        if done is not None:
+            return done.copies[0]
+        if one.what == SHARED:
+            return KeyCopy(
+                where=one.where,
+                what=one.what,
+                fate="remains",
+                detail="Other keys need it; without the stored policy it does not open this one.",
+            )
+        self._steps.key_step_begun(name)
+        fate, detail = destroy_file(one.where)
+        after = KeyCopy(where=one.where, what=one.what, fate=fate, detail=detail[:4000])  # type: ignore[arg-type]
+        self._steps.key_step(KeyStep(name=name, done=True, copies=[after]))
+        return after
+
+    def _judged(
+        self, ordered: KeyIdentity, case: FscryptCase, plan: TargetPlan, stored: list[KeyCopy], trouble: str
+    ) -> TargetResult:
+        removed = self._so_far.key.steps[REMOVE]
+        in_kernel = KeyCopy(
+            where="the kernel's keyring of the file system",
+            what="the key, unwrapped",
+            fate="remains" if trouble else "destroyed",
+            detail=removed.detail,
+        )
+        left = [one for one in stored if one.fate != "destroyed" and one.what != SHARED]
+        doubts = [*plan.doubts, *(f"{one.where}: {one.detail}" for one in left)]
+        after: Identity | None = None
+        try:
+            after = identify(ordered.path)
+        except TargetRefused as error:
+            trouble = trouble or error.refusal.detail
+        if trouble:
+            verdict = Verdict(Outcome.FAILED, Level.NONE, [], trouble)
+        elif doubts:
+            verdict = Verdict(Outcome.EXCEPTIONS, Level.NONE, doubts)
+        else:
+            verdict = Verdict(Outcome.SANITIZED, case.level, [])
+        readable_still = readable_after(case, trouble)
+        readable_still += [f"Everything, by whoever gets at {one.where} and past it." for one in left]
+        key = KeyDestruction(
+            scheme=SCHEME,
+            key=ordered.key,
+            conditions=case.conditions,
+            copies=[in_kernel, *stored, *case.copies],
+            readable=readable_still,
+            evidence=removed.evidence,
+        )
+        return self._result(verdict, plan, after, key)
+
+    def _refused(self, refusal: Refusal) -> TargetResult:
+        touched = self._so_far.key.done(REMOVE) is not None or REMOVE in self._so_far.key.steps
+        verdict = Verdict(Outcome.FAILED, Level.NONE, [], refusal.detail) if touched else None
+        return self._result(verdict, self._so_far.plan, None, None, None if touched else refusal)
+
+    def _result(
+        self,
+        verdict: Verdict | None,
+        plan: TargetPlan | None,
+        after: Identity | None,
+        key: KeyDestruction | None,
+        refusal: Refusal | None = None,
+    ) -> TargetResult:
+        verdict = verdict or Verdict(Outcome.REFUSED, Level.NONE, [])
+        return TargetResult(
+            target=self._target,
+            outcome=verdict.outcome,
+            refusal=refusal,
+            identity_before=self._so_far.before,
+            identity_opened=self._so_far.opened,
+            identity_after=after,
+            medium=self._so_far.medium,
+            technique=Technique.FSCRYPT_KEY_REMOVAL.value if plan is not None else "",
+            downgrade=plan.downgrade if plan is not None else "",
+            level_achieved=verdict.level,
+            passes=[],
+            verifications=[],
+            exceptions=verdict.exceptions,
+            not_covered=list(_NOT_COVERED) if key is not None else [],
+            finished_at=timestamp(self._around.now()),
+            failure=verdict.failure,
+            key=key,
+        )
+
+
+def destroy_file(path: str) -> tuple[str, str]:
+    """Overwrite the small file at `path` with a random stream and zeros, each read back, and remove it: what became of it
+    (``destroyed``, ``remains``, ``unknown``), and how that is known."""
+    if not os.path.lexists(path):
+        return "unknown", "It had gone already, perhaps in a run that broke off: nobody saw it overwritten."
+    found = look(path)
+    if found.medium is None:
+        return "remains", "It is no regular file."
+    try:
+        with open_target(path, found.medium.identity, write=True) as opened:
+            doubts = _overwrite(opened)
+    except (TargetRefused, EngineError, OSError) as error:
+        return "remains", f"It could not be overwritten: {error}"
+    Path(path).unlink()
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    if doubts:
+        return "unknown", f"Removed; {doubts}."
+    return (
+        "destroyed",
+        "Overwritten where it lay, read back, removed. On flash that is a logical overwrite only.",
+    )
+
+
+def _overwrite(opened: Opened) -> str:
+    """Write and read back; why old bytes may be left elsewhere, or empty."""
+    before = layout(opened.fd)
+    duplicate = opened.duplicate()
+    with closing(OpenTarget(duplicate, opened.size)) as target:
+        stop = threading.Event()
+        sources: list[Source] = [KeyedStream("aes-256-ctr", os.urandom(32)), PatternSource(b"\0")]
+        for source in sources:
+            if not write_pass(target, source, stop=stop).complete:
+                return "not every byte could be written"
+            if not verify(target, source, stop=stop).clean:
+                return "what was read back is not what was written"
+        after = layout(opened.fd)
+    if before.doubts:
+        return "; ".join(before.doubts)
+    lost = left_behind(before, after)
+    return f"{lost} bytes of it lie elsewhere now and were not overwritten" if lost else ""

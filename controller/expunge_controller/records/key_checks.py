@@ -1,0 +1,56 @@
+"""What a receipt may claim of a destroyed key: never more than the conditions and copies that it lists itself.
+
+Every function yields the problems it found, as sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.identity import KeyIdentity
+from expunge_agent.protocol.key_rules import KeyCondition, most
+from expunge_agent.protocol.receipt import TargetResult
+from expunge_profiles.techniques import KEYS, LUKS
+
+
+def extent(result: TargetResult) -> U64:
+    """How many bytes the passes had to go over: all of the target, or where LUKS keeps its keys."""
+    if result.technique == LUKS and result.key is not None:
+        return result.key.overwritten
+    return result.target.identity.size
+
+
+def key_problems(result: TargetResult) -> Iterator[str]:
+    """Where key, technique and target tell different stories, whatever the outcome."""
+    key = result.key
+    if key is None:
+        return
+    if result.technique not in KEYS and not isinstance(result.target.identity, KeyIdentity):
+        yield f"its technique is {result.technique or 'none'}, yet a key is told to be destroyed"
+    known = {one.value for one in KeyCondition}
+    named = [one.id for one in key.conditions]
+    if result.technique in KEYS and (strange := sorted(set(named) - known)):
+        yield f"it names conditions that are not known here: {', '.join(strange)}"
+    if len(set(named)) < len(named):
+        yield "it names a condition twice"
+    if result.level_achieved is not Level.NONE and key.readable:
+        yield f"it says that data can still be read, yet achieves {result.level_achieved}"
+    if result.technique == LUKS and not key.overwritten and result.passes:
+        yield "passes were written over a header of 0 bytes"
+
+
+def success_problems(result: TargetResult) -> Iterator[str]:
+    """What success by destroying a key demands: it is told, gone, and no level beyond its conditions."""
+    key = result.key
+    if key is None:
+        yield f"{result.technique}, yet nothing is told of the key"
+        return
+    allowed = most(key.conditions)
+    if not allowed.reaches(result.level_achieved):
+        yield f"its conditions allow {allowed}, and it claims {result.level_achieved}"
+    if not any(one.fate == "destroyed" for one in key.copies):
+        yield "no copy of the key is told to be destroyed"
+    if allowed is Level.NONE and not key.readable:
+        yield "a condition is not met, yet it does not say what can still be read"

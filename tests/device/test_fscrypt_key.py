@@ -1,0 +1,301 @@
+"""The key of an encrypted folder on a real ext4: taken out of the kernel, its stored protectors destroyed, and what is left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expunge_agent.core.fscrypt import RAW_KEY, STORED_COPY, protectors_of
+from expunge_agent.devices import fscrypt
+from expunge_agent.devices.fscrypt_traces import identifier
+from expunge_agent.fscrypt_run import identify
+from expunge_agent.journal import Journal
+from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.key_rules import STATED
+from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
+from expunge_agent.protocol.receipt import Reason, Receipt
+from expunge_agent.wipe import run_order
+from expunge_controller.records.consistency import evidence_problems
+from expunge_profiles.load import builtin
+from support.agents import Bench, surroundings
+
+ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613
+SECRET = b"SECRET-RECORD-OF-A-CUSTOMER "
+PROTECTOR, SHARED = "00000000000000aa", "00000000000000bb"
+
+
+def field(number: int, value: bytes) -> bytes:
+    """A length-delimited field of a protocol-buffer message (short ones)."""
+    assert len(value) < 128
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def stored_policy(key: str, *protectors: str) -> bytes:
+    """As the fscrypt tool writes PolicyData: descriptor, options, one wrapped key a protector."""
+    wrapped = [field(3, field(1, one.encode()) + field(2, b"W" * 40)) for one in protectors]
+    return field(1, key.encode()) + field(2, b"\x08\x20\x10\x01") + b"".join(wrapped)
+
+
+class Folder:
+    """A mounted ext4 with an encrypted folder, and what the fscrypt tool would have stored of it."""
+
+    def __init__(self, device: str, mount: Path) -> None:
+        self.device, self.mount, self.raw = device, mount, os.urandom(64)
+        self.path = mount / "private"
+        self.path.mkdir()
+        self.add_key()
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(
+                fd, SET_POLICY, bytearray(struct.pack("<BBBB4x16s", 2, 1, 4, 3, bytes.fromhex(self.key)))
+            )
+        finally:
+            os.close(fd)
+        self.path.joinpath("accounts.txt").write_bytes(SECRET * 500)
+        base = mount / ".fscrypt"
+        (base / "policies").mkdir(parents=True)
+        (base / "protectors").mkdir()
+        self.policy = base / "policies" / self.key
+        self.policy.write_bytes(stored_policy(self.key, PROTECTOR, SHARED))
+        (base / "policies" / ("cc" * 16)).write_bytes(stored_policy("cc" * 16, SHARED))
+        self.protector, self.shared = base / "protectors" / PROTECTOR, base / "protectors" / SHARED
+        self.protector.write_bytes(b"WRAPPED-PROTECTOR-KEY " * 4)
+        self.shared.write_bytes(b"SOMEBODY-ELSES-TOO " * 4)
+        os.sync()
+
+    @property
+    def key(self) -> str:
+        return identifier(self.raw)
+
+    def add_key(self) -> None:
+        request = bytearray(struct.pack("<II32sII8I", 2, 0, b"", 64, 0, *[0] * 8) + self.raw)
+        fd = os.open(self.mount, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, ADD_KEY, request)
+        finally:
+            os.close(fd)
+        assert request[8:24].hex() == self.key
+
+    def read(self) -> bytes:
+        """The contents of the only file, by whatever name; b"" where the key is missing."""
+        (name,) = os.listdir(self.path)
+        try:
+            return (self.path / name).read_bytes()
+        except OSError:
+            return b""
+
+
+@pytest.fixture
+def folder(lab, tmp_path: Path) -> Folder:
+    device = lab.loop(size=32 << 20)
+    done = subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "encrypt", device], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    mount = lab.mount(device)
+    try:
+        return Folder(device, Path(mount))
+    except OSError as error:
+        pytest.skip(f"this kernel has no fscrypt on ext4 ({error})")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench.make(tmp_path / "state")
+
+
+def vouched(*but: str, search: Path | None = None) -> KeyWish:
+    stated = [KeyStatement(id=one, holds="yes", said_by="custodian") for one in STATED if one not in but]
+    return KeyWish(statements=stated, search=[str(search)] if search else [])
+
+
+def order_for(bench: Bench, folder: Folder, keys: KeyWish | None, **changes: object):
+    target = Target(identity=identify(str(folder.path)), hint=str(folder.path))
+    return bench.order(policy="fscrypt-key-removal", targets=[target], keys=keys, **changes)
+
+
+def take_away(bench: Bench, folder: Folder, keys: KeyWish | None = None, **changes: object) -> Receipt:
+    """Whatever comes of it, the controller must find nothing wrong with the receipt."""
+    receipt = bench.run(order_for(bench, folder, keys or vouched(), **changes))
+    assert evidence_problems(receipt, builtin()["fscrypt-key-removal"]) == []
+    return receipt
+
+
+def test_nothing_can_be_read_afterwards(bench: Bench, folder: Folder) -> None:
+    names = os.listdir(folder.path)
+    receipt = take_away(bench, folder)
+    (result,) = receipt.targets
+    assert (result.outcome, result.level_achieved) == (Outcome.SANITIZED, Level.CLEAR), result
+    assert fscrypt.status(str(folder.mount), folder.key) == 1
+    assert os.listdir(folder.path) != names == ["accounts.txt"]
+    assert folder.read() == b""
+    assert not folder.policy.exists()
+    assert not folder.protector.exists()
+    assert folder.shared.exists()
+    told = {one.what: one.fate for one in result.key.copies}
+    assert told == {
+        "the key, unwrapped": "destroyed",
+        "the stored policy, which wraps the key": "destroyed",
+        "a protector of this key alone": "destroyed",
+        "a protector of other keys too": "remains",
+    }
+    assert result.key.readable == []
+    assert result.key.evidence[0].hex == "020100"
+    os.sync()
+    raw = Path(folder.device).read_bytes()
+    assert SECRET not in raw
+    assert b"WRAPPED-PROTECTOR-KEY" not in raw
+    assert stored_policy(folder.key, PROTECTOR, SHARED) not in raw
+
+
+def test_the_raw_key_added_again_reads_everything_and_the_receipt_had_said_so(
+    bench: Bench, folder: Folder
+) -> None:
+    result = take_away(bench, folder, vouched("no-escrow"), allow_downgrade=True).targets[0]
+    assert (result.outcome, result.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+    assert any("raw key" in one for one in result.key.readable)
+    assert folder.read() == b""
+    folder.add_key()
+    assert folder.read() == SECRET * 500
+
+
+def test_copies_that_are_found_outweigh_what_is_said(bench: Bench, folder: Folder, tmp_path: Path) -> None:
+    search = tmp_path / "etc" / "keys"
+    search.mkdir(parents=True)
+    (search / "raw").write_bytes(folder.raw)
+    (search / "hex").write_text(folder.raw.hex() + "\n")
+    (search / "backup").write_bytes(folder.policy.read_bytes())
+    (search / "other").write_bytes(os.urandom(64))
+    refused = take_away(bench, folder, vouched(search=tmp_path / "etc")).targets[0]
+    assert refused.refusal.reason is Reason.LEVEL_NOT_ACHIEVABLE
+    assert folder.read()
+    result = take_away(bench, folder, vouched(search=tmp_path / "etc"), allow_downgrade=True).targets[0]
+    found = {Path(one.where).name: one.what for one in result.key.copies if str(search) in one.where}
+    assert found == {"raw": RAW_KEY, "hex": RAW_KEY, "backup": STORED_COPY}
+    assert len([one for one in result.key.readable if str(search) in one]) == 3
+    assert result.level_achieved is Level.NONE
+
+
+def test_a_folder_in_use_is_refused_with_the_name_of_who_uses_it(bench: Bench, folder: Folder) -> None:
+    process = subprocess.Popen(["sleep", "60"], cwd=folder.path)
+    try:
+        result = take_away(bench, folder).targets[0]
+        assert result.refusal.reason is Reason.IN_USE
+        assert f"{process.pid} sleep" in result.refusal.detail
+        assert folder.read() == SECRET * 500
+        assert folder.policy.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_file_opened_under_the_run_is_a_failure_not_a_success(
+    bench: Bench, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says that files were busy: what stores the key is left alone, and the receipt says failed."""
+    held = []
+    original = fscrypt.remove
+
+    def remove(path: str, key: str):
+        held.append((folder.path / "accounts.txt").open("rb"))
+        return original(path, key)
+
+    monkeypatch.setattr(fscrypt, "remove", remove)
+    try:
+        result = take_away(bench, folder).targets[0]
+        assert held[0].read() == SECRET * 500
+    finally:
+        held[0].close()
+    assert (result.outcome, result.level_achieved) == (Outcome.FAILED, Level.NONE)
+    assert "open" in result.failure
+    assert folder.policy.exists()
+    assert result.key.copies[0].fate == "remains"
+    monkeypatch.undo()
+    again = take_away(bench, folder).targets[0]
+    assert again.outcome is Outcome.SANITIZED
+    assert folder.read() == b""
+
+
+def test_a_folder_without_a_key_is_refused(bench: Bench, folder: Folder) -> None:
+    plain = folder.mount / "plain"
+    plain.mkdir()
+    from expunge_agent.devices.refused import TargetRefused
+
+    with pytest.raises(TargetRefused, match="not encrypted"):
+        identify(str(plain))
+    (folder.mount / "link").symlink_to(folder.path)
+    with pytest.raises(TargetRefused, match="symbolic link"):
+        identify(str(folder.mount / "link"))
+    with pytest.raises(TargetRefused):
+        identify(str(folder.mount / "nowhere"))
+    order = order_for(bench, folder, vouched())
+    folder.path.rename(folder.mount / "away")
+    plain.rename(folder.path)
+    result = bench.run(order).targets[0]
+    assert result.outcome is Outcome.REFUSED
+
+
+class Crash(BaseException):
+    """Stands for kill -9."""
+
+
+def crashing(nth: int, before: bool) -> Callable[..., object]:
+    original, count = Journal.append, 0
+
+    def append(self: Journal, kind: str, at: str, data: dict[str, object]) -> object:
+        nonlocal count
+        count += 1
+        if count == nth and before:
+            raise Crash
+        result = original(self, kind, at, data)
+        if count == nth:
+            raise Crash
+        return result
+
+    return append
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_it_ends_truthfully(
+    bench: Bench, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, nth = False, 0
+    while not whole:
+        nth += 1
+        for before in (True, False):
+            folder.add_key()
+            folder.policy.write_bytes(stored_policy(folder.key, PROTECTOR, SHARED))
+            folder.protector.write_bytes(b"WRAPPED-PROTECTOR-KEY " * 4)
+            digest = bench.hand_in(*bench.sign(order_for(bench, folder, vouched())))
+            sealed = None
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "append", crashing(nth, before))
+                try:
+                    sealed = run_order(bench.state, digest, surroundings())
+                    whole = True
+                except Crash:
+                    pass
+            sealed = sealed or run_order(bench.state, digest, surroundings())
+            result = bench.checked(sealed).targets[0]
+            if (
+                result.outcome is Outcome.EXCEPTIONS
+            ):  # removed, and nobody wrote down that it had been overwritten
+                assert any("gone already" in one for one in result.exceptions)
+            else:
+                assert result.outcome is Outcome.SANITIZED, (nth, before, result)
+            assert folder.read() == b""
+            assert not folder.policy.exists()
+            assert not folder.protector.exists()
+    assert nth > 10
+
+
+def test_what_is_no_stored_policy_names_no_protectors() -> None:
+    assert protectors_of(stored_policy("cc" * 16, PROTECTOR)) == [PROTECTOR]
+    assert protectors_of(b"") == []
+    for cut in range(1, 90):
+        assert protectors_of(stored_policy("cc" * 16, PROTECTOR)[:cut]) in ([], [PROTECTOR])

@@ -1,0 +1,152 @@
+"""LUKS headers: as cryptsetup writes them, changed, cut, damaged, and anything else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expunge_agent.core.luks import NotLuksError, begins_like_luks, parse, uuid_of
+from support.luks import NAMES, recorded, reseal, with_json
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "area", "payload", "bits", "slots"),
+    [
+        ("luks1", 1, 2 * MIB, 2 * MIB, 512, 1),
+        ("luks2", 2, 16 * MIB, 16 * MIB, 512, 1),
+        ("luks2-tokens", 2, 16 * MIB, 16 * MIB, 512, 1),
+        ("luks2-detached", 2, 16 * MIB, 0, 512, 1),
+        ("luks2-erased", 2, 16 * MIB, 16 * MIB, -1, 0),
+    ],
+)
+def test_as_cryptsetup_writes_it(
+    name: str, version: int, area: int, payload: int, bits: int, slots: int
+) -> None:
+    header = parse(*recorded(name))
+    assert header.version == version
+    assert header.uuid.startswith("00000000-0000-4000-8000-00000000000")
+    assert (header.area, header.payload, header.key_bits, header.keyslots) == (area, payload, bits, slots)
+    assert header.cipher == "aes-xts-plain64"
+    assert header.strength == (256 if bits > 0 else -1)
+    assert header.segments == ["crypt"]
+    assert not header.doubts
+
+
+def test_label_tokens_and_work_in_progress() -> None:
+    assert parse(*recorded("luks2")).label == "archive"
+    assert [(one.type, one.keyslots) for one in parse(*recorded("luks2-tokens")).tokens] == [
+        ("systemd-tpm2", ["0"]),
+        ("clevis", ["0"]),
+    ]
+    assert parse(*recorded("luks2-reencrypting")).requirements == ["online-reencrypt-v2"]
+    assert "linear" in parse(*recorded("luks2-encrypting")).segments
+
+
+def test_a_drive_that_locks_itself() -> None:
+    """Written by cryptsetup 2.7 and later with --hw-opal-only; here made from an ordinary header."""
+    head, size = recorded("luks2")
+
+    def opal(plain: dict) -> None:
+        plain["segments"]["0"] = {"type": "hw-opal", "offset": "16777216", "size": "dynamic"}
+
+    header = parse(with_json(head, opal), size)
+    assert header.segments == ["hw-opal"]
+    assert header.cipher == ""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "luks1"])
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_the_other_header_counts_where_one_is_damaged(name: str, damaged: int) -> None:
+    head, size = recorded(name)
+    whole = parse(head, size)
+    length = int.from_bytes(head[8:16], "big")
+    for at in (0, 6, 8, 16, 168, 448, 4100, length - 1):
+        broken = bytearray(head)
+        broken[damaged * length + at] ^= 0x40
+        found = parse(bytes(broken), size)
+        assert (found.uuid, found.area, found.keyslots) == (whole.uuid, whole.area, whole.keyslots)
+        assert found.doubts
+        broken[(1 - damaged) * length + 5000] ^= 1
+        with pytest.raises(NotLuksError, match=r"^[A-Z].*\.$"):
+            parse(bytes(broken), size)
+
+
+def test_the_newer_of_two_good_headers_counts() -> None:
+    head, size = recorded("luks2")
+    newer = bytearray(with_json(head, lambda plain: plain["keyslots"].clear()))
+    length = int.from_bytes(head[8:16], "big")
+    newer[length:] = head[length:]  # the second keeps its keyslot
+    assert parse(bytes(newer), size).keyslots == 0  # of equal numbers the first counts
+    newer[length + 16 : length + 24] = (99).to_bytes(8, "big")
+    reseal(newer, length, length)
+    assert parse(bytes(newer), size).keyslots == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plain: plain.pop("config"),
+        lambda plain: plain.update(segments=[]),
+        lambda plain: plain["segments"].clear() or plain["config"].update(keyslots_size="-5"),
+        lambda plain: plain["keyslots"]["0"]["area"].update(offset="9" * 30),
+        lambda plain: plain["keyslots"]["0"].update(key_size="many"),
+        lambda plain: plain.update(tokens={"0": {"type": 5}}),
+    ],
+)
+def test_json_with_a_right_checksum_and_no_sense(change) -> None:
+    head, size = recorded("luks2")
+    with pytest.raises(NotLuksError, match="makes no sense"):
+        parse(with_json(head, change), size)
+
+
+def test_the_area_ends_where_the_medium_does() -> None:
+    head, _ = recorded("luks2")
+    assert parse(head, MIB).area == MIB
+
+
+def test_weak_keys_and_no_cipher() -> None:
+    head, size = recorded("luks2")
+
+    def weak(plain: dict) -> None:
+        plain["keyslots"]["0"]["key_size"] = 16
+
+    def null(plain: dict) -> None:
+        plain["segments"]["0"]["encryption"] = "cipher_null-ecb"
+
+    assert parse(with_json(head, weak), size).strength == 64
+    assert parse(with_json(head, null), size).strength == 0
+
+
+def test_magic_and_uuid_are_seen_without_a_sound_header() -> None:
+    head, _ = recorded("luks2")
+    second = bytes(0x4000) + head[0x4000:]
+    assert begins_like_luks(head)
+    assert begins_like_luks(second)
+    assert not begins_like_luks(bytes(1 << 20))
+    assert uuid_of(head) == uuid_of(head[0x4000:]) == "00000000-0000-4000-8000-000000000002"
+    assert uuid_of(recorded("luks1")[0]) == "00000000-0000-4000-8000-000000000001"
+    assert uuid_of(b"nothing") == ""
+
+
+@given(
+    st.binary(max_size=600),
+    st.sampled_from([b"", b"LUKS\xba\xbe\0\1", b"LUKS\xba\xbe\0\2", b"LUKS\xba\xbe\0\3"]),
+)
+def test_garbage_is_a_sentence(rest: bytes, start: bytes) -> None:
+    with pytest.raises(NotLuksError, match=r"^[A-Z].*\.$"):
+        parse(start + rest, 1 << 30)
+
+
+@given(st.sampled_from(NAMES), st.integers(0, 4095), st.binary(min_size=1, max_size=64))
+def test_any_change_is_noticed_or_harmless(name: str, at: int, over: bytes) -> None:
+    head, size = recorded(name)
+    changed = bytearray(head)
+    changed[at : at + len(over)] = over
+    try:
+        header = parse(bytes(changed), size)
+    except NotLuksError:
+        return
+    assert 0 < header.area <= size
