@@ -147,6 +147,8 @@ def _limitations(results: list[TargetResult]) -> list[str]:
         said += limitations.OVERWRITE
     if any(result.erasure is not None for result in results):
         said += limitations.DRIVE_COMMAND
+    if any(result.key is not None for result in results):
+        said += limitations.KEY
     if any(isinstance(result.target.identity, FileIdentity) for result in results):
         said += limitations.FILE
     if any(result.medium is not None and result.medium.type == "virtual" for result in results):

@@ -32,9 +32,12 @@ Technique = Literal[
     "secure-discard",
     "discard",
     "zero-out",
+    "vault-shred",
 ]
-"""How data is taken away; ``overwrite`` is by the host, pass by pass, all others are the drive's own."""
+"""How data is taken away; ``overwrite`` is by the host, pass by pass, ``vault-shred`` destroys a key of a vault (docs/vault.md), all others are the drive's own."""
 OVERWRITE: Final[Technique] = "overwrite"
+KEYS: Final[tuple[str, ...]] = ("vault-shred",)
+"""By which only keys go; what they earn hangs on the conditions of cryptographic erase besides."""
 WORDS: Final[tuple[str, ...]] = get_args(Technique)
 
 _BY_KEY: Final = (
@@ -43,6 +46,7 @@ _BY_KEY: Final = (
     "ata-sanitize-crypto",
     "scsi-sanitize-crypto",
     "opal-psid-revert",
+    "vault-shred",
 )
 _BY_BLOCK: Final = (
     "nvme-sanitize-block",

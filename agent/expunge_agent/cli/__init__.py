@@ -25,6 +25,7 @@ VERBS = {
     "run": "Carry out orders that were handed in, and go on with unfinished ones.",
     "report": "List the receipts of this machine, or show one.",
     "enrol": "Enrol this machine with a controller's one-time token.",
+    "vault": "Keep data so that it can be shredded later, by destroying one key.",
     "profiles": "List the sanitization profiles this machine knows, or show one.",
 }
 

@@ -19,6 +19,11 @@ DRIVE_COMMAND = (
     "really discarded cannot be seen from outside.",
 )
 
+KEY = (
+    "Destroying a key destroys no data: the ciphertext stays, and is as unreadable as its cipher is strong and its key "
+    "is gone. No agent can see a copy of a key that nobody told it of.",
+)
+
 FILE = (
     "An overwrite of a file reaches the blocks it has and no others: copies, snapshots, backups, journals of "
     "the file system and earlier places of its data are not covered.",

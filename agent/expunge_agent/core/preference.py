@@ -57,7 +57,7 @@ def preference(medium: MediumType, level: Level, profile: Profile | None = None)
         purge = (*_NVME, *_CRYPTO, _T.OPAL_REVERT, *_BLOCK, *_OVERWRITE)
     rest = (*purge, *_CLEAR) if level is Level.PURGE else (*_CLEAR, *purge)
     named = tuple(Technique(word) for word in profile.techniques) if profile is not None else ()
-    return tuple(dict.fromkeys((*named, *rest, *_NOTHING)))
+    return tuple(dict.fromkeys((*named, *rest, _T.VAULT_SHRED, *_NOTHING)))
 
 
 def erase_seconds(

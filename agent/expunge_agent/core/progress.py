@@ -12,6 +12,7 @@ from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
+from expunge_agent.core.vault_progress import VaultProgress
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
@@ -91,12 +92,13 @@ class TargetProgress:
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
+    vault: VaultProgress = field(default_factory=VaultProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched
+        return bool(self.passes) or self.erasure.touched or self.vault.begun
 
 
 @dataclass
@@ -143,6 +145,7 @@ _NOT_YET_AHEAD = (
     "canaries-placing",
     "erase-starting",
     "erase-sending",
+    "shred-starting",
     "pass-resumed",
     "verify-started",
     "paused",
@@ -271,6 +274,10 @@ def _erasure(run: RunProgress, record: Entry) -> ErasureProgress:
     return erasure
 
 
+def _shred_starting(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).vault.begun = True
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -312,6 +319,7 @@ _HANDLERS = {
     "erase-ended": _erase_ended,
     "erase-settled": _erase_settled,
     "erase-checked": _erase_checked,
+    "shred-starting": _shred_starting,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

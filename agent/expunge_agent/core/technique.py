@@ -7,7 +7,9 @@ Credit follows NIST SP 800-88 r2 (which refers to IEEE 2883) and is never more t
 - a sanitize *block erase* is Purge on flash only, a sanitize *overwrite* on rotating media only;
 - ATA Security Erase is Clear on flash;
 - overwriting from the host, discard, UNMAP and write-zeroes never earn Purge;
-- on a medium of unknown type only cryptographic erase counts as Purge.
+- on a medium of unknown type only cryptographic erase counts as Purge;
+- shredding a key of a vault is cryptographic erase, and earns it only where the conditions of that hold
+  (`vault.conditions`, ADR 0026).
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Technique(StrEnum):
     SECURE_DISCARD = "secure-discard"
     DISCARD = "discard"
     ZERO_OUT = "zero-out"
+    VAULT_SHRED = "vault-shred"
 
 
 KEEPS_NO_RECORD = (
@@ -75,6 +78,7 @@ _CRYPTO = (
     Technique.ATA_SANITIZE_CRYPTO,
     Technique.SCSI_SANITIZE_CRYPTO,
     Technique.OPAL_REVERT,
+    Technique.VAULT_SHRED,
 )
 _BLOCK = (
     Technique.NVME_SANITIZE_BLOCK,

@@ -24,6 +24,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity, Target, identity_digest, subject_name
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_keys import KeyDestruction
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
@@ -315,6 +316,7 @@ class TargetResult(Frozen, frozen=True):
     downgrade: Text = ""
     """Why a technique was taken that earns less than the level asked; empty where it does not."""
     erasure: Erasure | None = None
+    key: KeyDestruction | None = None
 
 
 class Interruption(Frozen, frozen=True):

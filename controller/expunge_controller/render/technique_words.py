@@ -97,6 +97,9 @@ TECHNIQUES: Final[dict[str, TechniqueWords]] = {
     ),
     "discard": TechniqueWords(_HOST, Label("discard (BLKDISCARD)", "丢弃（BLKDISCARD）")),
     "zero-out": TechniqueWords(_HOST, Label("zero-out (BLKZEROOUT)", "清零（BLKZEROOUT）")),
+    "vault-shred": TechniqueWords(
+        _CRYPTO, Label("key of a vault's subject destroyed", "销毁保险库中数据主体的密钥")
+    ),
 }
 
 
