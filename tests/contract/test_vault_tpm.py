@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +35,7 @@ CC_NV_UNDEFINE_SPACE, RH_OWNER = 0x122, 0x40000001
 @pytest.fixture
 def tcti(tmp_path: Path) -> Iterator[str]:
     """A fresh TPM, ended with the test."""
-    folder = tmp_path / "tpm"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="tpm"))  # a socket's path is short (unix(7))
     with (tmp_path / "tpm.log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -62,6 +63,7 @@ def tcti(tmp_path: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -116,8 +118,6 @@ def check_attestation(evidence: dict[str, bytes], vault: VaultCli, keystores: di
     assert session_digest == hashlib.sha256(bytes(32) + command + response).digest()
     name = struct.pack(">H", 0x000B) + hashlib.sha256(evidence["NV public area"][2:]).digest()
     assert evidence["NV name"] == name
-    import json
-
     (root,) = {json.loads(data)["root"] for data in keystores.values()}
     told = json.loads((vault.folder / "vault.json").read_bytes())["vault"]
     lines = "\n".join(["expunge-vault/v1", "destroyed root", told, root])

@@ -192,7 +192,7 @@ def test_an_old_backup_of_data_and_keystore_opens_nothing_of_the_shredded(
     assert bench.get(object_id) == DATA
 
 
-STEPS = ("changing", "create", "put", "written", "destroying", "destroy", "drop")
+STEPS = ("changing", "create", "put", "written", "destroying", "spoil", "spoiled", "destroy", "drop")
 
 
 class Broken(BaseException):
@@ -221,7 +221,9 @@ def test_a_change_broken_off_at_any_step_is_finished(
         assert held.story.pending is None
         begun = bool(held.story.changes)
         assert begun or (step == "changing" and not after)
-        assert sum(held.holder.has(change.from_root) for change, _ in held.story.changes) == 0
+        for change, gone in held.story.changes:
+            assert not held.holder.has(change.from_root)
+            assert gone.doubts == []
     if begun and shred:
         with pytest.raises(ExpungeError, match="shredded"):
             bench.get(alice)
@@ -237,6 +239,7 @@ def break_at(patch: pytest.MonkeyPatch, step: str, *, after: bool) -> None:
 
     owner, name = {
         "create": (FileHolder, "create"),
+        "spoil": (FileHolder, "spoil"),
         "destroy": (FileHolder, "destroy"),
         "put": (Shelf, "put"),
         "drop": (Shelf, "drop_other_roots"),

@@ -7,7 +7,8 @@ finishes what a kill or a power cut broke off. The order:
 2. the new root key is made at the holder;
 3. the next generation is written: a new vault key under the new root, the data keys wrapped anew;
 4. it is read back, and every key in it is opened; ``written``;
-5. ``destroying``: the old root key is destroyed at the holder;
+5. ``destroying``: what is stored of the old root key is made worthless in its place; ``spoiled``; then it is
+   destroyed at the holder;
 6. it is looked for, the old keystores are tried, and unlinked; ``changed``.
 
 Until 6 the subject counts as being shredded, and is never called shredded.
@@ -65,7 +66,9 @@ def _carry_on(held: Session, change: Change) -> None:
         held.shelf.put(_rerooted(held, held.unlock(store), change).store)
     kept = _read_back(held, change)
     held.record("written", generation=change.generation)
-    held.record("destroying", root=change.from_root)
+    if held.story.spoiled is None:
+        held.record("destroying", root=change.from_root)
+        held.record("spoiled", doubts=list(held.holder.spoil(change.from_root)))
     destruction = held.holder.destroy(change.from_root)
     held.record("changed", gone=_looked_for(held, change, destruction, kept))
 
@@ -91,7 +94,7 @@ def _read_back(held: Session, change: Change) -> int:
 
 def _looked_for(held: Session, change: Change, destruction: Destruction, kept: int) -> Gone:
     """What is seen of the old root after its end."""
-    doubts = list(destruction.doubts)
+    doubts = [*(held.story.spoiled or ()), *destruction.doubts]
     if held.holder.has(change.from_root):
         doubts.append(f"the holder still shows the root key {change.from_root}")
     still = [

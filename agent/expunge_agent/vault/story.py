@@ -84,6 +84,8 @@ class Story:
     statements: list[Statement] = field(default_factory=list)
     changes: list[tuple[Change, Gone]] = field(default_factory=list)
     pending: Change | None = None
+    spoiled: list[str] | None = None
+    """Doubts about the overwrite of the pending change's old root key; None where that was not done yet."""
     before: str = ""
     """SHA-256 of the keystore that the pending change began with."""
 
@@ -122,10 +124,12 @@ def apply(story: Story, record: Entry) -> None:
         story.statements.append(canonical.convert(data["statement"], Statement))
     elif kind == "changing":
         story.pending, story.before = canonical.convert(data["change"], Change), data["before"]
+    elif kind == "spoiled":
+        story.spoiled = canonical.convert(data["doubts"], list[str])
     elif kind == "changed":
         if story.pending is None:
             raise KeyError("changed without changing")
         story.changes.append((story.pending, canonical.convert(data["gone"], Gone)))
-        story.pending = None
+        story.pending, story.spoiled = None, None
     elif kind not in ("created", "written", "destroying"):
         raise KeyError(kind)

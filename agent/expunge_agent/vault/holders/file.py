@@ -20,7 +20,6 @@ from expunge_agent.errors import NotFoundError, PermissionProblemError, Verifica
 from expunge_agent.files import create_durable, exists, explained, read_limited, sync_folder
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen
-from expunge_agent.protocol.receipt_keys import KeyEvidence
 from expunge_agent.vault import keys
 from expunge_agent.vault.holders.port import Destruction, FileSettings, Passphrase, not_opened
 from expunge_agent.vault.words import Hex, Id
@@ -28,6 +27,7 @@ from expunge_agent.vault.words import Hex, Id
 COST = (1 << 15, 8, 3)
 """scrypt's N, r, p: 32 MiB, some tenths of a second."""
 _MOST = 4096
+_GONE = ".gone"
 
 
 class Sealed(Frozen, frozen=True):
@@ -89,36 +89,35 @@ class FileHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.")
         return found
 
-    def destroy(self, root: str) -> Destruction:
-        """Overwrite in place, rename, unlink; what the kernel says of the place goes into the doubts."""
+    def spoil(self, root: str) -> tuple[str, ...]:
+        """Overwrite the file in place; what the kernel says of its place before and after."""
         self._opened.pop(root, None)
-        how = f"{self._path(root)} was overwritten once, renamed and unlinked"
         path = self._path(root)
         if not exists(path):
-            return Destruction(f"{path} is not there any more", False, ("it was gone already",))
+            return (f"{path} was gone before it was overwritten",)
         with explained(path):
             fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                before = layout(fd)
-                links = os.fstat(fd).st_nlink
-                length = os.fstat(fd).st_size
-                os.pwrite(fd, secrets.token_bytes(length), 0)
+                before, seen = layout(fd), os.fstat(fd)
+                os.pwrite(fd, secrets.token_bytes(seen.st_size), 0)
                 os.fsync(fd)
                 after = layout(fd)
             finally:
                 os.close(fd)
-            nameless = path.with_name(f".gone-{secrets.token_hex(8)}")
-            path.rename(nameless)
-            nameless.unlink()
-            sync_folder(self._folder)
         doubts = [f"{one} ({path})" for one in before.doubts]
         if not before.doubts and left_behind(before, after):
             doubts.append(f"{path} lies elsewhere since the overwrite: its old bytes were not reached")
-        if links > 1:
-            doubts.append(f"{path} had {links - 1} more names, which now lead to overwritten bytes")
-        return Destruction(
-            how, False, tuple(doubts), (KeyEvidence(name="bytes overwritten", hex=f"{length:016x}"),)
-        )
+        return tuple(doubts)
+
+    def destroy(self, root: str) -> Destruction:
+        """Rename and unlink the overwritten file."""
+        path = self._path(root)
+        with explained(path):
+            if exists(path):
+                path.rename(path.with_name(_GONE))
+            path.with_name(_GONE).unlink(missing_ok=True)
+            sync_folder(self._folder)
+        return Destruction(f"{path} was overwritten once in its place, renamed and unlinked", False)
 
     def close(self) -> None:
         """Forget the keys."""

@@ -88,15 +88,17 @@ class TokenHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.") from error
         return found
 
+    def spoil(self, root: str) -> tuple[str, ...]:
+        """Nothing can be done before it is taken away."""
+        return ()
+
     def destroy(self, root: str) -> Destruction:
         """C_DestroyObject, and what the token said of the key before."""
         key = self._find(root)
         if key is None:
-            return Destruction(
-                f"{self.where} does not have it any more", self.beyond, ("it was gone already",)
-            )
+            return Destruction(f"{self.where} does not have it any more", self.beyond, self._software())
         attribute = self._p.Attribute
-        doubts = [] if self.beyond else ["the token is software: its keys lie in files, which it removes"]
+        doubts = list(self._software())
         if key[attribute.EXTRACTABLE] or not key[attribute.NEVER_EXTRACTABLE] or not key[attribute.LOCAL]:
             doubts.append("the token says that the key could have left it")
         with self._explained():
@@ -112,6 +114,9 @@ class TokenHolder:
     def close(self) -> None:
         """Log out."""
         self._session.close()
+
+    def _software(self) -> tuple[str, ...]:
+        return () if self.beyond else ("the token is software: its keys lie in files, which it removes",)
 
     def _find(self, root: str) -> Any:
         with self._explained():

@@ -72,8 +72,13 @@ class KeyHolder(Protocol):
     def unseal(self, root: str, sealed: bytes, about: bytes) -> bytes:
         """What `seal` sealed. Raises VerificationError where it does not open."""
 
+    def spoil(self, root: str) -> tuple[str, ...]:
+        """Make what is stored of a root key worthless, in its place, where that can be done before it is taken
+        away; the doubts there are about it. Again is harmless."""
+
     def destroy(self, root: str) -> Destruction:
-        """Destroy a root key for good, or finish doing so."""
+        """Destroy a root key that was spoiled, for good. One that is gone was destroyed by a run before this one,
+        which did not come to say so."""
 
     def close(self) -> None:
         """Let go of device and secrets."""

@@ -30,6 +30,8 @@ HELD = 2 * _ID + keys.KEY
 _AUTH_FAIL, _BAD_AUTH, _LOCKOUT = 0x08E, 0x022, 0x921
 _FORMAT_ONE, _ERROR = 0x080, 0x0BF
 """Part 2, §6.6: how response codes are made."""
+_VENDOR_STRING = 0x106
+"""TPM_PT_VENDOR_STRING_1 (Part 2, §6.13)."""
 
 
 class TpmHolder:
@@ -91,14 +93,17 @@ class TpmHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.")
         return found
 
+    def spoil(self, root: str) -> tuple[str, ...]:
+        """Nothing can be done before it is taken away."""
+        return ()
+
     def destroy(self, root: str) -> Destruction:
         """Undefine the index, audited where the TPM can sign."""
         self._opened.pop(root, None)
         index = self._index_of(root)
         if index is None:
-            return Destruction(
-                f"{self.where} does not have it any more", self.beyond, ("it was gone already",)
-            )
+            # A kill came between: the index is gone, and its attestation with it.
+            return Destruction(f"{self.where} does not have it any more", self.beyond, self._software())
         with self._explained():
             handle = self._handle(index)
             public, name = self._tpm.nv_read_public(handle)
@@ -109,10 +114,7 @@ class TpmHolder:
             ]
         audited = len(evidence) > 2
         how = f"NV index {index:#010x} of {self.where} was undefined" + (", audited" if audited else "")
-        doubts = (
-            () if self.beyond else ("the TPM is software: its state lies in files, which it writes anew",)
-        )
-        return Destruction(how, self.beyond, doubts, tuple(evidence))
+        return Destruction(how, self.beyond, self._software(), tuple(evidence))
 
     def close(self) -> None:
         """Let go of the TPM."""
@@ -120,11 +122,14 @@ class TpmHolder:
         with suppress(self._t.TSS2_Exception):
             self._tpm.close()
 
+    def _software(self) -> tuple[str, ...]:
+        return () if self.beyond else ("the TPM is software: its state lies in files, which it writes anew",)
+
     def _is_software(self) -> bool:
         """Whether it says of itself that it is a simulator (vendor string ``SW``: libtpms, and with it the TPMs
         of most virtual machines)."""
         t = self._t
-        _, found = self._tpm.get_capability(t.TPM2_CAP.TPM_PROPERTIES, t.TPM2_PT.VENDOR_STRING_1, 1)
+        _, found = self._tpm.get_capability(t.TPM2_CAP.TPM_PROPERTIES, _VENDOR_STRING, 1)
         told = [int(one.value) for one in found.data.tpmProperties]
         return bool(told) and told[0].to_bytes(4, "big")[:2] == b"SW"
 
