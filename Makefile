@@ -17,7 +17,7 @@ export DEMO_DIR
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lab faults check bench requirements clean FORCE
+.PHONY: help install tpm demo test lab faults check bench requirements clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,10 @@ $(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --only-binary :all: --require-hashes -r requirements/build.txt -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@pwd > $(STAMP)
+
+tpm: install  ## build tpm2-pytss into .venv, for vaults whose root key is in a TPM (needs libtss2-dev and a C compiler)
+	$(BIN)/python -m pip install --quiet --only-binary :all: --require-hashes -r requirements/tpm-build.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --require-hashes -r requirements/tpm.txt
 
 demo: install  ## the main job for real, in .demo/ (DEMO_DIR=folder picks another); needs no root
 	$(BIN)/python demo/run.py
@@ -64,6 +68,8 @@ requirements:  ## pin the requirements anew (needs uv; ARGS=--upgrade takes newe
 	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/agent.txt
 	$(LOCK) pyproject.toml --extra controller -c requirements/dev.txt -o requirements/controller.txt
+	$(LOCK) requirements/tpm.in -c requirements/dev.txt -o requirements/tpm.txt
+	$(LOCK) requirements/tpm-build.in -c requirements/dev.txt -o requirements/tpm-build.txt
 
 clean:  ## remove .venv, .demo and caches
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -24,6 +24,7 @@ PACKAGES = {
     "scrub": "scrub",
     "dd": "coreutils",
     "openssl": "openssl",
+    "age": "age",
 }
 FASTEST_PRNG = ("splitmix64", "xoroshiro256_prng", "add_lagg_fibonacci_prng", "isaac64", "twister")
 """nwipe's generators, fastest first by its own --prng-benchmark; the first that it offers is used."""

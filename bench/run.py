@@ -15,13 +15,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cases import CASES, KINDS, Bench, Table, say
+from cases import CASES as DISK_CASES
+from cases import KINDS, Bench, Table, say
 from measure import ToolFailedError
 from peers import Agent, Tools
 from report import as_json, goals_text, machine, table_text
 from targets import MIB, UnavailableError, UnsafeError, Workspace, disk_problem, leftovers
+from vault import vault
 
 _UNITS = {"M": MIB, "G": 1024 * MIB, "T": 1024 * 1024 * MIB}
+CASES = {**DISK_CASES, "vault": vault}
 MEANT = 2048 * MIB
 _NWIPE_SETTINGS = Path("/etc/nwipe")
 

@@ -9,12 +9,13 @@ from expunge_agent.events import EventLog
 from expunge_agent.fscrypt_run import FscryptRun
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, KeyIdentity, SpaceIdentity
+from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity, KeyIdentity, SpaceIdentity
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.space_run import SpaceRun
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.targets import TargetRun
+from expunge_agent.vault_runs import VaultRun
 from expunge_profiles.schema import Profile
 
 
@@ -28,9 +29,18 @@ class Run(Protocol):
         """The result of a target that is not worked on any more, or never was: nothing is earned."""
 
 
-RUNS: dict[type, Callable[[Order, Profile, int, Ledger, EventLog, Surroundings], Run]] = {
+Maker = Callable[[Order, Profile, int, Ledger, EventLog, Surroundings], Run]
+RUNS: dict[type, Maker] = {
     BlockIdentity: TargetRun,
     FileIdentity: TargetRun,
     SpaceIdentity: SpaceRun,
-    KeyIdentity: FscryptRun,
 }
+KEY_RUNS: dict[str, Maker] = {"fscrypt": FscryptRun, "vault": VaultRun}
+"""By the scheme of a key."""
+
+
+def run_for(identity: Identity) -> Maker:
+    """What runs a target of this kind; a key of a scheme that nobody knows is refused like a medium that is not there."""
+    if isinstance(identity, KeyIdentity):
+        return KEY_RUNS.get(identity.scheme, TargetRun)
+    return RUNS[type(identity)]

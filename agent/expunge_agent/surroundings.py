@@ -14,6 +14,7 @@ from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.watchdog import PATIENCE
 from expunge_agent.turns import Turns
+from expunge_agent.vault.access import Access
 from expunge_profiles.schema import Profile
 
 
@@ -33,7 +34,7 @@ class Surroundings:
     the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost, `patience`
     the seconds after which a medium that answers nothing is given up, `absence` how many seconds one that
     disappeared is waited for. A drive that erases itself is asked every `poll` seconds how far it is, and given
-    up after `erase_timeout` (None: what it declares)."""
+    up after `erase_timeout` (None: what it declares). `vaults`: for orders to shred a key of a vault."""
 
     profiles: Mapping[str, Profile]
     now: Callable[[], datetime] = utc_now
@@ -51,3 +52,4 @@ class Surroundings:
     per_lane: int = 0
     pace: Pace = field(default_factory=Pace)
     calibrate: bool = False
+    vaults: Access | None = None

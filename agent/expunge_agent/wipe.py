@@ -19,7 +19,7 @@ from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
-from expunge_agent.runs import RUNS, Run
+from expunge_agent.runs import Run, run_for
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.signing import load_key
@@ -169,7 +169,7 @@ class _Run:
         return self._run(order, profile, index).give_up(verdict, why)
 
     def _run(self, order: Order, profile: Profile, index: int) -> Run:
-        kind = RUNS[type(order.targets[index].identity)]
+        kind = run_for(order.targets[index].identity)
         return kind(order, profile, index, self._ledger, self._events, self._around)
 
     def _read_order(self) -> Order | Refusal:

@@ -34,13 +34,14 @@ Technique = Literal[
     "zero-out",
     "luks-erase",
     "fscrypt-key-removal",
+    "vault-shred",
 ]
-"""How data is taken away; ``overwrite`` is by the host, pass by pass; ``luks-erase`` and ``fscrypt-key-removal``
-destroy keys of what the host encrypted, so the data stay where they are; all others are the drive's own."""
+"""How data is taken away; ``overwrite`` is by the host, pass by pass; ``luks-erase``, ``fscrypt-key-removal`` and
+``vault-shred`` destroy keys of what the host encrypted, so the data stay where they are; all others are the drive's own."""
 OVERWRITE: Final[Technique] = "overwrite"
 LUKS: Final[Technique] = "luks-erase"
 FSCRYPT: Final[Technique] = "fscrypt-key-removal"
-KEYS: Final[tuple[Technique, ...]] = (LUKS, FSCRYPT)
+KEYS: Final[tuple[Technique, ...]] = (LUKS, FSCRYPT, "vault-shred")
 """By which only keys go; what they earn hangs on the conditions of cryptographic erase besides."""
 WORDS: Final[tuple[str, ...]] = get_args(Technique)
 
@@ -50,6 +51,7 @@ _BY_KEY: Final = (
     "ata-sanitize-crypto",
     "scsi-sanitize-crypto",
     "opal-psid-revert",
+    "vault-shred",
 )
 _BY_BLOCK: Final = (
     "nvme-sanitize-block",

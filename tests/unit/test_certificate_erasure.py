@@ -261,7 +261,7 @@ def test_every_technique_has_its_words() -> None:
             assert label.english and label.chinese
             assert label.english.isascii()
     for word, words in TECHNIQUES.items():
-        assert words.kind.english != "cryptographic erase" or word.endswith(("crypto", "revert"))
+        assert words.kind.english != "cryptographic erase" or word.endswith(("crypto", "revert", "shred"))
     assert in_words("shred", "purge") == "shred"
     assert in_words("ata-sanitize-block", "clear") == (
         "block erase: ATA Sanitize Device, BLOCK ERASE EXT · 清除，块擦除：ATA Sanitize Device 块擦除 "

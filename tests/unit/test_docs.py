@@ -142,6 +142,15 @@ def verbs(program: str) -> dict[str, click.Command]:
         }
 
 
+def parameters(command: click.Command) -> list[click.Parameter]:
+    """A verb's own, and where it has verbs of its own, theirs."""
+    if not isinstance(command, click.Group):
+        return command.params
+    with click.Context(command) as context:
+        below = [command.get_command(context, name) for name in command.list_commands(context)]
+    return [*command.params, *(parameter for one in below if one for parameter in one.params)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 @pytest.mark.parametrize("program", CLIS)
 def test_commands_in_the_documents_exist(program: str, page: Path) -> None:
@@ -149,7 +158,7 @@ def test_commands_in_the_documents_exist(program: str, page: Path) -> None:
     known = verbs(program) if named else {}
     for verb, options in named:
         assert verb in known, f"{program} {verb}"
-        has = {option for parameter in known[verb].params for option in parameter.opts} | {"--help"}
+        has = {option for parameter in parameters(known[verb]) for option in parameter.opts} | {"--help"}
         assert options <= has, f"{program} {verb} has no {options - has}"
 
 

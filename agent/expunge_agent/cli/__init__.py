@@ -26,6 +26,7 @@ VERBS = {
     "leftovers": "Show or remove what orders left on file systems whose free space they filled.",
     "report": "List the receipts of this machine, or show one.",
     "enrol": "Enrol this machine with a controller's one-time token.",
+    "vault": "Keep data so that it can be shredded later, by destroying one key.",
     "profiles": "List the sanitization profiles this machine knows, or show one.",
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from expunge_agent.cli.vault_common import access_of
 from expunge_agent.devices import priority
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.sources import CIPHERS
@@ -121,6 +122,12 @@ RUN_OPTIONS = (
         help="Drives that erase themselves at a time, for the power supply's sake; one on each controller in "
         "any case.  [default: no limit]",
     ),
+    click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path),
+        envvar="EXPUNGE_VAULT_PASSPHRASE_FILE",
+        help="For keys of a vault: file with its passphrase on the first line.",
+    ),
 )
 
 
@@ -145,6 +152,7 @@ def surroundings(state: Path, profiles: Mapping[str, Profile], how: Mapping[str,
         absence=how["absence"],
         turns=Turns(how["erasing"]),
         erase_timeout=how["erase_timeout"],
+        vaults=access_of({"state": state}, how["passphrase_file"]),
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
         tuning=choose(
             cipher=how["cipher"],

@@ -21,7 +21,7 @@ DRIVE_COMMAND = (
 
 KEY = (
     "Only keys were destroyed: the encrypted data stay, and whoever gets a copy of the key from elsewhere reads them. "
-    "What is stated in the order about keys was not checked.",
+    "What is stated about keys was not checked, and no agent can see a copy that nobody told it of.",
 )
 
 FILE = (

@@ -14,6 +14,7 @@ from expunge_agent.core.key_progress import KeyProgress, KeyStep
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.space_progress import Filling, Folder, Peak, SpaceProgress, Start
+from expunge_agent.core.vault_progress import VaultProgress
 from expunge_agent.core.volume_progress import VolumeFacts, VolumeProgress
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
@@ -98,12 +99,13 @@ class TargetProgress:
     space: SpaceProgress = field(default_factory=SpaceProgress)
     volume: VolumeProgress = field(default_factory=VolumeProgress)
     key: KeyProgress = field(default_factory=KeyProgress)
+    vault: VaultProgress = field(default_factory=VaultProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched or self.key.touched
+        return bool(self.passes) or self.erasure.touched or self.key.touched or self.vault.begun
 
 
 @dataclass
@@ -151,6 +153,7 @@ _NOT_YET_AHEAD = (
     "canaries-placing",
     "erase-starting",
     "erase-sending",
+    "shred-starting",
     "pass-resumed",
     "verify-started",
     "key-step-begun",
@@ -362,6 +365,10 @@ def _key_step(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).key.steps[step.name] = step
 
 
+def _shred_starting(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).vault.begun = True
+
+
 def _target_finished(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).result = canonical.convert(record.data["result"], TargetResult)
 
@@ -419,6 +426,7 @@ _HANDLERS = {
     "space-trimmed": _space_trimmed,
     "key-step-begun": _key_step,
     "key-step": _key_step,
+    "shred-starting": _shred_starting,
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

@@ -11,6 +11,8 @@ Credit follows NIST SP 800-88 r2 (which refers to IEEE 2883) and is never more t
 - overwriting the header of LUKS destroys the wrapped keys: Purge on rotating media, where an overwrite reaches
   what it overwrites, Clear elsewhere; removing a key of fscrypt is Clear. Both only where the conditions of
   cryptographic erase hold (`protocol.key_rules`, ADR 0024).
+- shredding a key of a vault is cryptographic erase, and earns it only where the conditions of that hold
+  (`vault.conditions`, ADR 0026).
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Technique(StrEnum):
     ZERO_OUT = "zero-out"
     LUKS_ERASE = "luks-erase"
     FSCRYPT_KEY_REMOVAL = "fscrypt-key-removal"
+    VAULT_SHRED = "vault-shred"
 
 
 KEEPS_NO_RECORD = (
@@ -82,6 +85,7 @@ _CRYPTO = (
     Technique.ATA_SANITIZE_CRYPTO,
     Technique.SCSI_SANITIZE_CRYPTO,
     Technique.OPAL_REVERT,
+    Technique.VAULT_SHRED,
 )
 _BLOCK = (
     Technique.NVME_SANITIZE_BLOCK,

@@ -58,6 +58,13 @@ def most(conditions: Iterable[Condition]) -> Level:
     return Level.NONE
 
 
+def met_for(one: Condition, level: Level) -> bool:
+    """Whether this condition, as it stands, allows `level` to be claimed."""
+    if one.holds == "yes" or level is Level.NONE:
+        return True
+    return level is Level.CLEAR and one.holds in _LABORATORY.get(KeyCondition(one.id), ())
+
+
 def lesser(one: Level, other: Level) -> Level:
     """The lower of two levels."""
     return other if one.reaches(other) else one

@@ -32,6 +32,7 @@ RECEIPT_NAMESPACE = "expunge-receipt"
 CUSTODY_NAMESPACE = "expunge-custody"
 CERTIFICATE_NAMESPACE = "expunge-certificate"
 ENROLMENT_NAMESPACE = "expunge-enrolment"
+VAULT_NAMESPACE = "expunge-vault"
 
 MAGIC = b"SSHSIG"
 VERSION = 1

@@ -104,6 +104,9 @@ TECHNIQUES: Final[dict[str, TechniqueWords]] = {
         _KEYS, Label("fscrypt key removed, stored protectors overwritten", "移除 fscrypt 密钥并覆写其保护器")
     ),
     "zero-out": TechniqueWords(_HOST, Label("zero-out (BLKZEROOUT)", "清零（BLKZEROOUT）")),
+    "vault-shred": TechniqueWords(
+        _CRYPTO, Label("key of a vault's subject destroyed", "销毁保险库中数据主体的密钥")
+    ),
 }
 
 

@@ -1,0 +1,71 @@
+"""From this process to the one that works with keys, and back: jobs, descriptors, progress."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from expunge_agent.devices.private_child import run_private
+from expunge_agent.protocol import canonical
+from expunge_agent.vault.work import Answer, Job
+
+LONGEST = 20 * 86400.0
+"""Seconds one job may take."""
+PASSED = ("SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF", "CS_PKCS11_R3_CFG", "CKNFAST_LOADSHARING", "P11_KIT_STRICT")
+"""Variables of the environment that libraries of tokens read; nothing else is passed on."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """``known``: the folder in which this machine keeps what it knows of vaults. `passphrase` is asked when
+    it is needed (it may ask a person)."""
+
+    known: Path
+    passphrase: Callable[[], bytes]
+
+    def job(self, folder: Path, now: str, **more: object) -> Job:
+        """A job on the vault in `folder`."""
+        fields = {
+            "folder": str(folder),
+            "known": str(self.known),
+            "now": now,
+            "passphrase": self.passphrase().hex(),
+            "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
+        }
+        return Job(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def perform(
+    work: Callable[[bytes], bytes],
+    job: Job,
+    fds: Sequence[int] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Answer:
+    """Have `work` (of `vault.work`) do `job` in a process of its own; `fds` are those that the job names.
+
+    `progress` is told bytes of plaintext, from another thread. Raises what the work raises.
+    """
+    if progress is None:
+        done = run_private(work, canonical.dumps(job), LONGEST, fds)
+        return canonical.loads(done.output, Answer, "answer")
+    reading, writing = os.pipe()
+    teller = threading.Thread(target=_tell, args=(reading, progress), name="vault-progress")
+    teller.start()
+    try:
+        job = msgspec.structs.replace(job, progress=writing)
+        done = run_private(work, canonical.dumps(job), LONGEST, (*fds, writing))
+    finally:
+        os.close(writing)
+        teller.join()
+    return canonical.loads(done.output, Answer, "answer")
+
+
+def _tell(reading: int, progress: Callable[[int], None]) -> None:
+    with os.fdopen(reading, "rb") as pipe:
+        while len(said := pipe.read(8)) == 8:
+            progress(int.from_bytes(said, "big"))

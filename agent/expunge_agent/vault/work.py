@@ -1,0 +1,229 @@
+"""Work with keys, as it runs in a process of its own (`devices.private_child`): one job in, one answer out."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from expunge_agent.errors import DocumentError, ExpungeError, VerificationError
+from expunge_agent.protocol import canonical
+from expunge_agent.protocol.base import Frozen, Name, PathText, Text, Timestamp
+from expunge_agent.protocol.canonical import U64
+from expunge_agent.vault import objects, session
+from expunge_agent.vault.change import finish, rotate
+from expunge_agent.vault.header import Header, open_label
+from expunge_agent.vault.holders.port import HolderSettings
+from expunge_agent.vault.locks import in_use
+from expunge_agent.vault.session import Place, Session
+from expunge_agent.vault.story import STDOUT, Export
+
+
+class Job(Frozen, frozen=True):
+    """``folder`` of the vault, ``known`` of this machine (`session.Place`). ``source``, ``sink`` and
+    ``progress``: open descriptors, −1 where there is none. ``path``: where an object is to go, empty for
+    ``sink``. ``environment``: for the library of a token. Other fields as the work needs them."""
+
+    folder: PathText
+    known: PathText
+    now: Timestamp
+    passphrase: Text
+    environment: dict[str, str] = {}
+    holder: HolderSettings | None = None
+    vault: Text = ""
+    subject: Text = ""
+    shred: Text = ""
+    order: Text = ""
+    object: Text = ""
+    label: Text = ""
+    chunk: int = 0
+    source: int = -1
+    sink: int = -1
+    progress: int = -1
+    path: PathText = ""
+    replace: bool = False
+    record: bool = True
+    by: Name = "-"
+
+
+class Answer(Frozen, frozen=True):
+    """What a job found: bytes of plaintext, labels by object, what was wrong with which object."""
+
+    bytes: U64 = U64(0)
+    labels: dict[str, str] = {}
+    sound: int = 0
+    wrong: list[str] = []
+
+
+def create(data: bytes) -> bytes:
+    """Make a vault."""
+    job = _job(data)
+    if job.holder is None:
+        raise AssertionError("no holder named")
+    place = Place(Path(job.folder), Path(job.known))
+    session.create(place, job.holder, job.vault, lambda: bytes.fromhex(job.passphrase), job.now)
+    return _said(Answer())
+
+
+def put(data: bytes) -> bytes:
+    """Seal what comes from ``source`` as ``object`` of ``subject``."""
+    job = _job(data)
+    with ExitStack() as stack:
+        with _held(job) as held:
+            unlocked = held.add_subject(job.subject)
+            entry = held.entry(job.subject)
+            data_key = unlocked.data_key(entry)
+            stack.enter_context(in_use(held.folder))
+        source = stack.enter_context(io.FileIO(job.source, "rb"))
+        total = objects.put_object(
+            held.folder,
+            entry,
+            data_key,
+            source,
+            vault=held.vault,
+            object_id=job.object,
+            label=job.label,
+            chunk=job.chunk,
+            now=job.now,
+            progress=_progress(job),
+        )
+    return _said(Answer(bytes=U64(total)))
+
+
+def get(data: bytes) -> bytes:
+    """Open ``object`` into ``path`` or ``sink``. That it is given out is journalled before."""
+    job = _job(data)
+    where = job.path or STDOUT
+    with ExitStack() as stack:
+        source, top, raw = stack.enter_context(objects.opened(Path(job.folder), job.object))
+        with _held(job) as held:
+            data_key = _key_of(held, top)
+            if job.record:
+                export = Export(object=top.object, key=top.key, where=where, at=job.now, by=job.by)
+                held.record("exported", export=export)
+            stack.enter_context(in_use(held.folder))
+        if not job.path:
+            sink = stack.enter_context(io.FileIO(job.sink, "wb"))
+            total = objects.get_object(source, top, raw, data_key, sink, _progress(job))
+            return _said(Answer(bytes=U64(total)))
+        try:
+            with objects.appearing(Path(job.path), replace=job.replace) as sink:
+                total = objects.get_object(source, top, raw, data_key, sink, _progress(job))
+        except ExpungeError:
+            if job.record:
+                with _held(job) as held:
+                    held.record("export-broken-off", object=top.object)
+            raise
+    return _said(Answer(bytes=U64(total)))
+
+
+def change(data: bytes) -> bytes:
+    """Rotate the root key, or shred the key ``shred``; a change that broke off is finished first."""
+    job = _job(data)
+    with _held(job, finishing=False) as held:
+        done = finish(held)
+        if done is None or done.shred != job.shred or not job.shred:
+            rotate(held, job.shred, job.subject, job.order)
+    return _said(Answer())
+
+
+def settle(data: bytes) -> bytes:
+    """Finish a change that broke off, and see that the keystore opens."""
+    with _held(_job(data)) as held:
+        held.shelf.settle(held.unlock().store)
+    return _said(Answer())
+
+
+def labels(data: bytes) -> bytes:
+    """What the owner calls each object."""
+    job = _job(data)
+    found: dict[str, str] = {}
+    with _held(job) as held:
+        unlocked = held.unlock()
+        for top in objects.headers(held.folder):
+            if isinstance(top, Header) and (entry := unlocked.store.by_key(top.key)) and entry.wrapped:
+                label = open_label(unlocked.data_key(entry), top)
+                found[top.object] = "(does not open)" if label is None else label
+    return _said(Answer(labels=found))
+
+
+def check(data: bytes) -> bytes:
+    """Open every object of every living subject, and keep nothing."""
+    job = _job(data)
+    wrong: list[str] = []
+    sound, total = 0, 0
+    tell = _progress(job)
+    with ExitStack() as stack:
+        with _held(job) as held:
+            unlocked = held.unlock()
+            stack.enter_context(in_use(held.folder))
+        for top in objects.headers(held.folder):
+            if not isinstance(top, Header):
+                wrong.append(top.message)
+                continue
+            try:
+                entry = objects.owner(unlocked.store, top)
+                if not entry.wrapped:
+                    continue
+                with objects.opened(held.folder, top.object) as (source, again, raw), _Nowhere() as sink:
+                    key = unlocked.data_key(entry)
+                    before = total
+                    total += objects.get_object(
+                        source,
+                        again,
+                        raw,
+                        key,
+                        sink,
+                        lambda done, before=before: tell(before + done),  # type: ignore[misc]
+                    )
+                    sound += 1
+            except (VerificationError, DocumentError) as error:
+                wrong.append(f"Object {top.object}: {error.message}")
+    return _said(Answer(bytes=U64(total), sound=sound, wrong=wrong[:1000]))
+
+
+class _Nowhere(io.RawIOBase):
+    """Takes everything and keeps nothing."""
+
+    def write(self, data: object, /) -> int:
+        return len(memoryview(data))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _held(job: Job, *, finishing: bool = True) -> Iterator[Session]:
+    place = Place(Path(job.folder), Path(job.known))
+    with session.session(place, lambda: bytes.fromhex(job.passphrase), job.now) as held:
+        if finishing:
+            finish(held)
+        yield held
+
+
+def _key_of(held: Session, top: Header) -> bytes:
+    store = held.shelf.current()
+    objects.owner(store, top)
+    held.entry(top.subject)
+    unlocked = held.unlock(store)
+    return unlocked.data_key(objects.owner(unlocked.store, top))
+
+
+def _job(data: bytes) -> Job:
+    job = canonical.loads(data, Job, "job")
+    os.environ.update(job.environment)
+    return job
+
+
+def _said(answer: Answer) -> bytes:
+    return canonical.dumps(answer)
+
+
+def _progress(job: Job) -> Callable[[int], None]:
+    """Tells whoever reads the pipe how many bytes are through; eight bytes at a time, so none is torn."""
+    if job.progress < 0:
+        return lambda _: None
+
+    def tell(done: int) -> None:
+        os.write(job.progress, done.to_bytes(8, "big"))
+
+    return tell

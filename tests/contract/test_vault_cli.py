@@ -1,0 +1,294 @@
+"""The vault by its command line: keeping, shredding, receipts, and everything that people get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from expunge_agent.devices import host
+from expunge_agent.protocol.base import Level, Outcome, timestamp
+from expunge_agent.protocol.identity import KeyIdentity, Target
+from expunge_agent.protocol.receipt import Reason
+from support.agents import Bench
+from support.vault_cli import VaultCli
+
+RECORD = b"RECORD 4711 " * 5000
+STATED = ("note", "--condition", "no-header-backup=yes", "--condition", "no-escrow=yes", "--why", "test")
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> VaultCli:
+    found = VaultCli(tmp_path)
+    found.run("create")
+    return found
+
+
+def test_from_put_to_receipt(vault: VaultCli) -> None:
+    alice, bob = vault.put("alice", RECORD), vault.put("bob", RECORD[::-1])
+    assert vault.get(alice) == RECORD
+    vault.run(*STATED)
+    vault.run("note", "--copy", "tape 12")
+    done = vault.run("shred", "alice", "--yes", "--case", "C-1")
+    (receipt,) = vault.receipts()
+    (result,) = receipt.targets
+    key = result.key
+    assert key is not None
+    assert (receipt.outcome, receipt.level_achieved) == (Outcome.SANITIZED, Level.CLEAR)
+    assert isinstance(result.target.identity, KeyIdentity)
+    assert (key.scheme, key.key) == ("vault", result.target.identity.key)
+    assert result.technique == "vault-shred"
+    assert receipt.order.case_number == "C-1"
+    assert key.readable == []
+    fates = {(copy.where.split(",")[0], copy.fate) for copy in key.copies}
+    assert ("tape 12", "remains") in fates
+    assert (str(vault.folder), "destroyed") in fates
+    assert {one.id: one.holds for one in key.conditions}["keys-in-reach"] == "no"
+    assert b"Receipt 1" in done.stdout
+    assert vault.states() == {"alice": "shredded", "bob": "live"}
+    vault.run("get", alice, "--out", str(vault.root / "out"), code=3)
+    assert vault.get(bob) == RECORD[::-1]
+    assert vault.json("check") == {"sound": 1, "bytes": str(len(RECORD)), "wrong": []}
+
+
+def test_twice_shredded_says_so_and_shows_the_receipt(vault: VaultCli) -> None:
+    vault.put("alice", RECORD)
+    vault.run(*STATED)
+    vault.run("shred", "alice", "--yes")
+    again = vault.run("shred", "alice", "--yes")
+    assert b"already" in again.stdout
+    assert b"Receipt 1" in again.stdout
+    assert len(vault.receipts()) == 1
+    vault.run("shred", "nobody", "--yes", code=18)
+
+
+def test_what_cannot_be_earned_is_refused_or_said(vault: VaultCli) -> None:
+    """A root key in a file, and nobody says that there is no copy of it."""
+    alice = vault.put("alice", RECORD)
+    vault.run("shred", "alice", "--yes", code=3)
+    assert vault.get(alice) == RECORD
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    refused, done = vault.receipts()
+    assert refused.targets[0].refusal is not None
+    assert refused.targets[0].refusal.reason is Reason.LEVEL_NOT_ACHIEVABLE
+    (result,) = done.targets
+    assert (result.outcome, result.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+    assert result.key is not None
+    assert "copy of root key" in result.key.readable[0]
+    vault.run("get", alice, "--out", str(vault.root / "out"), code=3)
+
+
+def test_purge_is_never_had_with_a_file(vault: VaultCli) -> None:
+    vault.put("alice", RECORD)
+    vault.run(*STATED)
+    vault.run("note", "--condition", "validated-module=yes", "--why", "FIPS provider")
+    vault.run("shred", "alice", "--yes", "--level", "purge", code=3)
+    assert vault.states() == {"alice": "live"}
+
+
+def test_plaintext_given_out_is_in_the_receipt(vault: VaultCli) -> None:
+    alice = vault.put("alice", RECORD)
+    out = vault.root / "plain"
+    vault.run("get", alice, "--out", str(out))
+    assert out.read_bytes() == RECORD
+    assert out.stat().st_mode & 0o077 == 0
+    vault.run(*STATED)
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    (result,) = vault.receipts()[0].targets
+    assert result.key is not None
+    assert str(out) in result.key.readable[0]
+    assert "still there" in result.key.readable[0]
+
+
+def test_plaintext_that_was_destroyed_is_stated(vault: VaultCli) -> None:
+    alice = vault.put("alice", RECORD)
+    vault.run("get", alice, "--out", str(vault.root / "plain"))
+    vault.run(*STATED)
+    vault.run("note", "--destroyed", str(vault.root / "plain"), "--why", "wiped, receipt 3")
+    vault.run("shred", "alice", "--yes")
+
+
+def test_an_old_backup_of_everything_but_the_root_key(vault: VaultCli) -> None:
+    """Data, keystore, passphrase: what the receipt said is what is so."""
+    alice, bob = vault.put("alice", RECORD), vault.put("bob", RECORD)
+    shutil.copytree(vault.folder, vault.root / "backup")
+    vault.run("note", "--copy", str(vault.root / "backup"))
+    vault.run(*STATED)
+    vault.run("shred", "alice", "--yes")
+    (result,) = vault.receipts()[0].targets
+    assert result.key is not None
+    (copy,) = [one for one in result.key.copies if one.where == str(vault.root / "backup")]
+    assert (copy.fate, "opens nothing" in copy.detail) == ("remains", True)
+    newest = vault.root / "newest"
+    shutil.move(vault.folder, newest)
+    shutil.copytree(vault.root / "backup", vault.folder)
+    for machine in ("that shredded", "that never saw it"):
+        if machine == "that never saw it":
+            for path in (vault.root / "state" / "vaults").glob("*/newest.json"):
+                path.unlink()
+        for object_id in (alice, bob):
+            refused = vault.run("get", object_id, "--out", "-", code=11 if machine == "that shredded" else 18)
+            assert refused.stdout == b""
+    # The way back: old objects with the newest keystore.
+    shutil.rmtree(vault.folder / "keystore")
+    shutil.copytree(newest / "keystore", vault.folder / "keystore")
+    shutil.copy(newest / "journal.jsonl", vault.folder / "journal.jsonl")
+    assert vault.get(bob) == RECORD
+    vault.run("get", alice, "--out", "-", code=3)
+
+
+def test_a_cut_object_gives_a_beginning_and_an_exit_code(vault: VaultCli) -> None:
+    big = os.urandom(1_000_000)
+    object_id = vault.put("alice", big)
+    path = vault.folder / "objects" / object_id
+    path.write_bytes(path.read_bytes()[:-1])
+    cut = vault.run("get", object_id, "--out", "-", code=9)
+    assert cut.stdout == big[: len(cut.stdout)]
+    assert len(cut.stdout) == 3 * 256 * 1024
+    vault.run("get", object_id, "--out", str(vault.root / "out"), code=9)
+    assert sorted(one.name for one in vault.root.iterdir()) == ["pass", "state", "vault"]
+    vault.run("check", code=7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("put", "a b", "-"), 2),
+        (("put", "-x", "-"), 2),
+        (("put", "alice", "/"), 2),
+        (("put", "alice", "missing"), 11),
+        (("get", "0" * 32, "--out", "-"), 18),
+        (("get", "../lock", "--out", "-"), 18),
+        (("create",), 2),
+        (("note",), 2),
+        (("note", "--condition", "no-escrow=perhaps", "--why", "x"), 2),
+        (("note", "--condition", "key-strength=yes", "--why", "x"), 2),
+        (("note", "--condition", "no-escrow=yes"), 2),
+        (("shred", "alice"), 2),
+    ],
+    ids=str,
+)
+def test_mistakes_are_sentences(vault: VaultCli, arguments: tuple[str, ...], code: int) -> None:
+    if arguments[0] == "shred":
+        vault.put("alice", b"x")
+    before = vault.json("list")
+    done = vault.run(*arguments, code=code)
+    assert done.stderr.startswith((b"expunge-agent: error: ", b"Usage: ")), done.stderr
+    assert vault.json("list") == before
+
+
+def test_a_wrong_passphrase_changes_nothing(vault: VaultCli) -> None:
+    object_id = vault.put("alice", RECORD)
+    (vault.root / "pass").write_text("wrong")
+    for verb, more in (
+        ("put", ("bob", "-")),
+        ("get", (object_id, "--out", "-")),
+        ("check", ()),
+        ("rotate", ()),
+    ):
+        assert b"passphrase" in vault.run(verb, *more, code=13).stderr
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=3)
+    (vault.root / "pass").write_text("")
+    assert b"1 to 1024 bytes" in vault.run("check", code=2).stderr
+    (vault.root / "pass").write_text("correct horse")
+    assert vault.get(object_id) == RECORD
+    assert vault.json("list")["generation"] == "2"
+
+
+def test_nobody_to_ask_for_a_passphrase(vault: VaultCli) -> None:
+    vault.environment["EXPUNGE_VAULT_PASSPHRASE_FILE"] = ""
+    assert b"passphrase" in vault.run("check", code=2).stderr
+
+
+def test_root_keys_do_not_go_into_the_vault(tmp_path: Path) -> None:
+    vault = VaultCli(tmp_path)
+    vault.run("create", "--root-folder", str(vault.folder / "keys"), code=2)
+    assert not (vault.folder / "vault.json").exists()
+
+
+def test_a_shredding_waits_for_no_one_who_streams(vault: VaultCli) -> None:
+    """Somebody writes an object of the vault: the key it uses is not pulled away under it."""
+    vault.put("alice", b"x")
+    writer = vault.start("put", "alice", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writer.stdin is not None
+    writer.stdin.write(b"y" * 3_000_000)
+    writer.stdin.flush()
+    try:
+        vault.run(*STATED)
+        vault.run("put", "bob", "-", stdin=b"two at once")
+        busy = vault.run("shred", "alice", "--yes", code=3)
+        assert b"being written or read" in busy.stdout
+        assert vault.states()["alice"] == "live"
+    finally:
+        writer.stdin.close()
+        assert writer.wait(30) == 0
+    vault.run("shred", "alice", "--yes")
+
+
+def test_many_at_once_lose_nothing(vault: VaultCli) -> None:
+    started = [
+        vault.start(
+            "put", f"subject-{number % 3}", "-", "--json", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for number in range(6)
+    ]
+    found = [json.loads(one.communicate(f"data {n}".encode())[0])["object"] for n, one in enumerate(started)]
+    assert [vault.get(object_id) for object_id in found] == [f"data {n}".encode() for n in range(6)]
+    assert len(vault.states()) == 3
+
+
+def test_the_manifest_is_signed_and_holds_no_secret(vault: VaultCli) -> None:
+    object_id = vault.put("alice", RECORD)
+    out = vault.root / "manifest.json"
+    vault.run("export-manifest", str(out), "--copy", "tape 12")
+    told = json.loads(out.read_bytes())
+    (thing,) = told["objects"]
+    sealed = vault.folder / "objects" / object_id
+    digest = subprocess.run(["sha256sum", str(sealed)], capture_output=True, text=True, check=True).stdout
+    assert (thing["object"], thing["sha256"]) == (object_id, digest.split()[0])
+    assert [one["where"] for one in told["copies"]] == ["tape 12"]
+    keystore = max((vault.folder / "keystore").glob("0*"))
+    for entry in json.loads(keystore.read_bytes())["entries"]:
+        assert entry["wrapped"].encode() not in out.read_bytes()
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs ssh-keygen (package openssh-client)")
+    line = (vault.root / "state" / "signing_key.pub").read_text()
+    (vault.root / "signers").write_text(f"agent {line}")
+    check = ["ssh-keygen", "-Y", "verify", "-f", str(vault.root / "signers"), "-I", "agent"]
+    check += ["-n", "expunge-vault", "-s", f"{out}.sig"]
+    with out.open("rb") as body:
+        assert subprocess.run(check, stdin=body, capture_output=True).returncode == 0
+
+
+def test_a_controllers_order_shreds(vault: VaultCli) -> None:
+    """An order like any other, signed by the controller, carried out by `run`."""
+    vault.put("alice", RECORD)
+    vault.run(*STATED)
+    bench = Bench.make(vault.root / "state")
+    key = vault.json("list")["subjects"][0]["key"]
+    now = datetime.now(UTC)
+    identity = KeyIdentity(scheme="vault", key=key, path=str(vault.folder), host=host.machine_id())
+    times = {"not_before": timestamp(now), "expires": timestamp(now + timedelta(minutes=9))}
+    order = bench.order(policy="vault-shred", targets=[Target(identity=identity)], **times)
+    digest = bench.hand_in(*bench.sign(order))
+    command = [sys.executable, "-m", "expunge_agent", "--state", str(vault.root / "state"), "run", digest]
+    assert subprocess.run(command, env=vault.env, capture_output=True).returncode == 0
+    (receipt,) = vault.receipts()
+    assert (receipt.outcome, receipt.level_achieved) == (Outcome.SANITIZED, Level.CLEAR)
+    assert receipt.order.issuer == "controller:test"
+    other = bench.order(
+        policy="vault-shred",
+        targets=[
+            Target(identity=KeyIdentity(scheme="vault", key="f" * 32, path=str(vault.folder), host="x"))
+        ],
+        **times,
+    )
+    digest = bench.hand_in(*bench.sign(other))
+    command[-1] = digest
+    assert subprocess.run(command, env=vault.env, capture_output=True).returncode == 3
