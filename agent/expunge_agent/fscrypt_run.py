@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from contextlib import closing
@@ -41,6 +42,7 @@ SCHEME = "fscrypt"
 FOUND, REMOVE, CHECK = "fscrypt-found", "fscrypt-remove", "fscrypt-check"
 _NOT_COVERED = [
     "The encrypted data: they stay where they are, with sizes, times and the number of files.",
+    "What other folders of the file system hold under the same key became unreadable too, and was not looked at.",
     "Earlier places of the files that stored the key, and the file system's own journal.",
 ]
 
@@ -209,7 +211,7 @@ class FscryptRun:
 
     def _destroy(self, one: KeyCopy) -> KeyCopy:
         """What became of a file that stores the key: overwritten where it lay, then removed."""
-        name = f"fscrypt-stored {one.where}"[:200]
+        name = f"fscrypt-stored {hashlib.sha256(one.where.encode()).hexdigest()}"
         done = self._so_far.key.done(name)
         if done is not None:
             return done.copies[0]

@@ -18,6 +18,7 @@ from expunge_controller.records.certify import certifiable, certificate_from
 from expunge_controller.records.consistency import medium_of, tells_of_work
 from expunge_controller.records.custody import CustodyKind
 from expunge_controller.records.erasure_checks import was_begun
+from expunge_controller.records.key_checks import looked_at
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import (
     CertificateRow,
@@ -158,7 +159,7 @@ def _medium(case: Accepted, result: TargetResult) -> MediumRow:
 def _record_ending(case: Accepted, medium: MediumRow, result: TargetResult) -> None:
     order = case.receipt.order.digest
     started = case.unit.evidence.has_custody(medium.digest, str(CustodyKind.WIPE_STARTED), order)
-    if (result.passes or was_begun(result.erasure)) and not started:
+    if (result.passes or was_begun(result.erasure) or result.key is not None) and not started:
         _append(case, medium, CustodyKind.WIPE_STARTED, "learned from the receipt")
     refusal = result.refusal.detail if result.refusal else _why_refused(case.receipt)
     note = f"outcome {result.outcome}, level {result.level_achieved}. {result.failure or refusal}".strip()
@@ -172,6 +173,8 @@ def _verified(result: TargetResult) -> str:
     """What was verified without a flaw, in words; empty where anything was wrong or nothing was looked at."""
     if was_begun(result.erasure):
         return _verified_erasure(result.erasure)
+    if looked_at(result) and result.outcome is Outcome.SANITIZED:
+        return "the kernel has no such key, no file of the folder opens, what stored the key was overwritten and read back"
     checked = [run for run in result.verifications if run.kind != "none"]
     if not checked or not all(map(_is_clean, checked)):
         return ""

@@ -15,6 +15,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from expunge_agent.core.luks_result import CHECK, ERASE
 from expunge_agent.devices import luks_look
@@ -30,6 +31,7 @@ from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.seal_check import check_seal
 from expunge_agent.wipe import run_order
 from expunge_controller.records.certificate import MediumRecord, freeze_certificate, parse_certificate
+from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.render.certificate_html import certificate_html
@@ -433,6 +435,11 @@ def test_the_certificate_tells_of_the_key(bench: Bench, tmp_path: Path) -> None:
     assert parse_certificate(freeze_certificate(certificate)) == certificate
     assert certificate.sanitization.key is not None
     assert certificate.sanitization.key.evidence == []
+    receipt = bench.checked(sealed)
+    assert certificate_problems(certificate, receipt, sealed.body, sealed.signature, None) == []
+    prettier = replace(certificate.sanitization.key, conditions=[])
+    other = replace(certificate, sanitization=replace(certificate.sanitization, key=prettier))
+    assert certificate_problems(other, receipt, sealed.body, sealed.signature, None)
     page = unescape(certificate_html(certificate))
     for words in (
         "密钥销毁",

@@ -16,15 +16,19 @@ from expunge_agent.devices import fscrypt
 from expunge_agent.devices.fscrypt_traces import identifier
 from expunge_agent.fscrypt_run import identify
 from expunge_agent.journal import Journal
+from expunge_agent.outbox import Outbox
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.wipe import run_order
+from expunge_controller.records.certificate import MediumRecord
+from expunge_controller.records.certificate_check import certificate_problems
+from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_profiles.load import builtin
-from support.agents import Bench, surroundings
+from support.agents import NOW, Bench, surroundings
 
 ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613
 SECRET = b"SECRET-RECORD-OF-A-CUSTOMER "
@@ -146,6 +150,19 @@ def test_nothing_can_be_read_afterwards(bench: Bench, folder: Folder) -> None:
     }
     assert result.key.readable == []
     assert result.key.evidence[0].hex == "020100"
+    (sealed,) = Outbox(bench.state.root).all()
+    certificate = certificate_from(
+        sealed.body,
+        sealed.signature,
+        0,
+        order=None,
+        facts=MediumRecord(),
+        number="C-1",
+        issued_at=NOW,
+        issuer="controller:test",
+    )
+    assert certificate.sanitization.verification_status == "passed"
+    assert certificate_problems(certificate, receipt, sealed.body, sealed.signature, None) == []
     os.sync()
     raw = Path(folder.device).read_bytes()
     assert SECRET not in raw

@@ -17,6 +17,8 @@ from expunge_agent.devices.look import look
 from expunge_agent.local import Wish, hand_in, local_order
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.key_rules import STATED
+from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.state import State
 
 STATE = Path("/var/lib/expunge")
@@ -36,7 +38,9 @@ def main() -> None:
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--profile", required=True)
     parser.add_argument("--level", choices=("clear", "purge"), required=True)
+    parser.add_argument("--vouch", action="store_true", help="state every condition of destroying a key")
     given = parser.parse_args()
+    stated = [KeyStatement(id=one, holds="yes", said_by="the laboratory") for one in STATED]
     wish = Wish(
         profile=known_profiles(STATE)[given.profile],
         level=Level(given.level),
@@ -44,6 +48,7 @@ def main() -> None:
         requested_by="the laboratory",
         case_number="",
         reason="",
+        keys=KeyWish(statements=stated) if given.vouch else None,
     )
     state = State.create(STATE)
     order = local_order(state, [target(path) for path in given.paths], wish, datetime.now(UTC))

@@ -3,6 +3,7 @@ of the header does afterwards. The disks' files on the host are the ground truth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ def shred(bench: Bench, node: str, *options: str, but: tuple[str, ...] = ()) -> 
     return wipe(bench.guest, node, "luks-crypto-erase", *said, *options)
 
 
+def receipt_of(bench: Bench, digest: str) -> dict[str, Any]:
+    """The receipt of the order with this digest."""
+    found = bench.guest.run(
+        f"cd /var/lib/expunge/receipts && cat $(grep -lx {digest} */order | xargs dirname)/receipt.json"
+    ).ok()
+    return dict(json.loads(found.out)["predicate"])
+
+
 def refused(bench: Bench, node: str, *options: str) -> str:
     """What the agent says when it refuses; there must be no receipt of anything done."""
     said = " ".join([*(f"--statement={one}=yes" for one in STATED), *options])
@@ -192,11 +201,26 @@ def test_a_detached_header(bench: Bench, lab_report: Report, kind: str) -> None:
 
 
 def test_a_key_that_comes_into_use_between_order_and_run(bench: Bench) -> None:
-    """Handed in while closed, carried out while open: nothing is touched."""
+    """Handed in while closed, carried out while open: refused, and nothing is touched. Closed again it goes."""
     node = bench.format("one", "luks2")
-    digest = bench.guest.run(
-        ["python3", "-m", "lab.spool", "--profile", "luks-crypto-erase", "--level", "clear", node]
-    ).ok()
+    words = [
+        "python3",
+        "-m",
+        "lab.spool",
+        "--profile",
+        "luks-crypto-erase-purge",
+        "--level",
+        "purge",
+        "--vouch",
+        node,
+    ]
+    first, second = (bench.guest.run(words).ok().out.strip() for _ in range(2))
     with bench.opened(node):
-        bench.guest.run(f"expunge-agent run {digest.out.strip()} --json")
+        bench.guest.run(f"expunge-agent run {first} --json")
+    refusal = receipt_of(bench, first)["targets"][0]["refusal"]
+    assert refusal["reason"] == "held"
+    assert "labkey" in refusal["detail"]
     assert bench.readable(node)
+    done = bench.guest.run(f"expunge-agent run {second} --json")
+    assert done.code == 0, (done.out, done.err)
+    assert not bench.readable(node)

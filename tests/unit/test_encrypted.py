@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.encrypted import HEAD, recognised
@@ -82,6 +82,7 @@ def test_a_drive_that_locks_itself_and_a_damaged_header() -> None:
     assert "damaged LUKS header" in recognised(put(4200, b"!", put(0x4000 + 4200, b"!", head)), size)[0]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_anything_is_looked_at_without_harm(head: bytes) -> None:
     recognised(head, len(head))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.luks import NotLuksError, begins_like_luks, parse, uuid_of
@@ -131,6 +131,7 @@ def test_magic_and_uuid_are_seen_without_a_sound_header() -> None:
     assert uuid_of(b"nothing") == ""
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=600),
     st.sampled_from([b"", b"LUKS\xba\xbe\0\1", b"LUKS\xba\xbe\0\2", b"LUKS\xba\xbe\0\3"]),
@@ -140,6 +141,7 @@ def test_garbage_is_a_sentence(rest: bytes, start: bytes) -> None:
         parse(start + rest, 1 << 30)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.integers(0, 4095), st.binary(min_size=1, max_size=64))
 def test_any_change_is_noticed_or_harmless(name: str, at: int, over: bytes) -> None:
     head, size = recorded(name)

@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -101,6 +101,7 @@ def test_only_what_matters_in_a_laboratory_leaves_clear() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([one.name for one in KeyCondition]), st.sampled_from(ANSWERS)))
 def test_a_better_answer_never_costs(answers: dict[str, str]) -> None:
     before = most(conditions(**answers))
@@ -140,6 +141,7 @@ def test_a_drive_that_encrypts_by_itself_earns_nothing() -> None:
     assert found.level is Level.NONE
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(STATED), st.sampled_from(ANSWERS)),
     st.sampled_from(["luks1", "luks2", "luks2-tokens", "luks2-erased", "luks2-encrypting"]),

@@ -40,6 +40,21 @@ class Policy(Frozen, frozen=True):
         return _CONTENTS.get(self.contents, f"mode {self.contents}")
 
 
+class Removal(Frozen, frozen=True):
+    """What the kernel said: status before and after (FSCRYPT_KEY_STATUS: 1 absent, 2 present, 3 incompletely removed) and the
+    flags of the removal (1: files were busy, 2: other users had added it)."""
+
+    before: int
+    after: int
+    flags: int
+    error: Text = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the key has gone: absent, with no flag."""
+        return self.after == 1 and self.flags == 0 and not self.error
+
+
 class FscryptCase(Frozen, frozen=True):
     """A folder whose key is to go. ``stored``: what the fscrypt tool keeps of it, by path and kind."""
 
@@ -181,18 +196,3 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
         if shift > 63:
             raise ValueError("a number that is too long")
-
-
-class Removal(Frozen, frozen=True):
-    """What the kernel said: status before and after (FSCRYPT_KEY_STATUS: 1 absent, 2 present, 3 incompletely removed) and the
-    flags of the removal (1: files were busy, 2: other users had added it)."""
-
-    before: int
-    after: int
-    flags: int
-    error: Text = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the key has gone: absent, with no flag."""
-        return self.after == 1 and self.flags == 0 and not self.error

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.identity import BlockIdentity
@@ -24,6 +26,7 @@ from expunge_controller.records.certificate import (
     CertifiedVolume,
 )
 from expunge_controller.records.consistency import SUCCESS, medium_of
+from expunge_controller.records.key_checks import looked_at
 from expunge_controller.records.space_checks import certified_space_problems, size_of
 
 Fact = tuple[str, Any, Any]
@@ -112,8 +115,10 @@ def _sanitization_facts(certificate: Certificate, receipt: Receipt, result: Targ
     yield "downgrade", done.downgrade, result.downgrade
     yield "not covered", done.not_covered, result.not_covered
     yield "limitations", done.limitations, receipt.limitations
+    yield "key", done.key, None if result.key is None else replace(result.key, evidence=[])
     read_back = any(check.kind != "none" for check in result.verifications)
     read_back = read_back or (result.erasure is not None and result.erasure.read_back is not None)
+    read_back = read_back or looked_at(result)
     passed = "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
     yield "verification status", done.verification_status, passed if read_back else "none"
 
@@ -156,7 +161,7 @@ def _verifications(certificate: Certificate, result: TargetResult) -> Iterator[s
 def _same_verification(one: CertifiedVerification, check: Verification, size: int) -> bool:
     bad = check.mismatched_bytes + check.unreadable_bytes + check.mismatch_count
     whole = check.complete and check.bytes_read >= check.bytes_expected
-    coverage = check.bytes_read * 1_000_000 // size if size else 0
+    coverage = min(check.bytes_read * 1_000_000 // size, 1_000_000) if size else 0
     same = (
         "kind",
         "bytes_read",

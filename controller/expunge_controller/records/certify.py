@@ -37,6 +37,7 @@ from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.certify_space import certified_space
 from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.key_checks import looked_at
 from expunge_controller.records.space_checks import size_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
@@ -209,7 +210,11 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
 def _status(result: TargetResult) -> Literal["passed", "passed with exceptions", "none"]:
     command = result.erasure
     read_back = command is not None and command.read_back is not None
-    if not read_back and not any(check.kind != "none" for check in result.verifications):
+    if (
+        not read_back
+        and not looked_at(result)
+        and not any(check.kind != "none" for check in result.verifications)
+    ):
         return "none"
     return "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
 
