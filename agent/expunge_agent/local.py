@@ -28,6 +28,8 @@ class Wish:
     requested_by: str
     case_number: str
     reason: str
+    allow_exceptions: bool = False
+    keep: bool = False
 
 
 def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
@@ -50,6 +52,8 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        allow_exceptions=wish.allow_exceptions,
+        keep=wish.keep,
     )
 
 

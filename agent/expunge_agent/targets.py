@@ -326,7 +326,7 @@ class TargetRun:
                 trouble=trouble,
                 stopped=self._around.stop.is_set(),
             )
-            return _result(self._target, so_far, verdict, after, [], [], self._around.now())
+            return result_of(self._target, so_far, verdict, after, [], [], self._around.now())
         passes = [
             taken.result or pass_result(plan, index, taken, self._tuning)
             for index, taken in sorted(so_far.passes.items())
@@ -343,7 +343,7 @@ class TargetRun:
             stopped=self._around.stop.is_set(),
             doubts=doubts,
         )
-        return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
+        return result_of(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
         """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
@@ -408,10 +408,10 @@ def untouched(
     if so_far.erasure.attempts and outcome is Outcome.INTERRUPTED:
         outcome = Outcome.UNKNOWN  # the drive went on by itself, and nobody saw to what end
     verdict = Verdict(outcome, Level.NONE, [], why)
-    return _result(target, so_far, verdict, None, passes, checks, around.now())
+    return result_of(target, so_far, verdict, None, passes, checks, around.now())
 
 
-def _result(
+def result_of(
     target: Target,
     so_far: TargetProgress,
     verdict: Verdict,
@@ -420,6 +420,7 @@ def _result(
     checks: list[Verification],
     now: datetime,
 ) -> TargetResult:
+    """What is told of the target: its journal so far, and the verdict on it."""
     plan = so_far.plan
     return TargetResult(
         target=target,
@@ -435,15 +436,19 @@ def _result(
         passes=passes,
         verifications=checks,
         exceptions=verdict.exceptions,
-        not_covered=_not_covered(plan) if so_far.touched else [],
+        not_covered=_not_covered(so_far) if so_far.touched else [],
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
+        files=so_far.files.report(plan),
     )
 
 
-def _not_covered(plan: TargetPlan | None) -> list[str]:
+def _not_covered(so_far: TargetProgress) -> list[str]:
     """What no step could reach."""
+    plan, listing = so_far.plan, so_far.files.listing
+    if listing is not None:
+        return list(listing.not_covered)
     if plan is None or plan.overwrites:
         return ["Sectors and cells the medium does not let the host address."]
     return []

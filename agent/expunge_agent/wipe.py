@@ -19,12 +19,13 @@ from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
+from expunge_agent.runs import run_of
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.signing import load_key
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import TargetRun, untouched
+from expunge_agent.targets import untouched
 from expunge_profiles.schema import Profile
 
 
@@ -179,7 +180,7 @@ class _Run:
                 self._around,
             )
         else:
-            result = TargetRun(order, profile, index, self._ledger, self._events, self._around).carry_out()
+            result = run_of(order, profile, index, self._ledger, self._events, self._around).carry_out()
         if result is not None:
             self._ledger.record("target-finished", target=index, result=result)
             self._events.emit(EventKind.TARGET_FINISHED, target=index, title=result.outcome.value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from expunge_agent.cli.common import EXIT_CODES, known_profiles, login_name, print_json, print_line, table
+from expunge_agent.cli.naming import Named, named
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
 from expunge_agent.core.guard import guard
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
@@ -23,16 +25,30 @@ from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import Target, TreeIdentity
 from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
+from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import ProgressView, size_text
+from expunge_agent.tree_preview import Preview, preview
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import find
 from expunge_profiles.schema import Profile, ProfileError
 
-Plan = list[tuple[Target, TargetPlan]]
+
+@dataclass(frozen=True)
+class Planned:
+    """One target, what will be done to it, and of a directory which files there are."""
+
+    target: Target
+    steps: TargetPlan
+    files: Preview | None = None
+
+    @property
+    def size(self) -> str:
+        """How much it is, in words."""
+        return self.files.in_words() if self.files else size_text(int(self.target.identity.size))
 
 
 def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -43,7 +59,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @click.command(name="wipe")
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path())
 @click.option("--profile", required=True, help="What to do: see `expunge-agent profiles`.")
 @click.option(
     "--level",
@@ -53,6 +69,24 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="The level needed (NIST SP 800-88).",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked; the receipt says so.")
+@click.option(
+    "--glob",
+    "globs",
+    multiple=True,
+    help="Of a directory only files whose path below it matches ('*' also matches '/'); may be repeated.",
+)
+@click.option(
+    "--files-from",
+    metavar="LIST",
+    help="Files named in LIST ('-': standard input), one a line or NUL-separated.",
+)
+@click.option("--remove", is_flag=True, help="Remove a single regular file, too, once it is overwritten.")
+@click.option("--keep", is_flag=True, help="Only overwrite files of directories and lists, remove nothing.")
+@click.option(
+    "--allow-exceptions",
+    is_flag=True,
+    help="Overwrite files of which a named part stays elsewhere, such as in a snapshot; the receipt says so.",
+)
 @click.option("--case", default="", callback=_text, help="Case or ticket number, for the receipt.")
 @click.option("--reason", default="", callback=_text, help="Why, for the receipt.")
 @click.option(
@@ -66,14 +100,20 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @run_options
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
-    """Destroy all data on PATHS (regular files or block devices) on this machine.
+    """Destroy all data on PATHS (files, directories, patterns or block devices) on this machine.
+
+    A single regular file is overwritten and kept, unless --remove is given. The files of a directory, a pattern
+    or a list are overwritten and removed, unless --keep is given.
 
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
     """
     root = Path(str(obj["state"]))
     wish = _wish(root, options)
-    plan = _plan(paths, wish, root)
+    wanted = named(
+        paths, options["globs"], options["files_from"], remove=options["remove"], keep=options["keep"]
+    )
+    plan = _plan(wanted, wish, root)
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
@@ -82,14 +122,14 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
             print_json(
                 {
                     "profile": wish.profile.id,
-                    "plans": [_without_keys(steps, wish.profile) for _, steps in plan],
+                    "plans": [_without_keys(one, wish.profile) for one in plan],
                 }
             )
         else:
             click.echo("Nothing was touched (--dry-run).")
         return 0
     _confirm(len(plan), bool(options["yes"]))
-    return _carry_out(root, [target for target, _ in plan], wish, options)
+    return _carry_out(root, [one.target for one in plan], wish, options)
 
 
 def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
@@ -104,26 +144,30 @@ def _wish(root: Path, options: Mapping[str, Any]) -> Wish:
         requested_by=options["requested_by"] or login_name(),
         case_number=options["case"],
         reason=options["reason"],
+        allow_exceptions=options["allow_exceptions"],
+        keep=options["keep"],
     )
 
 
+_SHOWN = 10
+"""Files named on the screen."""
 NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cipher="-", unread_cipher="-")
 """Keys and random bytes are drawn when the order runs."""
 
 
-def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
+def _plan(wanted: Sequence[Named], wish: Wish, root: Path) -> list[Planned]:
     """Targets by identity, each guarded and planned; the first objection stops it all."""
     system = protected(root)
     eyes = Eyes.open(system=system)
-    plan: Plan = []
-    for path in paths:
-        medium, usage = look(path, eyes=eyes)
+    plan: list[Planned] = []
+    for one in wanted:
+        medium, usage = look(one.path, eyes=eyes, narrow=one.narrow)
         refusal = guard(None, medium, usage, system)
         if refusal is None and medium is not None:
             target = Target(identity=medium.identity, hint=medium.path)
-            if any(target == known for known, _ in plan):
-                raise UsageError(f"{path} is named twice.", "Name each target once.")
-            drive = examine(path)
+            if any(target == known.target for known in plan):
+                raise UsageError(f"{one.path} is named twice.", "Name each target once.")
+            drive = None if one.narrow else examine(one.path)
             steps = plan_target(
                 target,
                 medium,
@@ -131,11 +175,11 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
                 wish.profile,
                 wish.level,
                 wish.allow_downgrade,
-                scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes),
+                scope_of(drive, medium.path, [os.path.realpath(other.path) for other in wanted], eyes),
                 NOTHING_DRAWN,
             )
             if isinstance(steps, TargetPlan):
-                plan.append((target, steps))
+                plan.append(Planned(target, steps, _preview(target, wish, eyes)))
                 continue
             refusal = steps
         if refusal is None:
@@ -144,30 +188,46 @@ def _plan(paths: tuple[str, ...], wish: Wish, root: Path) -> Plan:
     return plan
 
 
-def _without_keys(plan: TargetPlan, profile: Profile) -> dict[str, object]:
+def _preview(target: Target, wish: Wish, eyes: Eyes) -> Preview | None:
+    """What lies in a directory. An empty one is refused here already."""
+    if not isinstance(target.identity, TreeIdentity):
+        return None
+    found = preview(target.identity, eyes, allow_exceptions=wish.allow_exceptions)
+    if refusal := found.refusal:
+        raise RefusedError(refusal.detail, refusal.remedy)
+    return found
+
+
+def _without_keys(one: Planned, profile: Profile) -> dict[str, object]:
     """Keys and random bytes are drawn when the order runs, so a plan shows only what kind each pass is."""
-    return {
+    plan = one.steps
+    shown: dict[str, object] = {
         "path": plan.path,
         "technique": plan.technique,
-        "passes": [one.text for one in profile.passes],
+        "passes": [step.text for step in profile.passes],
         "verification": plan.verification.kind,
         "verify_after_pass": [index + 1 for index in plan.verify_after],
         "seal": plan.seal,
     }
+    return shown | {"files": one.files.as_plain()} if one.files else shown
 
 
-def _show_plan(plan: Plan, wish: Wish) -> None:
+def _show_plan(plan: Sequence[Planned], wish: Wish) -> None:
     profile = wish.profile
     click.echo(f"Profile {profile.id} version {profile.version}: {profile.summary()}")
     if profile.status != "current":
         click.echo(f"  Status {profile.status}: {profile.advice}")
     table(
         ["TARGET", "SIZE", "TECHNIQUE", "EARNS AT MOST"],
-        [
-            [steps.path, size_text(int(target.identity.size)), steps.technique, steps.earns.value]
-            for target, steps in plan
-        ],
+        [[one.steps.path, one.size, one.steps.technique, one.steps.earns.value] for one in plan],
     )
+    for one in plan:
+        if one.files:
+            click.echo(
+                f"{one.steps.path}: files are overwritten and {'kept' if wish.keep else 'then removed'}."
+            )
+            for line in one.files.lines():
+                click.echo(f"  {line}")
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -220,6 +280,19 @@ def _show_receipt(receipt: Receipt) -> None:
         for line in [*result.exceptions, result.failure, _why(result.refusal)]:
             if line:
                 click.echo(f"  {result.target.hint}: {line}")
+        if result.files is not None:
+            _show_files(result.target.hint, result.files)
+
+
+def _show_files(path: str, files: Files) -> None:
+    click.echo(
+        f"  {path}: {files.found.files} files: {files.sanitized.files} sanitized, {files.exceptions.files} with "
+        f"exceptions, {files.refused.files} refused, {files.failed.files} failed, {files.unfinished.files} unfinished."
+    )
+    for one in files.listed[:_SHOWN]:
+        click.echo(f"    {one.path}: {one.outcome}: {one.why}")
+    if files.listed_of > _SHOWN:
+        click.echo(f"    … and {files.listed_of - _SHOWN} more; see the receipt and its manifest")
 
 
 def _why(refusal: Refusal | None) -> str:

@@ -10,6 +10,8 @@ import msgspec
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.files_progress import KINDS as FILES_KINDS
+from expunge_agent.core.files_progress import FilesProgress
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.protocol import canonical
@@ -91,12 +93,13 @@ class TargetProgress:
     passes: dict[int, PassProgress] = field(default_factory=dict)
     verifications: dict[int, Verification] = field(default_factory=dict)
     erasure: ErasureProgress = field(default_factory=ErasureProgress)
+    files: FilesProgress = field(default_factory=FilesProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched
+        return bool(self.passes) or self.erasure.touched or self.files.touched
 
 
 @dataclass
@@ -180,6 +183,7 @@ def _returned(run: RunProgress, record: Entry) -> None:
 
 def _unheld(target: TargetProgress) -> None:
     """Nobody held the medium meanwhile: what was read back last has to be read back again."""
+    target.files.resumed = True
     if target.result is None and target.plan is not None:
         target.verifications.pop(len(target.plan.passes) - 1, None)
         target.erasure.unheld()
@@ -283,6 +287,10 @@ def _pass(run: RunProgress, record: Entry) -> PassProgress:
     return run.target(record.data["target"]).passes[record.data["pass"]]
 
 
+def _files(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).files.apply(record.kind, record.data)
+
+
 def _nothing(_run: RunProgress, _record: Entry) -> None:
     """The record announces a step; only its end changes what a restart does."""
 
@@ -312,6 +320,7 @@ _HANDLERS = {
     "erase-ended": _erase_ended,
     "erase-settled": _erase_settled,
     "erase-checked": _erase_checked,
+    **dict.fromkeys(FILES_KINDS, _files),
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

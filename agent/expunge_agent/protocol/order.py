@@ -43,11 +43,14 @@ class Approval(Frozen, frozen=True):
     signature: Text = ""
 
 
-class Order(Frozen, frozen=True):
+class Order(Frozen, frozen=True, omit_defaults=True):
     """Signed with SSHSIG in the namespace ``expunge-order`` over its canonical bytes.
 
     ``level`` is what the requester needs; ``allow_downgrade`` permits a weaker result to be
     accepted (it is still reported as weaker). ``issuer`` is the signer's principal.
+
+    Of files: ``allow_exceptions`` has files overwritten (and removed) of which something named stays
+    elsewhere; ``keep`` has them overwritten only. Both are left out where they are false.
     """
 
     format: Literal["expunge/order/v1"]
@@ -66,6 +69,8 @@ class Order(Frozen, frozen=True):
     targets: Annotated[list[Target], msgspec.Meta(min_length=1, max_length=MAX_TARGETS)]
     approvals: Annotated[list[Approval], msgspec.Meta(max_length=32)]
     nonce: Nonce
+    allow_exceptions: bool = False
+    keep: bool = False
 
 
 def parse_order(data: bytes) -> Order:

@@ -24,6 +24,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity, Target, identity_digest, subject_name
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_files import Files
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:expunge:receipt:v1"
@@ -64,6 +65,7 @@ class Reason(StrEnum):
     NOT_PERMITTED = "not-permitted"
     OTHER_NAMESPACES = "other-namespaces"
     UNSUPPORTED = "unsupported"
+    NOT_REACHABLE = "not-reachable"
 
 
 class Refusal(Frozen, frozen=True):
@@ -315,6 +317,7 @@ class TargetResult(Frozen, frozen=True):
     downgrade: Text = ""
     """Why a technique was taken that earns less than the level asked; empty where it does not."""
     erasure: Erasure | None = None
+    files: Files | None = None
 
 
 class Interruption(Frozen, frozen=True):
