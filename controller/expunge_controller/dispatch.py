@@ -50,6 +50,8 @@ def draft_order(
     expires_in: timedelta,
     allow_downgrade: bool,
     now: datetime,
+    allow_exceptions: bool = False,
+    keep: bool = False,
 ) -> Order:
     """The order as it would be signed; nothing is kept.
 
@@ -80,6 +82,8 @@ def draft_order(
         targets=list(targets),
         approvals=[],
         nonce=secrets.token_hex(16),
+        allow_exceptions=allow_exceptions,
+        keep=keep,
     )
 
 

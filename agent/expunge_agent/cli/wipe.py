@@ -48,7 +48,9 @@ class Planned:
     @property
     def size(self) -> str:
         """How much it is, in words."""
-        return self.files.in_words() if self.files else size_text(int(self.target.identity.size))
+        if isinstance(self.target.identity, TreeIdentity):
+            return self.files.in_words() if self.files else "all files meant"
+        return size_text(int(self.target.identity.size))
 
 
 def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -113,7 +115,8 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     wanted = named(
         paths, options["globs"], options["files_from"], remove=options["remove"], keep=options["keep"]
     )
-    plan = _plan(wanted, wish, root)
+    asks = bool(options["dry_run"]) or not options["yes"]
+    plan = _plan(wanted, wish, root, look_into=asks)
     as_json = bool(options["as_json"])
     if not as_json:
         _show_plan(plan, wish)
@@ -155,8 +158,11 @@ NOTHING_DRAWN = Draw(byte=lambda: 0, key=lambda _: b"", bytes=lambda _: b"", cip
 """Keys and random bytes are drawn when the order runs."""
 
 
-def _plan(wanted: Sequence[Named], wish: Wish, root: Path) -> list[Planned]:
-    """Targets by identity, each guarded and planned; the first objection stops it all."""
+def _plan(wanted: Sequence[Named], wish: Wish, root: Path, *, look_into: bool) -> list[Planned]:
+    """Targets by identity, each guarded and planned; the first objection stops it all.
+
+    `look_into`: somebody is going to read what lies in directories; the run itself looks in any case.
+    """
     system = protected(root)
     eyes = Eyes.open(system=system)
     plan: list[Planned] = []
@@ -179,7 +185,7 @@ def _plan(wanted: Sequence[Named], wish: Wish, root: Path) -> list[Planned]:
                 NOTHING_DRAWN,
             )
             if isinstance(steps, TargetPlan):
-                plan.append(Planned(target, steps, _preview(target, wish, eyes)))
+                plan.append(Planned(target, steps, _preview(target, wish, eyes) if look_into else None))
                 continue
             refusal = steps
         if refusal is None:

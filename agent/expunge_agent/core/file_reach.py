@@ -239,6 +239,8 @@ def own(parts: Sequence[Part], size: int) -> list[Part]:
 
     What is allocated beyond the end holds nothing of the file and comes and goes.
     """
+    if parts and parts[-1].logical + parts[-1].length <= size:
+        return list(parts)
     return [
         part if part.end <= size else Part(part.logical, part.physical, size - part.logical, part.flags)
         for part in parts

@@ -71,6 +71,10 @@ class SystemPaths:
             return f"it is the system's {path}"
         return self.file_reason(path)
 
+    def reaches_into(self, path: str) -> bool:
+        """Whether something of the system lies below the absolute `path`, so that each file must be asked about."""
+        return any(_below(tree, path) for tree in (*self.trees, *self.own))
+
     def file_reason(self, path: str) -> str:
         """Why the file at the absolute `path` belongs to the system, or empty."""
         for tree in self.own:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,6 +65,8 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
         """(start, end) of its data, holes left out, up to the end of its last block."""
         if self.parts is None:
             return [(0, self.size)] if self.size else []
+        if len(self.parts) == 1 and self.parts[0].end <= self.room:
+            return [(self.parts[0].logical, self.parts[0].end)]
         found: list[tuple[int, int]] = []
         for part in own(self.parts, self.room):
             if found and found[-1][1] == part.logical:
@@ -191,10 +194,20 @@ class Lister:
                 )
             parts = None if self.ground.memory else parts_of(fd)
             clipped = None if parts is None else own(parts, self._room(now.st_size))
-            system = self.eyes.system.file_reason(f"{self.identity.path.rstrip('/')}/{entry.path}")
+            system = self._system_reason(entry.path)
             return clipped, reach(self.ground, facts_of(fd, now, clipped, names, system, users, self.eyes))
         finally:
             os.close(fd)
+
+    @cached_property
+    def _near_system(self) -> bool:
+        return self.eyes.system.reaches_into(self.identity.path)
+
+    def _system_reason(self, path: str) -> str:
+        """Why a file belongs to the system: the guard of the directory has looked at all that lies above it."""
+        if not self._near_system:
+            return ""
+        return self.eyes.system.file_reason(f"{self.identity.path.rstrip('/')}/{path}")
 
     def _room(self, size: int) -> int:
         return -(-size // self.ground.block) * self.ground.block

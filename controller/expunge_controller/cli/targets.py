@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import wire
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import Target, TreeIdentity
 from expunge_controller.cli.reach import ask_inventory
 from expunge_controller.context import Controller
 from expunge_controller.ledger import find_medium, identity_of
@@ -12,12 +14,12 @@ from expunge_controller.store.rows import MachineRow
 
 
 def resolve(
-    controller: Controller, machine: MachineRow, texts: tuple[str, ...]
+    controller: Controller, machine: MachineRow, texts: tuple[str, ...], globs: tuple[str, ...] = ()
 ) -> tuple[list[Target], list[str]]:
     """The targets that `texts` name on `machine`, and what the agent says against wiping them.
 
     A text is a path, a serial number or WWN that the machine reports, or the digest, property
-    number or label of a registered medium. Raises UsageError for an empty text, NotFoundError,
+    number or label of a registered medium; `globs` narrow directories. Raises UsageError for an empty text, NotFoundError,
     RefusedError, TransportError.
     """
     if not all(text.strip() for text in texts):
@@ -35,9 +37,19 @@ def resolve(
         answer = ask_inventory(controller, machine, [text for text in unknown if text.startswith("/")])
         for text in unknown:
             item = _item(answer, text)
-            targets[text] = target_of(item)
+            targets[text] = _narrowed(target_of(item), globs)
             warnings += [f"{item.path}: {why}" for why in item.blocked]
+    if globs and not any(isinstance(target.identity, TreeIdentity) for target in targets.values()):
+        raise UsageError("--glob narrows a directory, and none was named.", "Name the directory.")
     return [targets[text] for text in texts], warnings
+
+
+def _narrowed(target: Target, globs: tuple[str, ...]) -> Target:
+    """Of a directory only the files that match."""
+    if not globs or not isinstance(target.identity, TreeIdentity):
+        return target
+    identity = msgspec.structs.replace(target.identity, include=list(globs))
+    return msgspec.structs.replace(target, identity=identity)
 
 
 def target_of(item: wire.InventoryItem) -> Target:
@@ -67,7 +79,7 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
     if text.startswith("/") and answer.problems:  # only the paths asked for have problems
         said = [problem for problem in answer.problems if text in problem] or answer.problems
         raise RefusedError(
-            f"The agent says: {' '.join(said)}", "Name a block device or a regular image file."
+            f"The agent says: {' '.join(said)}", "Name a block device, a directory or a regular file."
         )
     raise NotFoundError(f"The machine has no medium {text!r}.", "See `expunge inventory MACHINE`.")
 

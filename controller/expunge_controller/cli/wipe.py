@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept less than that (it is reported as less).")
 @click.option(
+    "--glob",
+    "globs",
+    multiple=True,
+    help="Of a directory only files whose path below it matches; may be repeated.",
+)
+@click.option("--keep", is_flag=True, help="Only overwrite the files of directories, remove nothing.")
+@click.option(
+    "--allow-exceptions", is_flag=True, help="Overwrite files of which a named part stays elsewhere, too."
+)
+@click.option(
     "--case", "case_number", default="", help="Case number, kept in order, receipt and certificate."
 )
 @click.option("--reason", default="", help="Why, kept in the order and the certificate.")
@@ -46,6 +56,9 @@ def command(
     profile_id: str,
     level: str | None,
     allow_downgrade: bool,
+    globs: tuple[str, ...],
+    keep: bool,
+    allow_exceptions: bool,
     case_number: str,
     reason: str,
     requested_by: str,
@@ -82,7 +95,7 @@ def command(
         profile = policies.profile_called(app.home, profile_id)
         with controller.store.read() as unit:
             row = fleet.machine_named(unit, machine)
-        found, warnings = resolve(controller, row, targets)
+        found, warnings = resolve(controller, row, targets, globs)
         order = dispatch.draft_order(
             controller,
             row,
@@ -94,6 +107,8 @@ def command(
             reason=reason,
             expires_in=expires_in,
             allow_downgrade=allow_downgrade,
+            allow_exceptions=allow_exceptions,
+            keep=keep,
             now=utc_now(),
         )
         if dry_run:
@@ -126,12 +141,17 @@ def _print_order(order: Order, row: MachineRow, profile: Profile, warnings: list
 
 
 def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
+    from expunge_agent.protocol.identity import TreeIdentity
     from expunge_controller.cli.profiles import summary
 
     click.echo(f"On {row.name}, all data will be destroyed on:")
     for target in order.targets:
         identity = target.identity
         serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
+        if isinstance(identity, TreeIdentity):
+            meant = " ".join(identity.include) or "all of them"
+            click.echo(f"  {plain(target.hint)}  files below it: {plain(meant)}")
+            continue
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
     click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")

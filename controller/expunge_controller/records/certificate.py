@@ -14,6 +14,7 @@ from expunge_agent.protocol.base import Digest, Frozen, Level, MachineId, Name, 
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_files import Files
 
 NOT_RECORDED = "not recorded"
 AWAITING: Literal["awaiting validation"] = "awaiting validation"
@@ -192,6 +193,8 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     not_covered: list[Text]
     limitations: list[Text]
     erasure: CertifiedErasure | None = None
+    files: Files | None = None
+    """Of a directory: the receipt's own account of its files."""
 
 
 class Evidence(Frozen, frozen=True):

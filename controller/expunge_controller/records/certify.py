@@ -135,6 +135,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         not_covered=list(result.not_covered),
         limitations=list(receipt.limitations),
         erasure=certified_erasure(receipt, result),
+        files=result.files,
     )
 
 
@@ -200,6 +201,7 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
 def _status(result: TargetResult) -> Literal["passed", "passed with exceptions", "none"]:
     command = result.erasure
     read_back = command is not None and command.read_back is not None
+    read_back = read_back or (result.files is not None and result.files.verification is not None)
     if not read_back and not any(check.kind != "none" for check in result.verifications):
         return "none"
     return "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"

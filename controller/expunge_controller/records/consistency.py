@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import DocumentError
 from expunge_agent.protocol.base import Level, Outcome, moment
-from expunge_agent.protocol.identity import Identity, differences, identity_digest, subject_name
+from expunge_agent.protocol.identity import Identity, TreeIdentity, differences, identity_digest, subject_name
 from expunge_agent.protocol.receipt import (
     PassResult,
     RangeProblem,
@@ -19,7 +19,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks
+from expunge_controller.records import erasure_checks, files_checks
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import OVERWRITE
 
@@ -110,7 +110,7 @@ def _overall(receipt: Receipt) -> Iterator[str]:
 
 
 def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
-    written = erasure_checks.changed_data(result)
+    written = erasure_checks.changed_data(result) or files_checks.changed_data(result)
     if written:
         yield from _same("identity when opened", result.target.identity, result.identity_opened)
     for number, run in enumerate(result.passes, start=1):
@@ -120,11 +120,13 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     if result.erasure is not None:
         yield from erasure_checks.figure_problems(result.erasure)
     yield from erasure_checks.technique_problems(result)
+    yield from files_checks.figure_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return
     if result.level_achieved is not Level.NONE:
         yield f"{result.outcome} cannot achieve {result.level_achieved}"
+    yield from files_checks.outcome_problems(result)
     if result.outcome is Outcome.REFUSED:
         if result.refusal is None:
             yield "refused without a reason"
@@ -145,7 +147,9 @@ def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
         # A level is earned only by a target without any shortfall.
         yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
     yield from erasure_checks.level_problems(result)
-    if result.technique == OVERWRITE:
+    if isinstance(ordered, TreeIdentity):
+        yield from files_checks.success_problems(result, clean)
+    elif result.technique == OVERWRITE:
         yield from _overwritten(result, clean)
     else:
         yield from erasure_checks.success_problems(result, clean)
