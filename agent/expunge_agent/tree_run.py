@@ -32,7 +32,7 @@ from expunge_agent.protocol.receipt import Reason, Refusal, TargetResult
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.targets import result_of, untouched
-from expunge_agent.techniques.files import list_files, overwrite_files, write_manifest
+from expunge_agent.techniques.files import ListAlteredError, list_files, overwrite_files, write_manifest
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_profiles.schema import Profile
 
@@ -100,13 +100,16 @@ class TreeRun:
                 if refusal := self._nothing_to_do():
                     return self._refused(refusal)
                 overwrite_files(work)
+            except ListAlteredError as error:
+                return self._judge(plan, f"The work could not go on: {error}.")
             except (EngineError, TargetRefused) as error:
                 trouble = f"The work could not go on: {error}."
             except OSError as error:
                 trouble = f"The file system gave out: {os.strerror(error.errno or 0)}."
             if self._around.pause.is_set():
                 return None
-            write_manifest(work)
+            if self._so_far.files.listing is not None:
+                write_manifest(work)
             return self._judge(plan, trouble)
 
     def _as_work(self, below: Below, plan: TargetPlan) -> FilesWork:

@@ -268,7 +268,7 @@ def test_every_technique_has_its_words() -> None:
     )
 
 
-def test_only_the_command_may_be_left_out() -> None:
+def test_only_the_command_and_files_may_be_left_out() -> None:
     """`omit_defaults` must never drop anything else of what was done."""
-    assert Sanitization.__struct_fields__[-1] == "erasure"
-    assert Sanitization.__struct_defaults__ == (None,)
+    assert Sanitization.__struct_fields__[-2:] == ("erasure", "files")
+    assert Sanitization.__struct_defaults__ == (None, None)

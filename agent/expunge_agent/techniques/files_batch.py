@@ -28,7 +28,7 @@ from expunge_agent.engine.syncing import sync_filesystem
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt_files import FileTally
 from expunge_agent.techniques.files_ends import Ends
-from expunge_agent.techniques.files_hold import Held, hold, settle, shorten
+from expunge_agent.techniques.files_hold import Held, has_size_of_pass, hold, settle, shorten
 from expunge_agent.techniques.files_list import Item
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_agent.techniques.read_back import places
@@ -101,7 +101,7 @@ class Batch:
     def _overwrite(self) -> None:
         plan, checkpoint = self._work.plan, self._work.so_far.checkpoint
         first, durable = (0, 0)
-        if checkpoint is not None and checkpoint.batch == self._number:
+        if checkpoint is not None and checkpoint.batch == self._number and self._holds(checkpoint):
             first, durable = checkpoint.index, int(checkpoint.durable)
         for held in self._held:
             if held.item.length >= LARGE and not self._work.ground.memory:
@@ -114,6 +114,15 @@ class Batch:
         for held in self._held:
             if held.fd >= 0 and not held.is_out:
                 settle(held)
+
+    def _holds(self, checkpoint: Checkpoint) -> bool:
+        """Whether what was durable still is: a file that was given its size back lost the end of its last block."""
+        base = self._items[0].at
+        return all(
+            held.fd >= 0 and has_size_of_pass(held)
+            for held in self._held
+            if held.item.length and held.item.at - base < checkpoint.durable
+        )
 
     def _pass(self, index: int, durable: int) -> None:
         """Write one pass and flush it; `durable` counts bytes of the stream from the batch's start."""

@@ -90,11 +90,18 @@ def _moved(held: Held) -> str:
     return f"{change.left} bytes of it lie elsewhere than when it was looked at" if change.left else ""
 
 
+def has_size_of_pass(held: Held) -> bool:
+    """Whether the file is as long as a pass makes it: up to the end of its last block, if that has data."""
+    ranges = held.item.ranges()
+    rounded = bool(ranges) and ranges[-1][1] > held.item.size
+    return os.fstat(held.fd).st_size == (held.item.room if rounded else held.item.size)
+
+
 def settle(held: Held) -> None:
     """After the last pass: whether it has the size it was given, and lies where it lay."""
     item = held.item
-    size = os.fstat(held.fd).st_size
-    if size != (item.room if item.ranges() and item.ranges()[-1][1] > item.size else item.size):
+    if not has_size_of_pass(held):
+        size = os.fstat(held.fd).st_size
         held.fail(f"it was changed during the pass: it has {size} bytes now, and had {item.size}")
         return
     if item.parts is None:
