@@ -247,7 +247,7 @@ def test_names_that_are_no_text(bench: Bench, folder: Path) -> None:
 def test_the_manifest_is_what_the_receipt_names(bench: Bench, folder: Path) -> None:
     (folder / 'with "quotes" and ünïcode').write_bytes(MARK)
     result = shred(bench, tree(folder))
-    path = next((bench.state.root / "orders").glob("*/files-1.jsonl"))
+    path = bench.state.root / "receipts/000000000001/files-1.jsonl"
     data = path.read_bytes()
     assert canonical.sha256_hex(data) == files_of(result).manifest
     lines = [canonical.loads(line, ManifestLine) for line in data.splitlines()]
