@@ -62,6 +62,11 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
+    @property
+    def folder(self) -> Path:
+        """Where the journal lies, and what belongs to it."""
+        return self._path.parent
+
     def append(self, kind: str, at: Timestamp, data: dict[str, Any]) -> Record:
         """Write one record and wait until it is durable. Raises NoSpaceError when the disk is full.
 

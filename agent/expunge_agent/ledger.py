@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from expunge_agent.core.progress import RunProgress, TargetProgress, apply, fold
@@ -32,6 +33,11 @@ class Ledger:
         """Whether nothing had been journalled when the ledger was opened."""
         self.last_boot = found[-1].boot if found else ""
         """The boot id of the newest record found when the ledger was opened."""
+
+    @property
+    def folder(self) -> Path:
+        """The order's own folder, for lists too long for the journal."""
+        return self._journal.folder
 
     def record(self, kind: str, **data: Any) -> None:
         """Journal, durable on return, then take it into `progress`."""

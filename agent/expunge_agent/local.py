@@ -33,6 +33,8 @@ class Wish:
     reason: str
     deactivate: bool = False
     keys: KeyWish | None = None
+    allow_exceptions: bool = False
+    keep: bool = False
 
 
 def local_order(state: State, targets: Sequence[Target], wish: Wish, now: datetime) -> Order:
@@ -57,6 +59,8 @@ def local_order(state: State, targets: Sequence[Target], wish: Wish, now: dateti
         nonce=secrets.token_hex(16),
         deactivate=wish.deactivate,
         keys=wish.keys,
+        allow_exceptions=wish.allow_exceptions,
+        keep=wish.keep,
     )
 
 

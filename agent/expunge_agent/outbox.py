@@ -8,8 +8,8 @@ it cannot get out of step with what was sealed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,15 @@ class Outbox:
             read_limited(folder / "receipt.json", MAX_RECEIPT),
             read_limited(folder / "receipt.json.sig", 65536),
         )
+
+    def attach(self, counter: int, paths: Iterable[Path]) -> None:
+        """Keep lists that the receipt names by their digests beside it, under their own names."""
+        folder = self._receipts / _name(counter)
+        for path in paths:
+            with explained(path), suppress(FileExistsError):
+                (folder / path.name).hardlink_to(path)
+        with explained(folder):
+            sync_folder(folder)
 
     def find(self, counter: int, order: Digest) -> Sealed | None:
         """The receipt with this number if it is the one of `order` (see `seal`, announce)."""

@@ -9,12 +9,20 @@ from expunge_agent.events import EventLog
 from expunge_agent.fscrypt_run import FscryptRun
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity, KeyIdentity, SpaceIdentity
+from expunge_agent.protocol.identity import (
+    BlockIdentity,
+    FileIdentity,
+    Identity,
+    KeyIdentity,
+    SpaceIdentity,
+    TreeIdentity,
+)
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.space_run import SpaceRun
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.targets import TargetRun
+from expunge_agent.tree_run import TreeRun
 from expunge_agent.vault_runs import VaultRun
 from expunge_profiles.schema import Profile
 
@@ -34,6 +42,7 @@ RUNS: dict[type, Maker] = {
     BlockIdentity: TargetRun,
     FileIdentity: TargetRun,
     SpaceIdentity: SpaceRun,
+    TreeIdentity: TreeRun,
 }
 KEY_RUNS: dict[str, Maker] = {"fscrypt": FscryptRun, "vault": VaultRun}
 """By the scheme of a key."""

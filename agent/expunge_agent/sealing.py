@@ -16,7 +16,7 @@ from expunge_agent.devices import host
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Digest, Level, Outcome, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import FileIdentity, SpaceIdentity
+from expunge_agent.protocol.identity import FileIdentity, SpaceIdentity, TreeIdentity
 from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
     MAX_LISTED_RANGES,
@@ -82,6 +82,9 @@ def _shortened(result: TargetResult, listed: int) -> TargetResult:
         erasure=None
         if result.erasure is None
         else msgspec.structs.replace(result.erasure, answers=result.erasure.answers[:listed]),
+        files=None
+        if result.files is None
+        else msgspec.structs.replace(result.files, listed=result.files.listed[:listed]),
     )
 
 
@@ -156,13 +159,13 @@ def _profile_ref(profile: Profile | None) -> ProfileRef | None:
 
 def _limitations(results: list[TargetResult]) -> list[str]:
     said = list(limitations.ALWAYS)
-    if any(result.passes for result in results):
+    if any(result.passes or result.files is not None for result in results):
         said += limitations.OVERWRITE
     if any(result.erasure is not None for result in results):
         said += limitations.DRIVE_COMMAND
     if any(result.key is not None for result in results):
         said += limitations.KEY
-    if any(isinstance(result.target.identity, FileIdentity) for result in results):
+    if any(isinstance(result.target.identity, FileIdentity | TreeIdentity) for result in results):
         said += limitations.FILE
     if any(isinstance(result.target.identity, SpaceIdentity) for result in results):
         said += limitations.FREE_SPACE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, Evidence, Placed, Settled
+from expunge_agent.core.files_progress import BatchDone, BatchWritten, Listing
+from expunge_agent.core.files_progress import Checkpoint as FilesCheckpoint
 from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import Checkpoint
@@ -109,6 +111,36 @@ class Steps:
     def key_step(self, step: KeyStep) -> None:
         """Journal what came of it."""
         self.write("key-step", step=step)
+
+    # Files.
+
+    def files_listed(self, listing: Listing) -> None:
+        """Journal what was found, before a byte is written."""
+        self.write("files-listed", listing=listing)
+
+    def files_checkpoint(self, checkpoint: FilesCheckpoint) -> None:
+        """Journal what is durable of the batch under way."""
+        self.write("files-checkpoint", checkpoint=checkpoint)
+
+    def files_written(self, written: BatchWritten) -> None:
+        """Journal that a batch is durable and read back, before a name of it goes."""
+        self.write("files-written", written=written)
+
+    def files_removed(self, done: BatchDone) -> None:
+        """Journal that a batch came to its end."""
+        self.write("files-removed", done=done)
+
+    def files_folders(self, removed: int) -> None:
+        """Journal how many empty folders were removed."""
+        self.write("files-folders", removed=str(removed))
+
+    def files_manifest(self, digest: str) -> None:
+        """Journal the digest of the list of outcomes."""
+        self.write("files-manifest", manifest=digest)
+
+    def files_finished(self, done: int, milliseconds: int) -> None:
+        """Show that all files are through."""
+        self._finished(done, milliseconds)
 
     # For the eyes.
 

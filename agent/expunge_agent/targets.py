@@ -414,7 +414,7 @@ class TargetRun:
                 trouble=trouble,
                 stopped=self._around.stop.is_set(),
             )
-            return _result(self._target, so_far, verdict, after, [], [], self._around.now())
+            return result_of(self._target, so_far, verdict, after, [], [], self._around.now())
         passes = [
             taken.result or pass_result(plan, index, taken, self._tuning)
             for index, taken in sorted(so_far.passes.items())
@@ -431,7 +431,7 @@ class TargetRun:
             stopped=self._around.stop.is_set(),
             doubts=doubts,
         )
-        return _result(self._target, so_far, verdict, after, passes, checks, self._around.now())
+        return result_of(self._target, so_far, verdict, after, passes, checks, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
         """A rule forbade it. Once a byte was written, or somebody stopped it on the way, it is no refusal but a broken run."""
@@ -513,10 +513,10 @@ def untouched(
     if so_far.erasure.attempts and outcome is Outcome.INTERRUPTED:
         outcome = Outcome.UNKNOWN  # the drive went on by itself, and nobody saw to what end
     verdict = Verdict(outcome, Level.NONE, [], why)
-    return _result(target, so_far, verdict, None, passes, checks, around.now())
+    return result_of(target, so_far, verdict, None, passes, checks, around.now())
 
 
-def _result(
+def result_of(
     target: Target,
     so_far: TargetProgress,
     verdict: Verdict,
@@ -525,6 +525,7 @@ def _result(
     checks: list[Verification],
     now: datetime,
 ) -> TargetResult:
+    """What is told of the target: its journal so far, and the verdict on it."""
     plan = so_far.plan
     return TargetResult(
         target=target.without_psid(),
@@ -547,12 +548,15 @@ def _result(
         erasure=so_far.erasure.result(plan.technique, plan.drive) if plan and not plan.overwrites else None,
         finished_at=timestamp(now),
         failure=verdict.failure,
+        files=so_far.files.report(plan),
     )
 
 
 def _not_covered(so_far: TargetProgress, size: int) -> list[str]:
     """What no step could reach."""
-    plan = so_far.plan
+    plan, listing = so_far.plan, so_far.files.listing
+    if listing is not None:
+        return list(listing.not_covered)
     if plan is not None and plan.luks is not None:
         return keys_not_covered(plan, size)
     hidden = ["Sectors and cells the medium does not let the host address."]

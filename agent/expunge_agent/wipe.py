@@ -224,6 +224,8 @@ class _Run:
         return self._done(self._outbox.seal(self._digest, make, announce))
 
     def _done(self, sealed: Sealed) -> Sealed:
+        if lists := sorted(self._ledger.folder.glob("files-*.jsonl")):
+            self._outbox.attach(sealed.counter, lists)
         self._state.finish(self._digest, sealed.counter)
         self._events.emit(EventKind.FINISHED)
         return sealed

@@ -53,6 +53,8 @@ def draft_order(
     now: datetime,
     deactivate: bool = False,
     keys: KeyWish | None = None,
+    allow_exceptions: bool = False,
+    keep: bool = False,
 ) -> Order:
     """The order as it would be signed; nothing is kept.
 
@@ -85,6 +87,8 @@ def draft_order(
         nonce=secrets.token_hex(16),
         deactivate=deactivate,
         keys=keys,
+        allow_exceptions=allow_exceptions,
+        keep=keep,
     )
 
 

@@ -271,8 +271,15 @@ def test_every_technique_has_its_words() -> None:
 
 def test_only_the_special_parts_may_be_left_out() -> None:
     """`omit_defaults` must never drop anything else of what was done."""
-    assert Sanitization.__struct_fields__[-5:] == ("erasure", "downgrade", "space", "volume", "key")
-    assert Sanitization.__struct_defaults__ == (None, "", None, None, None)
+    assert Sanitization.__struct_fields__[-6:] == (
+        "erasure",
+        "downgrade",
+        "space",
+        "volume",
+        "key",
+        "files",
+    )
+    assert Sanitization.__struct_defaults__ == (None, "", None, None, None, None)
 
 
 def test_a_downgrade_is_on_the_page_and_only_there_where_there_was_one() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,12 @@ from expunge_agent.cli.common import (
     psids,
     table,
 )
-from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan, key_options, key_wish
+from expunge_agent.cli.keys import key_options, key_wish
+from expunge_agent.cli.named_files import named
 from expunge_agent.cli.naming import resolved, show_deactivation
+from expunge_agent.cli.planning import Asked, Objection, Planned, plan_deactivation, plan_targets
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
-from expunge_agent.cli.space import plan_space_target, space_options, space_wish
-from expunge_agent.core.deactivation import Step
-from expunge_agent.core.guard import SystemPaths, guard, standing_objections
-from expunge_agent.core.medium import Medium, Usage
-from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
-from expunge_agent.deactivating import taking_of, volume_facts
-from expunge_agent.devices.drives import examine
-from expunge_agent.devices.look import look
-from expunge_agent.devices.scope import scope_of
-from expunge_agent.devices.space import PREFIX
+from expunge_agent.cli.space import space_options, space_wish
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import (
     ExpungeError,
@@ -45,17 +37,18 @@ from expunge_agent.events import EventLog
 from expunge_agent.local import Wish, hand_in, local_order, never_valid
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.event import Event
-from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, SpaceWish, Target
-from expunge_agent.protocol.receipt import Reason, Receipt, Refusal, parse_statement
-from expunge_agent.shredding import with_luks
+from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.receipt import Receipt, Refusal, parse_statement
+from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.state import State
 from expunge_agent.surroundings import protected
-from expunge_agent.terminal import ProgressView, size_text
+from expunge_agent.terminal import ProgressView
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import find
 from expunge_profiles.schema import Profile, ProfileError
 
-Plan = list[tuple[Target, TargetPlan]]
+_SHOWN = 10
+"""Files named on the screen."""
 
 
 def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -66,7 +59,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @click.command(name="wipe")
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path())
 @click.option("--profile", required=True, help="What to do: see `expunge-agent profiles`.")
 @click.option(
     "--level",
@@ -76,6 +69,24 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="The level needed (NIST SP 800-88).",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked; the receipt says so.")
+@click.option(
+    "--glob",
+    "globs",
+    multiple=True,
+    help="Of a directory only files whose path below it matches ('*' also matches '/'); may be repeated.",
+)
+@click.option(
+    "--files-from",
+    metavar="LIST",
+    help="Files named in LIST ('-': standard input), one a line or NUL-separated.",
+)
+@click.option("--remove", is_flag=True, help="Remove a single regular file, too, once it is overwritten.")
+@click.option("--keep", is_flag=True, help="Only overwrite files of directories and lists, remove nothing.")
+@click.option(
+    "--allow-exceptions",
+    is_flag=True,
+    help="Overwrite files of which a named part stays elsewhere, such as in a snapshot; the receipt says so.",
+)
 @click.option("--case", default="", callback=_text, help="Case or ticket number, for the receipt.")
 @click.option("--reason", default="", callback=_text, help="Why, for the receipt.")
 @click.option(
@@ -97,13 +108,19 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @run_options
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -> int:
-    """Destroy all data on PATHS (regular files or block devices) on this machine.
+    """Destroy all data on PATHS (files, directories, patterns or block devices) on this machine.
+
+    A single regular file is overwritten and kept, unless --remove is given. The files of a directory, a pattern
+    or a list are overwritten and removed, unless --keep is given.
+
+    A block device may be called by UUID=, PARTUUID=, LABEL= or PARTLABEL=, or by its link in /dev/disk/by-*,
+    /dev/mapper, /dev/md or /dev/GROUP; what it leads to is shown.
 
     free-space:MOUNTPOINT stands for what was deleted from a mounted file system: its free space is filled and
-    given back (docs/free-space.md). A block device may be called by UUID=, PARTUUID=, LABEL= or PARTLABEL=, or
-    by its link in /dev/disk/by-*, /dev/mapper, /dev/md or /dev/GROUP; what it leads to is shown.
+    given back (docs/free-space.md).
+
     fscrypt:/path takes away the key of an encrypted folder. A profile such as luks-crypto-erase takes away the keys of
-    a LUKS volume; what you know of them is stated with --statement.
+    a LUKS volume; what you know of them is stated with --statement (docs/keys.md).
 
     The order is signed by this machine itself, so the receipt shows that no controller was asked.
     SIGUSR1 prints how far it is, SIGUSR2 pauses and resumes, Ctrl-C ends it with a truthful receipt.
@@ -111,12 +128,21 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
     root = Path(str(obj["state"]))
     eyes = Eyes.open(system=protected(root))
     wish = _wish(root, options, eyes)
-    labels, paths = psids(options["psid"], paths), resolved(given := paths)
-    labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
+    labels, found = psids(options["psid"], paths), resolved(paths)
+    labels = {path: labels.get(name, "") for name, path in zip(paths, found, strict=True)}
+    wanted = named(
+        found, options["globs"], options["files_from"], remove=options["remove"], keep=options["keep"]
+    )
+    asked = Asked(
+        wish=wish,
+        psids=labels,
+        space=space_wish(options),
+        look_into=bool(options["dry_run"]) or not options["yes"],
+    )
     try:
-        plan = _plan(paths, wish, eyes, labels, space_wish(options))
-        taken_down = _deactivation(plan, wish, root)
-    except _Objection as error:
+        plan = plan_targets(wanted, asked, eyes)
+        taken_down = plan_deactivation(plan, wish, eyes.system)
+    except Objection as error:
         sealed = None if options["dry_run"] else _refuse(root, error, wish, options)
         told = f" Receipt {sealed} says so." if sealed is not None else ""
         raise RefusedError(error.refusal.detail, f"{error.refusal.remedy}{told}".strip()) from None
@@ -129,7 +155,7 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
             print_json(
                 {
                     "profile": wish.profile.id,
-                    "plans": [_without_keys(steps, wish.profile) for _, steps in plan],
+                    "plans": [_without_keys(one, wish.profile) for one in plan],
                     "deactivation": taken_down,
                 }
             )
@@ -137,7 +163,7 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], **options: Any) -
             click.echo("Nothing was touched (--dry-run).")
         return 0
     _confirm(len(plan), bool(options["yes"]))
-    return _carry_out(root, [target for target, _ in plan], wish, options)
+    return _carry_out(root, [one.target for one in plan], wish, options)
 
 
 def _wish(root: Path, options: Mapping[str, Any], eyes: Eyes) -> Wish:
@@ -155,18 +181,12 @@ def _wish(root: Path, options: Mapping[str, Any], eyes: Eyes) -> Wish:
         reason=options["reason"],
         deactivate=options["deactivate"],
         keys=key_wish(options, asks, eyes),
+        allow_exceptions=options["allow_exceptions"],
+        keep=options["keep"],
     )
 
 
-class _Objection(Exception):  # noqa: N818 - an end, not a fault of the program
-    """`refusal` keeps `target` (None: there is no medium to name) from being wiped."""
-
-    def __init__(self, refusal: Refusal, target: Target | None) -> None:
-        super().__init__(refusal.detail)
-        self.refusal, self.target = refusal, target
-
-
-def _refuse(root: Path, error: _Objection, wish: Wish, options: Mapping[str, Any]) -> int | None:
+def _refuse(root: Path, error: Objection, wish: Wish, options: Mapping[str, Any]) -> int | None:
     """Sign that it was refused; the receipt's number. None where nothing can be named, or this user has no state."""
     if error.target is None:
         return None
@@ -180,109 +200,36 @@ def _refuse(root: Path, error: _Objection, wish: Wish, options: Mapping[str, Any
     return sealed.counter if sealed is not None else None
 
 
-def _plan(
-    paths: tuple[str, ...], wish: Wish, eyes: Eyes, labels: Mapping[str, str], space: SpaceWish
-) -> Plan:
-    """Targets by identity, each guarded and planned; the first objection stops it all."""
-    if wish.keys is not None and wish.keys.header is not None and len(paths) > 1:
-        raise UsageError(
-            "--header goes with one target only.", "Wipe each volume with its header on its own."
-        )
-    plan: Plan = []
-    for path in paths:
-        if path.startswith(PREFIX):
-            planned = plan_space_target(path, wish, eyes.system, space)
-            if any(planned[0].identity == known.identity for known, _ in plan):
-                raise UsageError(f"{path} is named twice.", "Name each target once.")
-            plan.append(planned)
-            continue
-        if path.startswith(FSCRYPT):
-            plan.append(fscrypt_plan(path, wish))
-            continue
-        medium, usage = look(path, eyes=eyes)
-        refusal = _objection(medium, usage, eyes.system, wish.deactivate)
-        target = (
-            None
-            if medium is None
-            else Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
-        )
-        if refusal is None and medium is not None and target is not None:
-            if any(target.without_psid() == known.without_psid() for known, _ in plan):
-                raise UsageError(f"{path} is named twice.", "Name each target once.")
-            drive = examine(path)
-            scope = scope_of(drive, medium.path, [os.path.realpath(one) for one in paths], eyes)
-            steps = plan_target(
-                target,
-                medium,
-                drive,
-                wish.profile,
-                wish.level,
-                wish.allow_downgrade,
-                with_luks(scope, medium, wish.profile, wish.keys),
-                NOTHING_DRAWN,
-            )
-            _, unreached = volume_facts(path)
-            if isinstance(steps, TargetPlan) and unreached is None:
-                plan.append((target, steps))
-                continue
-            refusal = steps if isinstance(steps, Refusal) else unreached
-        if refusal is None:
-            raise AssertionError("the guard refuses what is no medium")
-        raise _Objection(refusal, target)
-    return plan
-
-
-def _objection(medium: Medium | None, usage: Usage, system: SystemPaths, deactivate: bool) -> Refusal | None:
-    """The first rule against it; what can be taken down, and who uses it, is for the plan of that to judge."""
-    if not deactivate or isinstance(medium and medium.identity, FileIdentity):
-        return guard(None, medium, usage, system)
-    found = standing_objections(None, medium, usage, system)
-    return next((one for one in found if one.reason is not Reason.IN_USE), None)
-
-
-def _deactivation(plan: Plan, wish: Wish, root: Path) -> dict[str, list[Step]]:
-    """What stands on each target and is to be taken down, by the target's path. Raises RefusedError."""
-    if not wish.deactivate:
-        return {}
-    paths = [steps.path for target, steps in plan if isinstance(target.identity, BlockIdentity)]
-    found = {}
-    for path in paths:
-        taking = taking_of(path, protected(root), frozenset(paths) - {path})
-        if taking.refusals:
-            raise RefusedError(taking.refusals[0].detail, taking.refusals[0].remedy)
-        found[path] = taking.steps
-    return found
-
-
-def _without_keys(plan: TargetPlan, profile: Profile) -> dict[str, object]:
+def _without_keys(one: Planned, profile: Profile) -> dict[str, object]:
     """Keys and random bytes are drawn when the order runs, so a plan shows only what kind each pass is."""
-    return {
+    plan = one.steps
+    shown: dict[str, object] = {
         "path": plan.path,
         "technique": plan.technique,
-        "passes": [one.text for one in profile.passes],
+        "passes": [step.text for step in profile.passes],
         "verification": plan.verification.kind,
         "verify_after_pass": [index + 1 for index in plan.verify_after],
         "seal": plan.seal,
     }
+    return shown | {"files": one.files.as_plain()} if one.files else shown
 
 
-def _show_plan(plan: Plan, wish: Wish) -> None:
+def _show_plan(plan: Sequence[Planned], wish: Wish) -> None:
     profile = wish.profile
     click.echo(f"Profile {profile.id} version {profile.version}: {profile.summary()}")
     if profile.status != "current":
         click.echo(f"  Status {profile.status}: {profile.advice}")
     table(
         ["TARGET", "SIZE", "TECHNIQUE", "EARNS AT MOST"],
-        [
-            [
-                target.hint if target.space is None else f"{PREFIX}{steps.path}",
-                size_text(int(target.identity.size)) if target.space is None else "free space",
-                steps.technique,
-                steps.earns.value,
-            ]
-            for target, steps in plan
-        ],
+        [[one.name, one.size, one.steps.technique, one.steps.earns.value] for one in plan],
     )
+    for one in plan:
+        if one.files:
+            click.echo(
+                f"{one.steps.path}: files are overwritten and {'kept' if wish.keep else 'then removed'}."
+            )
+            for line in one.files.lines():
+                click.echo(f"  {line}")
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -339,6 +286,19 @@ def _show_receipt(receipt: Receipt) -> None:
                 click.echo(f"  {result.target.hint}: {line}")
         for line in result.key.readable if result.key is not None else []:
             click.echo(f"  {result.target.hint}, still to be read: {line}")
+        if result.files is not None:
+            _show_files(result.target.hint, result.files)
+
+
+def _show_files(path: str, files: Files) -> None:
+    click.echo(
+        f"  {path}: {files.found.files} files: {files.sanitized.files} sanitized, {files.exceptions.files} with "
+        f"exceptions, {files.refused.files} refused, {files.failed.files} failed, {files.unfinished.files} unfinished."
+    )
+    for one in files.listed[:_SHOWN]:
+        click.echo(f"    {one.path}: {one.outcome}: {one.why}")
+    if files.listed_of > _SHOWN:
+        click.echo(f"    … and {files.listed_of - _SHOWN} more; see the receipt and its manifest")
 
 
 def _why(refusal: Refusal | None) -> str:

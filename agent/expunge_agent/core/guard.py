@@ -64,6 +64,19 @@ class SystemPaths:
         needed = [point for point in mounts if point in self.mounts]
         return f"it holds the system's {listing(needed)}" if needed else ""
 
+    def tree_reason(self, path: str) -> str:
+        """Why the files below the absolute `path` belong to the system, or empty."""
+        for tree in self.own:
+            if _below(tree, path):
+                return f"expunge's own folder {readable(tree)} lies in it"
+        if path in self.mounts or path == "/":
+            return f"it is the system's {path}"
+        return self.file_reason(path)
+
+    def reaches_into(self, path: str) -> bool:
+        """Whether something of the system lies below the absolute `path`, so that each file must be asked about."""
+        return any(_below(tree, path) for tree in (*self.trees, *self.own))
+
     def file_reason(self, path: str) -> str:
         """Why the file at the absolute `path` belongs to the system, or empty."""
         for tree in self.own:
@@ -178,14 +191,14 @@ _WRONG_KINDS = {
 }
 
 
-def _wrong_kind(_t: Target | None, _m: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
+def _wrong_kind(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
     what = _WRONG_KINDS.get(usage.kind)
-    if what is None:
+    if what is None or (usage.kind is Kind.DIRECTORY and medium is not None):
         return None
     return Refusal(
         reason=Reason.WRONG_KIND,
-        detail=f"{readable(usage.path)} {what}; only regular files and block devices can be wiped.",
-        remedy="Name a regular file by a UTF-8 path, or a block device such as a drive or a partition.",
+        detail=f"{readable(usage.path)} {what}; only regular files, directories of them and block devices can be wiped.",
+        remedy="Name a regular file or a directory by a UTF-8 path, or a block device such as a drive or a partition.",
     )
 
 
@@ -203,8 +216,8 @@ def _identity(target: Target | None, medium: Medium | None, usage: Usage, _s: Sy
 
 
 def _empty(_t: Target | None, medium: Medium | None, usage: Usage, _s: SystemPaths) -> Refusal | None:
-    if medium is None or medium.size > 0:
-        return None
+    if medium is None or medium.size > 0 or usage.kind is Kind.DIRECTORY:
+        return None  # what lies in a directory is counted when its files are listed
     if refusal := _odd_sectors(medium, usage):
         return refusal
     return Refusal(
@@ -247,8 +260,9 @@ def _no_identity(
 
 
 def _system(_t: Target | None, _m: Medium | None, usage: Usage, system: SystemPaths) -> Refusal | None:
+    by_kind = {Kind.FILE: system.file_reason, Kind.DIRECTORY: system.tree_reason}
     reason = usage.system or (
-        system.file_reason(usage.path) if usage.kind is Kind.FILE else system.device_reason(usage.mounts)
+        by_kind[usage.kind](usage.path) if usage.kind in by_kind else system.device_reason(usage.mounts)
     )
     if not reason:
         return None

@@ -10,6 +10,8 @@ import msgspec
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.files_progress import KINDS as FILES_KINDS
+from expunge_agent.core.files_progress import FilesProgress
 from expunge_agent.core.key_progress import KeyProgress, KeyStep
 from expunge_agent.core.layout import Layout
 from expunge_agent.core.plan import TargetPlan
@@ -100,12 +102,19 @@ class TargetProgress:
     volume: VolumeProgress = field(default_factory=VolumeProgress)
     key: KeyProgress = field(default_factory=KeyProgress)
     vault: VaultProgress = field(default_factory=VaultProgress)
+    files: FilesProgress = field(default_factory=FilesProgress)
     result: TargetResult | None = None
 
     @property
     def touched(self) -> bool:
         """Whether a byte of it may have been changed."""
-        return bool(self.passes) or self.erasure.touched or self.key.touched or self.vault.begun
+        return (
+            bool(self.passes)
+            or self.erasure.touched
+            or self.key.touched
+            or self.vault.begun
+            or self.files.touched
+        )
 
 
 @dataclass
@@ -199,6 +208,7 @@ def _returned(run: RunProgress, record: Entry) -> None:
 
 def _unheld(target: TargetProgress) -> None:
     """Nobody held the medium meanwhile: what was read back last has to be read back again."""
+    target.files.resumed = True
     if target.space.removing:
         return  # the files are gone or going, and what was read back of them stays read back
     if target.result is None and target.plan is not None:
@@ -381,6 +391,10 @@ def _pass(run: RunProgress, record: Entry) -> PassProgress:
     return run.target(record.data["target"]).passes[record.data["pass"]]
 
 
+def _files(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).files.apply(record.kind, record.data)
+
+
 def _nothing(_run: RunProgress, _record: Entry) -> None:
     """The record announces a step; only its end changes what a restart does."""
 
@@ -427,6 +441,7 @@ _HANDLERS = {
     "key-step-begun": _key_step,
     "key-step": _key_step,
     "shred-starting": _shred_starting,
+    **dict.fromkeys(FILES_KINDS, _files),
     "target-finished": _target_finished,
     "sealing": _sealing,
 }

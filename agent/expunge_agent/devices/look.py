@@ -16,7 +16,14 @@ from expunge_agent.devices.roots import LIVE, Roots
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.devices.volumes import volume_of
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity, differences, is_identifying
+from expunge_agent.protocol.identity import (
+    BlockIdentity,
+    FileIdentity,
+    Identity,
+    TreeIdentity,
+    differences,
+    is_identifying,
+)
 from expunge_agent.protocol.receipt import Reason, Refusal
 
 _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs", "nilfs2", "f2fs")
@@ -28,17 +35,20 @@ def look(
     roots: Roots = LIVE,
     system: SystemPaths | None = None,
     eyes: Eyes | None = None,
+    narrow: TreeIdentity | None = None,
 ) -> Found:
     """What stands at `path` and who uses it; medium None where it is no file and no block device.
 
     `eyes` (which bring their own roots and system) are for several looks in one moment, as for a plan;
-    without them everything is looked at anew. Never raises for what a user may get wrong: `core.guard`
+    without them everything is looked at anew. `narrow` tells which files of a directory are meant. Never raises for what a user may get wrong: `core.guard`
     turns it into a refusal.
     """
     eyes = eyes or Eyes.open(roots, system)
     walked = walk(path)
     if walked.kind is Kind.FILE and walked.seen is not None:
         return Found(_file_medium(walked, walked.seen, eyes), usage.of_file(walked, walked.seen, eyes))
+    if walked.kind is Kind.DIRECTORY and walked.seen is not None:
+        return Found(_tree_medium(walked, walked.seen, eyes, narrow), _tree_usage(walked, eyes))
     if walked.kind is Kind.BLOCK and walked.seen is not None:
         device = walked.seen.st_rdev
         node = by_number(f"{os.major(device)}:{os.minor(device)}", eyes.roots)
@@ -59,7 +69,7 @@ def find(identity: Identity, hint: str, roots: Roots = LIVE) -> str | None:
     one at `hint` is returned, else the first. Raises TargetRefused when several devices answer to the
     identity: it does not tell which is meant.
     """
-    if isinstance(identity, FileIdentity):
+    if isinstance(identity, FileIdentity | TreeIdentity):
         return identity.path if os.path.lexists(identity.path) else None
     nodes = {str(node.path): node for node in _disks_and_partitions(roots)}
     candidates = [(path, describe.identity(node)) for path, node in nodes.items()]
@@ -93,6 +103,41 @@ def file_identity(path: str, seen: os.stat_result, roots: Roots = LIVE) -> FileI
     device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
     return FileIdentity(
         path=path, device=device, inode=U64(seen.st_ino), size=U64(seen.st_size), host=host.machine_id(roots)
+    )
+
+
+def tree_identity(
+    path: str, seen: os.stat_result, narrow: TreeIdentity | None = None, roots: Roots = LIVE
+) -> TreeIdentity:
+    """The files below the directory at the absolute `path`: all, or those that `narrow` names."""
+    return TreeIdentity(
+        path=path,
+        device=f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}",
+        inode=U64(seen.st_ino),
+        host=host.machine_id(roots),
+        names=narrow.names if narrow else [],
+        include=narrow.include if narrow else [],
+    )
+
+
+def _tree_medium(walked: Walked, seen: os.stat_result, eyes: Eyes, narrow: TreeIdentity | None) -> Medium:
+    who = tree_identity(walked.path, seen, narrow, eyes.roots)
+    mount = mounts.mount_holding(eyes.mounts.mounts, walked.path, eyes.roots)
+    notes = (f"files below a directory on {mount.fstype}",) if mount else ()
+    return Medium(path=walked.path, identity=who, type=MediumType.FILE, notes=notes)
+
+
+def _tree_usage(walked: Walked, eyes: Eyes) -> Usage:
+    """Of the directory itself; its files are asked about one by one."""
+    read_only = bool(os.statvfs(walked.path).f_flag & os.ST_RDONLY)
+    return Usage(
+        path=walked.path,
+        kind=Kind.DIRECTORY,
+        symlinks=walked.symlinks,
+        real_path=walked.real_path,
+        read_only="its file system is mounted read-only" if read_only else "",
+        writable=os.access(walked.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True),
+        system=eyes.system.tree_reason(walked.path),
     )
 
 

@@ -167,7 +167,7 @@ def identity_of(fd: int, path: str, roots: Roots = LIVE) -> Identity:
 def _open(path: str, ordered: Identity, write: bool, roots: Roots, system: SystemPaths | None) -> int:
     """A descriptor for the inode at `path`, reached without following any link."""
     try:
-        place = _place(path)
+        place = place_of(path)
     except OSError as error:
         raise _as_refusal(error, path, ordered, roots, system) from error
     try:
@@ -196,8 +196,9 @@ def _claim(path: str, flags: int) -> int:
         time.sleep(_PAUSE)
 
 
-def _place(path: str) -> int:
-    """An O_PATH descriptor of the last component of the absolute, plain `path`."""
+def place_of(path: str) -> int:
+    """An O_PATH descriptor, the caller's to close, of the last component of the absolute, plain `path`; no
+    component may be a link. Raises OSError."""
     *folders, name = path.removeprefix("/").split("/")
     here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 
+from expunge_agent.core.file_reach import Part
 from expunge_agent.core.layout import MOST_EXTENTS, Layout
 from expunge_agent.engine.pagecache import in_memory
 from expunge_agent.protocol.canonical import U64
@@ -21,6 +22,7 @@ _FLAG_SYNC = 1
 _HEAD = struct.Struct("=QQIIII")
 _EXTENT = struct.Struct("=QQQ16xI12x")
 _AT_ONCE = 256
+_FEW = 4  # what most files need
 _LAST = 0x1
 _DOUBTFUL = {
     0x2: "the file system does not tell where a part of the file lies",
@@ -44,7 +46,7 @@ def layout(fd: int) -> Layout:
     extents: list[tuple[U64, U64]] = []
     doubts: dict[str, None] = {}
     try:
-        for physical, length, flags in _extents(fd):
+        for _logical, physical, length, flags in _extents(fd):
             doubts.update((words, None) for flag, words in _DOUBTFUL.items() if flags & flag)
             extents.append((U64(physical), U64(length)))
             if len(extents) > MOST_EXTENTS:
@@ -56,22 +58,41 @@ def layout(fd: int) -> Layout:
     return Layout(extents=extents, doubts=list(doubts))
 
 
-def _extents(fd: int) -> Iterator[tuple[int, int, int]]:
-    """(first byte on the device, bytes, flags) of each extent, in the file's order."""
+def parts(fd: int, most: int = MOST_EXTENTS) -> list[Part] | None:
+    """The extents of the open file, flushed first; those beyond `most` are left out but for one more.
+
+    None where the file system does not tell.
+    """
+    found = []
+    try:
+        for extent in _extents(fd, _FEW):
+            found.append(Part(*extent))
+            if len(found) > most:
+                break
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
+            return None
+        raise
+    return found
+
+
+def _extents(fd: int, at_once: int = _AT_ONCE) -> Iterator[tuple[int, int, int, int]]:
+    """(offset in the file, first byte on the device, bytes, flags) of each extent, in the file's order."""
     start, whole = 0, 2**64 - 1
     while True:
-        buffer = bytearray(_HEAD.size + _AT_ONCE * _EXTENT.size)
-        _HEAD.pack_into(buffer, 0, start, whole - start, _FLAG_SYNC, 0, _AT_ONCE, 0)
+        buffer = bytearray(_HEAD.size + at_once * _EXTENT.size)
+        _HEAD.pack_into(buffer, 0, start, whole - start, _FLAG_SYNC, 0, at_once, 0)
         fcntl.ioctl(fd, FS_IOC_FIEMAP, buffer)
         found = _HEAD.unpack_from(buffer)[3]
         for index in range(found):
             logical, physical, length, flags = _EXTENT.unpack_from(buffer, _HEAD.size + index * _EXTENT.size)
-            yield physical, length, flags
+            yield logical, physical, length, flags
             start = logical + length
             if flags & _LAST:
                 return
         if not found:
             return
+        at_once = _AT_ONCE
 
 
 def taken_by(fds: Iterable[int]) -> Taken:
@@ -79,7 +100,7 @@ def taken_by(fds: Iterable[int]) -> Taken:
     digest, count, total = hashlib.sha256(), 0, 0
     ranges: list[ByteRange] = []
     for fd in fds:
-        for start, length in _joined(_extents(fd)):
+        for start, length in _joined((at, length) for _logical, at, length, _flags in _extents(fd)):
             digest.update(f"{start}+{length}\n".encode())
             count, total = count + 1, total + length
             if len(ranges) < MAX_LISTED_RANGES:
@@ -87,10 +108,10 @@ def taken_by(fds: Iterable[int]) -> Taken:
     return Taken(bytes=U64(total), count=U64(count), digest=digest.hexdigest(), ranges=ranges)
 
 
-def _joined(extents: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+def _joined(extents: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """(first byte, bytes), extents that touch on the device made one: writing to them joins and splits them."""
     start = end = 0
-    for physical, length, _flags in extents:
+    for physical, length in extents:
         if physical != end and end:
             yield start, end - start
             start = physical

@@ -44,11 +44,14 @@ class Approval(Frozen, frozen=True):
     signature: Text = ""
 
 
-class Order(Frozen, frozen=True):
+class Order(Frozen, frozen=True, omit_defaults=True):
     """Signed with SSHSIG in the namespace ``expunge-order`` over its canonical bytes.
 
     ``level`` is what the requester needs; ``allow_downgrade`` permits a weaker result to be
     accepted (it is still reported as weaker). ``issuer`` is the signer's principal.
+
+    Of files: ``allow_exceptions`` has files overwritten (and removed) of which something named stays
+    elsewhere; ``keep`` has them overwritten only. Both are left out where they are false.
     """
 
     format: Literal["expunge/order/v1"]
@@ -71,6 +74,8 @@ class Order(Frozen, frozen=True):
     """Whether what stands on a target (mounts, swap, mappings, arrays, loop devices) may be taken down first."""
     keys: KeyWish | None = None
     """For targets whose key is destroyed instead of their data."""
+    allow_exceptions: bool = False
+    keep: bool = False
 
 
 def parse_order(data: bytes) -> Order:

@@ -24,6 +24,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity, Target, identity_digest, subject_name
 from expunge_agent.protocol.order import ProfileRef
+from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace
@@ -69,6 +70,7 @@ class Reason(StrEnum):
     OTHER_NAMESPACES = "other-namespaces"
     UNSUPPORTED = "unsupported"
     DEACTIVATION_FAILED = "deactivation-failed"
+    NOT_REACHABLE = "not-reachable"
 
 
 class Refusal(Frozen, frozen=True):
@@ -339,6 +341,7 @@ class TargetResult(Frozen, frozen=True):
     deactivated: list[DeactivationStep] = []
     """What stood on it and was taken down first, in order; only where the order allows it."""
     key: KeyDestruction | None = None
+    files: Files | None = None
 
 
 class Interruption(Frozen, frozen=True):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import wire
-from expunge_agent.protocol.identity import SpaceIdentity, SpaceWish, Target
+from expunge_agent.protocol.identity import SpaceIdentity, SpaceWish, Target, TreeIdentity
 from expunge_controller.cli.reach import ask_inventory
 from expunge_controller.context import Controller
 from expunge_controller.ledger import find_medium, identity_of
@@ -23,12 +23,13 @@ def resolve(
     texts: tuple[str, ...],
     psids: Mapping[str, str] | None = None,
     space: SpaceWish | None = None,
+    globs: tuple[str, ...] = (),
 ) -> tuple[list[Target], list[str]]:
     """The targets that `texts` name on `machine`, with their `psids`, and what the agent says against wiping them.
 
     A text is a path, a serial number or WWN that the machine reports, or the digest, property
     number or label of a registered medium; ``free-space:MOUNTPOINT`` the free space of a file system, to be
-    filled as `space` says. Raises UsageError for an empty text, NotFoundError,
+    filled as `space` says. `globs` narrow directories. Raises UsageError for an empty text, NotFoundError,
     RefusedError, TransportError.
     """
     if not all(text.strip() for text in texts):
@@ -46,9 +47,18 @@ def resolve(
         answer = ask_inventory(controller, machine, [text for text in unknown if _is_asked(text)])
         for text in unknown:
             item = _item(answer, text)
-            targets[text] = target_of(item, space)
+            targets[text] = _narrowed(target_of(item, space), globs)
             warnings += [f"{item.path}: {why}" for why in item.blocked]
+    if globs and not any(isinstance(target.identity, TreeIdentity) for target in targets.values()):
+        raise UsageError("--glob narrows a directory, and none was named.", "Name the directory.")
     return [replace(targets[text], psid=(psids or {}).get(text, "")) for text in texts], warnings
+
+
+def _narrowed(target: Target, globs: tuple[str, ...]) -> Target:
+    """Of a directory only the files that match."""
+    if not globs or not isinstance(target.identity, TreeIdentity):
+        return target
+    return replace(target, identity=replace(target.identity, include=list(globs)))
 
 
 def target_of(item: wire.InventoryItem, space: SpaceWish | None = None) -> Target:
@@ -88,7 +98,7 @@ def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:
     if _is_asked(text) and answer.problems:  # only the paths asked for have problems
         said = [problem for problem in answer.problems if text in problem] or answer.problems
         raise RefusedError(
-            f"The agent says: {' '.join(said)}", "Name a block device or a regular image file."
+            f"The agent says: {' '.join(said)}", "Name a block device, a directory or a regular file."
         )
     raise NotFoundError(f"The machine has no medium {text!r}.", "See `expunge inventory MACHINE`.")
 

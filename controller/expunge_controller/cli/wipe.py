@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept less than that (it is reported as less).")
 @click.option(
+    "--glob",
+    "globs",
+    multiple=True,
+    help="Of a directory only files whose path below it matches; may be repeated.",
+)
+@click.option("--keep", is_flag=True, help="Only overwrite the files of directories, remove nothing.")
+@click.option(
+    "--allow-exceptions", is_flag=True, help="Overwrite files of which a named part stays elsewhere, too."
+)
+@click.option(
     "--case", "case_number", default="", help="Case number, kept in order, receipt and certificate."
 )
 @click.option("--reason", default="", help="Why, kept in the order and the certificate.")
@@ -66,6 +76,9 @@ def command(
     profile_id: str,
     level: str | None,
     allow_downgrade: bool,
+    globs: tuple[str, ...],
+    keep: bool,
+    allow_exceptions: bool,
     case_number: str,
     reason: str,
     requested_by: str,
@@ -114,7 +127,7 @@ def command(
         with controller.store.read() as unit:
             row = fleet.machine_named(unit, machine)
         space = SpaceWish(reserve=None if reserve is None else U64(reserve), system=system, trim=trim)
-        found, warnings = resolve(controller, row, targets, psids, space)
+        found, warnings = resolve(controller, row, targets, psids, space, globs)
         order = dispatch.draft_order(
             controller,
             row,
@@ -126,6 +139,8 @@ def command(
             reason=reason,
             expires_in=expires_in,
             allow_downgrade=allow_downgrade,
+            allow_exceptions=allow_exceptions,
+            keep=keep,
             now=utc_now(),
             deactivate=deactivate,
             keys=key_wish(controller, row, requested_by, len(found), **keys),
@@ -160,6 +175,7 @@ def _print_order(order: Order, row: MachineRow, profile: Profile, warnings: list
 
 
 def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
+    from expunge_agent.protocol.identity import TreeIdentity
     from expunge_controller.cli.profiles import summary
 
     click.echo(f"On {row.name}, all data will be destroyed on:")
@@ -169,6 +185,10 @@ def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
             click.echo(f"  {plain(target.hint)}  {_free_space(target.space)}")
             continue
         serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
+        if isinstance(identity, TreeIdentity):
+            meant = " ".join(identity.include) or "all of them"
+            click.echo(f"  {plain(target.hint)}  files below it: {plain(meant)}")
+            continue
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
         click.echo(f"  {plain(target.hint)}  {size(int(identity.size))}  {plain(name)}")
     click.echo(f"Profile {profile.id} version {profile.version}: {summary(profile)}; level {order.level}.")

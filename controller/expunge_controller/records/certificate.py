@@ -15,6 +15,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import LaidOpen
+from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 
 NOT_RECORDED = "not recorded"
@@ -250,6 +251,8 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     space: CertifiedSpace | None = None
     volume: CertifiedVolume | None = None
     key: KeyDestruction | None = None
+    files: Files | None = None
+    """Of a directory: the receipt's own account of its files."""
 
 
 class Evidence(Frozen, frozen=True):

@@ -119,6 +119,8 @@ def _sanitization_facts(certificate: Certificate, receipt: Receipt, result: Targ
     read_back = any(check.kind != "none" for check in result.verifications)
     read_back = read_back or (result.erasure is not None and result.erasure.read_back is not None)
     read_back = read_back or looked_at(result)
+    read_back = read_back or (result.files is not None and result.files.verification is not None)
+    yield "files", done.files, result.files
     passed = "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
     yield "verification status", done.verification_status, passed if read_back else "none"
 

@@ -145,6 +145,7 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
         space=certified_space(result),
         volume=certified_volume(result),
         key=None if result.key is None else replace(result.key, evidence=[]),
+        files=result.files,
     )
 
 
@@ -210,6 +211,7 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
 def _status(result: TargetResult) -> Literal["passed", "passed with exceptions", "none"]:
     command = result.erasure
     read_back = command is not None and command.read_back is not None
+    read_back = read_back or (result.files is not None and result.files.verification is not None)
     if (
         not read_back
         and not looked_at(result)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import DocumentError
 from expunge_agent.protocol.base import Level, Outcome, moment
-from expunge_agent.protocol.identity import Identity, differences, identity_digest, resized, subject_name
+from expunge_agent.protocol.identity import (
+    Identity,
+    TreeIdentity,
+    differences,
+    identity_digest,
+    resized,
+    subject_name,
+)
 from expunge_agent.protocol.receipt import (
     PassResult,
     RangeProblem,
@@ -19,7 +26,7 @@ from expunge_agent.protocol.receipt import (
     TargetResult,
     Verification,
 )
-from expunge_controller.records import erasure_checks, key_checks, space_checks, volume_checks
+from expunge_controller.records import erasure_checks, files_checks, key_checks, space_checks, volume_checks
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE
 
@@ -110,7 +117,7 @@ def _overall(receipt: Receipt) -> Iterator[str]:
 
 
 def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
-    written = erasure_checks.changed_data(result)
+    written = erasure_checks.changed_data(result) or files_checks.changed_data(result)
     ordered, also = result.target.identity, _grown(result)
     if written:
         yield from _same("identity when opened", ordered, result.identity_opened, also)
@@ -125,11 +132,13 @@ def _target(result: TargetResult, profile: Profile | None) -> Iterator[str]:
     yield from erasure_checks.technique_problems(result)
     yield from volume_checks.volume_problems(result, written)
     yield from key_checks.key_problems(result)
+    yield from files_checks.figure_problems(result)
     if result.outcome in SUCCESS:
         yield from _success(result, profile)
         return
     if result.level_achieved is not Level.NONE:
         yield f"{result.outcome} cannot achieve {result.level_achieved}"
+    yield from files_checks.outcome_problems(result)
     if result.outcome is Outcome.REFUSED:
         if result.refusal is None:
             yield "refused without a reason"
@@ -151,6 +160,9 @@ def _success(result: TargetResult, profile: Profile | None) -> Iterator[str]:
         yield f"{result.outcome}, yet the level achieved is {result.level_achieved}"
     yield from erasure_checks.level_problems(result)
     yield from space_checks.success_problems(result, clean)
+    if isinstance(ordered, TreeIdentity):
+        yield from files_checks.success_problems(result, clean)
+        return
     if result.technique in KEYS:
         yield from key_checks.success_problems(result)
     if result.technique in (OVERWRITE, LUKS):

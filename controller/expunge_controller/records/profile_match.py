@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from expunge_agent.protocol.receipt import PassResult, TargetResult
+from expunge_controller.records import files_checks
 from expunge_profiles.techniques import KEYS, OVERWRITE
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def profile_problems(result: TargetResult, profile: Profile) -> list[str]:
     if result.technique not in profile.techniques:
         allowed = ", ".join(profile.techniques)
         return [f"its technique is {result.technique or 'none'}, the profile allows {allowed}"]
+    if result.files is not None:
+        return list(files_checks.profile_problems(result, profile))
     if result.technique == OVERWRITE:
         return [*_passes(result, profile), *_verifications(result, profile)]
     if result.technique in KEYS:

@@ -170,6 +170,10 @@ def _against(receipt: Receipt, order: Order) -> Iterator[str]:
     targets = [result.target for result in receipt.targets]
     if targets != [target.without_psid() for target in order.targets] and not (refused and not targets):
         yield "its targets are not those ordered"
+    for number, result in enumerate(receipt.targets, start=1):
+        files = result.files
+        if files is not None and (files.keep, files.allow_exceptions) != (order.keep, order.allow_exceptions):
+            yield f"target {number}: files were kept, or exceptions allowed, otherwise than ordered"
     weaker = not receipt.level_achieved.reaches(order.level)
     if receipt.outcome is Outcome.SANITIZED and weaker and not order.allow_downgrade:
         yield f"it calls {receipt.level_achieved} a success where {order.level} was ordered"

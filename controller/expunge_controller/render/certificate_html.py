@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
-from expunge_agent.protocol.identity import BlockIdentity
+from expunge_agent.protocol.identity import BlockIdentity, TreeIdentity
 from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
 from expunge_controller.render.certificate_erasure import command_section, findings
+from expunge_controller.render.certificate_files import files_section
 from expunge_controller.render.certificate_key import key_section
 from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
@@ -55,7 +56,8 @@ def certificate_html(certificate: Certificate) -> str:
         *([key_section(done.key)] if done.key else []),
         *([command_section(done.erasure, str(done.level_achieved))] if done.erasure else []),
         *([space_section(done.space)] if done.space else []),
-        *([_passes(certificate)] if done.passes or not done.erasure else []),
+        *([files_section(done.files)] if done.files else []),
+        *([_passes(certificate)] if done.passes or not (done.erasure or done.files) else []),
         _verification(certificate),
         _shortfalls(certificate),
         _evidence(certificate),
@@ -115,6 +117,7 @@ def _media(certificate: Certificate) -> str:
         Label("Sector size, logical / physical", "逻辑/物理扇区"),
         f"{_sector(media.logical_sector)} / {_sector(media.physical_sector)}",
     )
+    whole_of_files = isinstance(media.identity, TreeIdentity)  # its size is told with its files
     is_drive = isinstance(media.identity, BlockIdentity)  # all else has none of this, recorded or not
     return section(
         Label("Medium", "介质"),
@@ -122,7 +125,11 @@ def _media(certificate: Certificate) -> str:
             [
                 *(drive if is_drive else []),
                 (Label("Media type", "介质类型"), media.type),
-                *([] if done.space else [(Label("Capacity", "容量"), size(int(media.size)))]),
+                *(
+                    []
+                    if done.space or whole_of_files
+                    else [(Label("Capacity", "容量"), size(int(media.size)))]
+                ),
                 *([sectors] if is_drive else []),
                 (Label("Path when wiped", "清除时路径"), media.path),
                 (Label("Full identity", "完整标识"), dumps(media.identity).decode()),
@@ -220,7 +227,7 @@ def _passes(certificate: Certificate) -> str:
 
 def _verification(certificate: Certificate) -> str:
     done = certificate.sanitization
-    by_pass = done.passes or done.verifications or not done.erasure
+    by_pass = done.passes or done.verifications or not (done.erasure or done.files)
     return section(
         Label("Verification (measured by the agent; not a validation)", "核查（由代理程序测量，不等于验证）"),
         fields([(Label("Verification status", "核查结果"), done.verification_status)]),

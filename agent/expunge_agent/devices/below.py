@@ -1,0 +1,148 @@
+"""Reaching what lies below one directory: component by component from its descriptor, never through a link."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from types import TracebackType
+
+from expunge_agent.protocol.identity import TreeIdentity
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT = 64
+"""Folders held open at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something below the directory: its path relative to it. ``error``: why it could not be looked at;
+    ``seen`` is None then."""
+
+    path: str
+    seen: os.stat_result | None
+    error: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.seen is not None and stat.S_ISREG(self.seen.st_mode)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a directory."""
+        return self.seen is not None and stat.S_ISDIR(self.seen.st_mode)
+
+
+class Below:
+    """What lies below the directory behind `fd`, which stays the caller's. Use as a context manager."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.device = os.fstat(fd).st_dev
+        self._folders: dict[str, int] = {}
+
+    def __enter__(self) -> Below:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the folders held open."""
+        for fd in self._folders.values():
+            os.close(fd)
+        self._folders.clear()
+
+    def folder(self, path: str) -> int:
+        """A descriptor of the folder at the relative `path`, valid until many others were asked for.
+
+        Raises OSError where a component is missing or a link.
+        """
+        if not path:
+            return self.fd
+        known = self._folders.pop(path, -1)
+        if known < 0:
+            while len(self._folders) >= _KEPT:
+                os.close(self._folders.pop(next(iter(self._folders))))
+            known = self._open(path)
+        self._folders[path] = known
+        return known
+
+    def _open(self, path: str) -> int:
+        here = self.fd
+        try:
+            for part in path.split("/"):
+                below = os.open(part, _FOLDER, dir_fd=here)
+                if here != self.fd:
+                    os.close(here)
+                here = below
+        except BaseException:
+            if here != self.fd:
+                os.close(here)
+            raise
+        return here
+
+    def place(self, path: str) -> tuple[int, str]:
+        """(folder, name) of the relative `path`."""
+        folder, _, name = path.rpartition("/")
+        return self.folder(folder), name
+
+    def look(self, path: str) -> Entry:
+        """What stands at the relative `path`; nothing is followed."""
+        try:
+            folder, name = self.place(path)
+            return Entry(path, os.lstat(name, dir_fd=folder))
+        except OSError as error:
+            return Entry(path, None, os.strerror(error.errno or 0))
+
+    def walk(self, closed: frozenset[str] = frozenset()) -> Iterator[Entry]:
+        """Everything below, folders before what is in them; of another file system, or a mount point
+        (relative paths in `closed`), the folder only. Within a folder by inode, which is nearly by place."""
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            try:
+                with os.scandir(self.folder(path)) as found:
+                    names = sorted((one.inode(), one.name) for one in found)
+            except OSError as error:
+                yield Entry(path, None, os.strerror(error.errno or 0))
+                continue
+            folders = []
+            for _, name in names:
+                entry = self.look(f"{path}/{name}" if path else name)
+                yield entry
+                if entry.is_folder and not self.is_elsewhere(entry, closed):
+                    folders.append(entry.path)
+            waiting += reversed(folders)
+
+    def is_elsewhere(self, entry: Entry, closed: frozenset[str]) -> bool:
+        """Whether a folder belongs to another file system or subvolume, or something is mounted on it."""
+        return entry.seen is not None and (entry.seen.st_dev != self.device or entry.path in closed)
+
+
+def is_plain(path: str) -> bool:
+    """Whether `path` is relative and leads nowhere but down."""
+    return bool(path) and not any(part in ("", ".", "..") for part in path.split("/"))
+
+
+class Narrowing:
+    """Which paths below a directory are meant (`protocol.identity.TreeIdentity`)."""
+
+    def __init__(self, identity: TreeIdentity) -> None:
+        self.names = list(identity.names)
+        self._patterns = [re.compile(translate(one)) for one in identity.include]
+
+    @property
+    def everything(self) -> bool:
+        """Whether all of the directory is meant."""
+        return not self.names and not self._patterns
+
+    def takes(self, path: str) -> bool:
+        """Whether a path that a walk found is meant."""
+        return not self._patterns or any(one.match(path) for one in self._patterns)

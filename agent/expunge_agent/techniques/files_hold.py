@@ -1,0 +1,120 @@
+"""A file of a batch held open: that it is still the one listed, and that it stayed where it lay."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from expunge_agent.core.file_reach import own, stayed
+from expunge_agent.devices.below import Below
+from expunge_agent.engine.extents import parts as parts_of
+from expunge_agent.engine.syncing import hold_alone
+from expunge_agent.protocol.receipt_files import FileOutcome
+from expunge_agent.techniques.files_list import Item
+
+_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+@dataclass(slots=True)
+class Held:
+    """``fd`` −1: it is not open. ``outcome`` and ``why`` once something is wrong with it."""
+
+    item: Item
+    fd: int = -1
+    outcome: FileOutcome = "sanitized"
+    why: str = ""
+    remedy: str = ""
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it is not to be written to, or not to be unlinked."""
+        return self.outcome in ("refused", "failed")
+
+    def refuse(self, why: str, remedy: str = "") -> None:
+        """It was not written to, and will not be."""
+        self.outcome, self.why, self.remedy = "refused", why, remedy
+
+    def fail(self, why: str) -> None:
+        """It may hold old data; it is left where it is."""
+        if not self.is_out:
+            self.outcome, self.why = "failed", why
+
+    def close(self) -> None:
+        """Give it back; twice does no harm."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def hold(item: Item, below: Below, *, resumed: bool) -> Held:
+    """Open the file, if it is the one that was listed and nobody else has it open."""
+    held = Held(item)
+    try:
+        folder, name = below.place(os.fsdecode(item.path))
+        held.fd = os.open(name, _WRITE, dir_fd=folder)
+    except FileNotFoundError:
+        held.fail("it was gone before it was overwritten")
+        return held
+    except OSError as error:
+        held.refuse(f"it could not be opened for writing: {os.strerror(error.errno or 0)}")
+        return held
+    if not _is_listed(held, below, resumed):
+        held.close()
+    return held
+
+
+def _is_listed(held: Held, below: Below, resumed: bool) -> bool:
+    item, seen = held.item, os.fstat(held.fd)
+    sizes = (item.size, item.room) if resumed else (item.size,)
+    if (seen.st_ino, seen.st_dev) != (item.inode, below.device) or not stat.S_ISREG(seen.st_mode):
+        held.refuse("another file has its name now", "Run it again.")
+    elif seen.st_size not in sizes:
+        held.refuse(f"its size changed from {item.size} to {seen.st_size} bytes", "Run it again.")
+    elif seen.st_nlink > 1 + len(item.names):
+        held.refuse("it got another name meanwhile", "Run it again.")
+    elif not hold_alone(held.fd):
+        held.refuse("it is open in another process", "End that program first.")
+    elif item.parts is not None and (why := _moved(held)):
+        held.refuse(why, "Run it again.")
+    return not held.is_out
+
+
+def _moved(held: Held) -> str:
+    """Whether it lies elsewhere than when it was listed, or is shared since (a snapshot)."""
+    item = held.item
+    now = own(parts_of(held.fd) or [], item.room)
+    change = stayed(item.parts or [], now)
+    if change.shared:
+        return f"{change.shared} bytes of it were shared with another file or snapshot meanwhile"
+    return f"{change.left} bytes of it lie elsewhere than when it was looked at" if change.left else ""
+
+
+def has_size_of_pass(held: Held) -> bool:
+    """Whether the file is as long as a pass makes it: up to the end of its last block, if that has data."""
+    ranges = held.item.ranges()
+    rounded = bool(ranges) and ranges[-1][1] > held.item.size
+    return os.fstat(held.fd).st_size == (held.item.room if rounded else held.item.size)
+
+
+def settle(held: Held) -> None:
+    """After the last pass: whether it has the size it was given, and lies where it lay."""
+    item = held.item
+    if not has_size_of_pass(held):
+        size = os.fstat(held.fd).st_size
+        held.fail(f"it was changed during the pass: it has {size} bytes now, and had {item.size}")
+        return
+    if item.parts is None:
+        return
+    after = own(parts_of(held.fd) or [], item.room)
+    change = stayed(item.parts, after)
+    if change.left:
+        held.fail(f"{change.left} bytes of it lie elsewhere now: what they held before was not overwritten")
+    elif change.shared:
+        held.fail(f"{change.shared} bytes of it were shared with another file or snapshot during the pass")
+
+
+def shorten(held: Held) -> None:
+    """Give a file that stays its own size back, if it was written up to the end of its last block."""
+    if held.fd >= 0 and os.fstat(held.fd).st_size == held.item.room > held.item.size:
+        os.ftruncate(held.fd, held.item.size)
