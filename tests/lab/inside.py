@@ -40,6 +40,10 @@ class Inside:
             raise
         return self
 
+    def hasten(self) -> None:
+        """Let its clock go as fast as its option --haste says."""
+        self.guest.run(f"kill -USR1 {self._pid}").ok()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

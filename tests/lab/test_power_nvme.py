@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.cut import FORGETS, HASTE, Case, NvmeOnHost, Scene, Seen
+from lab.cut import FORGETS, Case, NvmeOnHost, Scene, Seen
 from lab.guest import Guest, Machine
 from lab.orders import teach
 from lab.report import Report
@@ -29,12 +29,6 @@ def drives(guest: Guest, name: str, cases: list[Case]) -> list[NvmeOnHost]:
     return [NvmeOnHost(guest, case, f"{name}{number:02}") for number, case in enumerate(cases)]
 
 
-def hasten(made: list[NvmeOnHost]) -> None:
-    """The moment that mattered is over."""
-    for drive in made:
-        drive.served.control(f"pace {HASTE}")
-
-
 @pytest.fixture(scope="module")
 def cut(guest: Guest) -> Scene[NvmeOnHost]:
     """Guest and drives lose their power at once; the drives get it back when the guest has started."""
@@ -53,7 +47,7 @@ def cut(guest: Guest) -> Scene[NvmeOnHost]:
         guest.boot()
         scene.each(power_on)
         scene.each(lambda drive, _: drive.connect())
-        hasten(made)
+        scene.each(lambda drive, _: drive.hasten())
         scene.go_on(guest)
     finally:
         scene.end()
@@ -68,7 +62,7 @@ def machine_alone(guest: Guest, cut: Scene[NvmeOnHost]) -> Scene[NvmeOnHost]:
     try:
         scene.begin()
         guest.kill()
-        hasten(made)
+        scene.each(lambda drive, _: drive.hasten())
         guest.boot()
         scene.await_end()
         scene.each(lambda drive, _: drive.connect())
@@ -91,7 +85,7 @@ def killed(guest: Guest, cut: Scene[NvmeOnHost]) -> Scene[NvmeOnHost]:
     try:
         scene.begin()
         scene.each(kill)
-        hasten(made)
+        scene.each(lambda drive, _: drive.hasten())
         scene.go_on(guest)
     finally:
         scene.end()

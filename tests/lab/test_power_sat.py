@@ -39,7 +39,6 @@ def cut(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         def power_on(drive: InGuest, seen: Seen) -> None:
             seen.remembered = drive.remembers()
-            drive.hasten()
             drive.on()
             seen.resumed = drive.at_work()
 
@@ -47,6 +46,7 @@ def cut(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             scene.begin()
             guest.reboot()
             scene.each(power_on)
+            scene.each(lambda drive, _: drive.hasten())
             scene.go_on(guest)
             yield scene
         finally:

@@ -17,21 +17,23 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """The machine's monotonic clock, or one that goes `pace` times as fast."""
+    """The machine's monotonic clock, until it is told to go faster."""
 
-    def __init__(self, pace: float = 1.0) -> None:
-        self._begun = self._turned = time.monotonic()
-        self._pace = pace
+    def __init__(self) -> None:
+        begun = time.monotonic()
+        self._since = (begun, begun, 1.0)
+        """What it showed when it was last told how fast to go, the machine's clock then, and how fast."""
 
     def now(self) -> float:
-        return self._begun + (time.monotonic() - self._turned) * self._pace
+        shown, then, pace = self._since
+        return shown + (time.monotonic() - then) * pace
 
     def go(self, pace: float) -> None:
-        """From now on so many times as fast as the machine's clock."""
-        self._begun, self._turned, self._pace = self.now(), time.monotonic(), pace
+        """From now on `pace` times as fast as the machine's clock."""
+        self._since = (self.now(), time.monotonic(), pace)
 
     def pause(self, seconds: float) -> None:
-        time.sleep(seconds / self._pace)
+        time.sleep(seconds / self._since[2])
 
 
 class VirtualClock:
