@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.build import CannotBuild
-from lab.guest import Guest, Machine, unavailable
-from lab.report import Report
+from lab.guest import Machine, unavailable
+from lab.report import Ran, Report
 
 HERE = Path(__file__).parent
 REPORT = pytest.StashKey[Report]()
+BEGUN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,8 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One report for all tests."""
+    """One report for all tests of this process; with xdist, the workers' reports come together in the first."""
     config.stash[REPORT] = Report()
+    config.stash[BEGUN] = time.monotonic()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of xdist has ended, and hands over what it saw."""
+    node.config.stash[REPORT].take(getattr(node, "workeroutput", {}).get("lab", {"rows": [], "facts": {}}))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -45,18 +52,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep how each test ended."""
-    if report.when == "call" or report.outcome != "passed":
-        TESTS.append((report.nodeid, report.outcome, report.duration))
+    """Keep how each test ended, and the time of all its phases."""
+    seen = TESTS.get(report.nodeid)
+    seconds = (seen.seconds if seen else 0.0) + report.duration
+    outcome = seen.outcome if seen and (report.passed or seen.outcome == "failed") else report.outcome
+    why = seen.why if seen else ""
+    if report.skipped:
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    TESTS[report.nodeid] = Ran(report.nodeid, outcome, seconds, why)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the report if it was asked for."""
-    if path := session.config.getoption("lab_report", None):
-        Path(path).write_text(session.config.stash[REPORT].markdown(TESTS))
+    """Write the report if it was asked for; a worker of xdist hands its own over."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["lab"] = config.stash[REPORT].packed()
+    elif path := config.getoption("lab_report", None):
+        took = time.monotonic() - config.stash[BEGUN]
+        Path(path).write_text(config.stash[REPORT].markdown(list(TESTS.values()), took))
 
 
-TESTS: list[tuple[str, str, float]] = []
+TESTS: dict[str, Ran] = {}
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +92,3 @@ def machine(lab_report: Report) -> Machine:
         pytest.skip(f"the laboratory cannot be built here: {error}")
     lab_report.facts.update(made.base.facts)
     return made
-
-
-@pytest.fixture
-def power(machine: Machine, tmp_path: Path) -> Iterator[Any]:
-    """`power(*disks, **options)` starts a guest of this test's own; it is off when the test ends."""
-    with ExitStack() as stack:
-
-        def start(*disks: Any, **options: Any) -> Guest:
-            return stack.enter_context(Guest(machine, tmp_path, disks, **options))
-
-        yield start

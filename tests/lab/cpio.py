@@ -63,11 +63,13 @@ class Cpio:
                 self._made.add(str(above))
                 self._header(str(above), stat.S_IFDIR | 0o755, 0)
 
-    def tree(self, source: Path, under: str) -> None:
-        """All regular files below the folder `source`, as `under`/…; compiled Python is left out."""
+    def tree(self, source: Path, under: str, *, compiled: bool = False) -> None:
+        """All regular files below the folder `source`, as `under`/…, without compiled Python or (`compiled`) only that."""
         for folder, folders, names in os.walk(source):
-            folders[:] = sorted(each for each in folders if each != "__pycache__")
+            folders.sort()
             for name in sorted(names):
+                if name.endswith(".pyc") != compiled:
+                    continue
                 path = Path(folder, name)
                 mode = 0o755 if os.access(path, os.X_OK) else 0o644
                 self.file(f"{under}/{path.relative_to(source).as_posix()}", path.read_bytes(), mode)

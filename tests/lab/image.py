@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from lab.build import HERE, ROOT, Base, CannotBuild, dependencies
+from lab.build import HERE, ROOT, Base, CannotBuild, compiles_for, dependencies, precompile
 from lab.cpio import Cpio
 
+WHEEL, TESTS = "opt/expunge/wheel", "opt/expunge/tests/lab"
 KEPT = 4  # images of a few hundred megabytes each
 AGENT = """#!/bin/sh
 exec /usr/bin/python3 -c 'import sys; from expunge_agent.cli import main; sys.exit(main())' "$@"
@@ -32,9 +34,11 @@ Subsystem sftp internal-sftp
 
 def assemble(base: Base, cache: Path) -> Path:
     """An initramfs with the project as it is now; the newest few are kept. Raises CannotBuild."""
-    deps = dependencies(cache, base.facts["python"])
+    python = base.facts["python"]
+    deps = dependencies(cache, python)
     fresh = overlay(base)
-    digest = hashlib.sha256(fresh + base.folder.name.encode() + deps.name.encode()).hexdigest()[:16]
+    made_from = fresh + base.folder.name.encode() + deps.name.encode()
+    digest = hashlib.sha256(made_from).hexdigest()[:16]
     final = cache / f"boot-{digest}.cpio"
     if not final.exists():
         handle, name = tempfile.mkstemp(prefix="half-built-", dir=cache)
@@ -45,6 +49,8 @@ def assemble(base: Base, cache: Path) -> Path:
                         _copy(file.fileno(), out.fileno(), part.stat().st_size)
                 out.seek(0, os.SEEK_END)
                 out.write(fresh)
+                if compiles_for(python):
+                    out.write(compiled())
             os.replace(name, final)
         except BaseException:
             os.unlink(name)
@@ -68,8 +74,26 @@ def overlay(base: Base) -> bytes:
     places = "/opt/expunge/lib\n/opt/expunge/wheel\n/opt/expunge/tests\n"
     archive.file("usr/lib/python3/dist-packages/expunge.pth", places.encode())
     for name, data in wheel():
-        archive.file(f"opt/expunge/wheel/{name}", data)
-    archive.tree(HERE, "opt/expunge/tests/lab")
+        archive.file(f"{WHEEL}/{name}", data)
+    archive.tree(HERE, TESTS)
+    archive.close()
+    return out.getvalue()
+
+
+def compiled() -> bytes:
+    """A cpio archive: the project and tests/lab once more, compiled."""
+    out = io.BytesIO()
+    archive = Cpio(out)
+    with tempfile.TemporaryDirectory(prefix="expunge-lab-compiled-") as scratch:
+        unpacked, tests = Path(scratch, "wheel"), Path(scratch, "lab")
+        for name, data in wheel():
+            path = unpacked / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        shutil.copytree(HERE, tests, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder, under in ((unpacked, WHEEL), (tests, TESTS)):
+            precompile(folder, under)
+            archive.tree(folder, under, compiled=True)
     archive.close()
     return out.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +48,33 @@ rule = "nist-800-88r1"
 """
 
 
-def only(guest: Guest, technique: str, level: str, medium: str = "ssd") -> str:
-    """The id of a profile for `medium` that allows just this technique; the guest knows it from now on."""
-    text = PROFILE.format(technique=technique, level=level, medium=medium)
-    path = f"/var/lib/expunge/profiles/only-{technique}.toml"
-    guest.put(path, text.encode())
-    guest.run(f"sync {path} /var/lib/expunge/profiles").ok()  # it has to outlast a power cut
-    return f"only-{technique}"
+CLEAR = frozenset(
+    {"ata-security-erase", "ata-security-erase-enhanced", "scsi-format-unit", "nvme-sanitize-overwrite"}
+)
+"""Techniques that earn no more than clear on the drives of the laboratory."""
+ROTATING = frozenset({"ata-sanitize-overwrite", "scsi-sanitize-overwrite"})
+"""Techniques that are for hard disks."""
 
 
-def wipe(guest: Guest, node: str, profile: str = "nist-clear", *options: str, timeout: float = 300) -> Wiped:
-    """`expunge-agent wipe` of one disk. Raises GuestError if it ended without a receipt."""
-    words = ["expunge-agent", "wipe", node, "--profile", profile, "--yes", "--json", *options]
+def level(technique: str) -> str:
+    """What an order for this technique alone asks for."""
+    return "clear" if technique in CLEAR else "purge"
+
+
+def teach(guest: Guest, techniques: Iterable[str]) -> None:
+    """Give the guest's agent a profile ``only-TECHNIQUE`` for each; they outlast a power cut."""
+    folder = "/var/lib/expunge/profiles"
+    script = [f"mkdir -p {folder}"]
+    for technique in techniques:
+        medium = "hdd" if technique in ROTATING else "ssd"
+        text = PROFILE.format(technique=technique, level=level(technique), medium=medium)
+        script.append(f"cat >{folder}/only-{technique}.toml <<'END'{text}END")
+    guest.run("sh -e", stdin="\n".join([*script, "sync -f " + folder, ""]).encode()).ok()
+
+
+def wipe(guest: Guest, nodes: str, profile: str = "nist-clear", *options: str, timeout: float = 300) -> Wiped:
+    """`expunge-agent wipe` of one disk, or of several with blanks between them. Raises GuestError if it ended without a receipt."""
+    words = ["expunge-agent", "wipe", *nodes.split(), "--profile", profile, "--yes", "--json", *options]
     done = guest.run(words, timeout=timeout)
     lines = [json.loads(line) for line in done.out.splitlines() if line.startswith("{")]
     if not lines or "receipt" not in lines[-1]:
@@ -70,8 +86,10 @@ def wipe(guest: Guest, node: str, profile: str = "nist-clear", *options: str, ti
 
 def receipts(guest: Guest) -> list[dict[str, Any]]:
     """The predicates of all receipts that the agent keeps, oldest first."""
-    names = guest.run("ls -d /var/lib/expunge/receipts/*/receipt.json 2>/dev/null").out.split()
-    return [json.loads(guest.get(name))["predicate"] for name in sorted(names)]
+    show = (
+        'for one in /var/lib/expunge/receipts/*/receipt.json; do [ -e "$one" ] && cat "$one" && echo; done; :'
+    )
+    return [json.loads(line)["predicate"] for line in guest.run(show).ok().out.splitlines() if line]
 
 
 def inventory(guest: Guest) -> list[dict[str, Any]]:

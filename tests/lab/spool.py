@@ -1,4 +1,4 @@
-"""In a guest: hand an order in as a controller's comes, to be carried out later. Prints its digest.
+"""In a guest: hand orders in as a controller's come, to be carried out later. Prints their digests.
 
     python3 -m lab.spool --profile nist-purge --level purge /dev/nvme0n1
 
@@ -34,11 +34,12 @@ def target(path: str) -> Target:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="Hand in an order.")
+    parser = argparse.ArgumentParser(description="Hand orders in.")
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--profile", required=True)
     parser.add_argument("--level", choices=("clear", "purge"), required=True)
     parser.add_argument("--vouch", action="store_true", help="state every condition of destroying a key")
+    parser.add_argument("--each", action="store_true", help="an order for each path")
     given = parser.parse_args()
     stated = [KeyStatement(id=one, holds="yes", said_by="the laboratory") for one in STATED]
     wish = Wish(
@@ -51,8 +52,9 @@ def main() -> None:
         keys=KeyWish(statements=stated) if given.vouch else None,
     )
     state = State.create(STATE)
-    order = local_order(state, [target(path) for path in given.paths], wish, datetime.now(UTC))
-    print(hand_in(state, order))
+    for paths in [[path] for path in given.paths] if given.each else [given.paths]:
+        order = local_order(state, [target(path) for path in paths], wish, datetime.now(UTC))
+        print(hand_in(state, order))
 
 
 if __name__ == "__main__":

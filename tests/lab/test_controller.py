@@ -93,13 +93,12 @@ class Site:
     def nvme(self, serial: str, *faults: str) -> Iterator[Served]:
         """A simulated NVMe drive full of records, in the machine."""
         options = ["--size", str(SIZE), "--serial", serial, "--block-seconds", "4", "--crypto-seconds", "4"]
-        with Served(self.folder, *options, name=serial) as drive:
+        drive = Served(self.folder, *options, name=serial)
+        drive.image.write_bytes(((RECORD + b"\n") * (SIZE << 16))[: SIZE << 20])
+        with drive:
             self.guest.run(drive.connect_command(HOST)).ok()
             try:
-                node = self.guest.node(serial, 1)
-                self.guest.run(
-                    f"yes {RECORD.decode()} | dd of={node} bs=1M count={SIZE} oflag=direct iflag=fullblock"
-                ).ok()
+                self.guest.node(serial, 1)
                 for fault in faults:
                     drive.control(f"fault {fault} on")
                 yield drive
@@ -157,7 +156,8 @@ def site(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         guest.put("/var/lib/expunge/.ssh/authorized_keys", asked["authorized_keys"].encode() + b"\n")
         guest.run(asked["command"]).ok()
         as_installed(guest)
-        loop = f"while :; do expunge-agent run --pending {IMPATIENT}; sleep 2; done"
+        spool = "ls -A /var/lib/expunge/spool | grep -q ."
+        loop = f"while :; do {spool} && expunge-agent run --pending {IMPATIENT}; sleep 0.5; done"
         guest.spawn(f"sh -c {shlex.quote(loop)}", "/run/root-part.log")
         console.type("enrol", "ws1", "--connect")
         yield Site(guest, console, folder, sata)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.disks import MIB, Backing, Disk, Namespace, Nvme, Sata, Scsi, Uas, Usb
 from lab.guest import HOST, Guest, GuestError, Machine
-from lab.orders import inventory, wipe
+from lab.orders import Wiped, inventory, wipe
 from lab.report import Report
 
 SIZE = 16 * MIB
@@ -97,10 +98,16 @@ def test_the_modules_that_simulated_drives_need_can_be_loaded(bench: Bench) -> N
     assert bench.guest.run("test -d /sys/kernel/config/target/core && test -c /dev/nvme-fabrics").code == 0
 
 
-def test_the_agent_sees_each_disk_for_what_it_is(bench: Bench) -> None:
+@pytest.fixture(scope="module")
+def listed(bench: Bench) -> list[dict[str, Any]]:
+    """What the agent sees before anything is attached by a test."""
+    return inventory(bench.guest)
+
+
+def test_the_agent_sees_each_disk_for_what_it_is(listed: list[dict[str, Any]]) -> None:
     seen = {
         (each["identity"]["bus"], each["identity"]["serial"], each["facts"]["logical_sector"])
-        for each in inventory(bench.guest)
+        for each in listed
     }
     assert seen >= {
         ("nvme", "NVMESERIAL", 512),
@@ -113,25 +120,56 @@ def test_the_agent_sees_each_disk_for_what_it_is(bench: Bench) -> None:
     }
 
 
-def test_the_disk_that_holds_the_agents_state_is_not_offered(bench: Bench) -> None:
-    (state,) = (each for each in inventory(bench.guest) if each["identity"]["serial"] == "labstate")
+def test_the_disk_that_holds_the_agents_state_is_not_offered(listed: list[dict[str, Any]]) -> None:
+    (state,) = (each for each in listed if each["identity"]["serial"] == "labstate")
     assert {each["reason"] for each in state["blocked"]} & {"mounted", "system"}
 
 
-@pytest.mark.parametrize("name", ["nvme-512", "nvme-4096", "sata", "scsi", "scsi-4096", "usb", "uas"])
 def test_an_overwrite_leaves_nothing_of_the_disk_and_touches_no_other(
-    bench: Bench, lab_report: Report, name: str
+    bench: Bench, lab_report: Report
 ) -> None:
-    backing = bench.backing[name]
-    others = {other: each.digest() for other, each in bench.backing.items() if other != name}
-    assert len(backing.remains()) == SECTORS
-    done = wipe(bench.guest, bench.node(name))
-    left = len(backing.remains())
-    lab_report.row("overwrite (nist-clear)", name, "", done.outcome, f"{left} of {SECTORS} sectors left")
-    assert (done.code, done.outcome, left, backing.nonzero()) == (0, "sanitized", 0, 0)
-    assert int(done.target["passes"][0]["bytes_written"]) == SIZE
-    assert done.target["identity_opened"] == done.target["identity_after"]
-    assert [other for other, digest in others.items() if bench.backing[other].digest() != digest] == []
+    others = {name: each.digest() for name, each in bench.backing.items() if name != "sata"}
+    assert len(bench.backing["sata"].remains()) == SECTORS
+    done = wipe(bench.guest, bench.node("sata"))
+    is_overwritten(bench, lab_report, "sata", done.target)
+    assert (done.code, done.outcome) == (0, "sanitized")
+    assert [name for name, digest in others.items() if bench.backing[name].digest() != digest] == []
+
+
+OVERWRITTEN = ("nvme-512", "nvme-4096", "scsi", "scsi-4096", "usb", "uas")
+
+
+@pytest.fixture(scope="module")
+def overwritten(bench: Bench) -> tuple[Wiped, dict[str, str]]:
+    """One order for disks of every kind, and what was on the others before."""
+    others = {name: each.digest() for name, each in bench.backing.items() if name not in OVERWRITTEN}
+    assert all(len(bench.backing[name].remains()) == SECTORS for name in OVERWRITTEN)
+    return wipe(bench.guest, " ".join(bench.node(name) for name in OVERWRITTEN)), others
+
+
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_an_order_overwrites_disks_of_every_kind(
+    bench: Bench, overwritten: tuple[Wiped, dict[str, str]], lab_report: Report, name: str
+) -> None:
+    done, _ = overwritten
+    is_overwritten(bench, lab_report, name, done.receipt["targets"][OVERWRITTEN.index(name)])
+
+
+def test_an_order_touches_no_disk_that_it_does_not_name(
+    bench: Bench, overwritten: tuple[Wiped, dict[str, str]]
+) -> None:
+    done, others = overwritten
+    assert (done.code, done.outcome) == (0, "sanitized")
+    assert [name for name, digest in others.items() if bench.backing[name].digest() != digest] == []
+
+
+def is_overwritten(bench: Bench, report: Report, name: str, target: dict[str, Any]) -> None:
+    """Nothing is left of the disk `name`, and `target` is what the receipt says of it."""
+    left = len(bench.backing[name].remains())
+    report.row("overwrite (nist-clear)", name, "", target["outcome"], f"{left} of {SECTORS} sectors left")
+    assert (target["outcome"], left, bench.backing[name].nonzero()) == ("sanitized", 0, 0)
+    assert int(target["passes"][0]["bytes_written"]) == SIZE
+    assert target["identity_opened"] == target["identity_after"]
 
 
 # The kernel's fault devices

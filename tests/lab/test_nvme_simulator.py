@@ -15,7 +15,7 @@ from lab.drives.nvme_served import Served
 from lab.guest import HOST, Guest, Machine
 
 MIB = 1 << 20
-SIZE = 32 * MIB
+SIZE = 8 * MIB
 """Of each of the two namespaces."""
 SECONDS = (
     "--block-seconds",
@@ -80,7 +80,7 @@ class Bench:
 def bench(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("nvme-simulator")
     with (
-        Served(folder, "--size", "64", "--namespaces", "2", *SECONDS) as drive,
+        Served(folder, "--size", str(2 * SIZE // MIB), "--namespaces", "2", *SECONDS) as drive,
         Guest(machine, folder, state=False) as guest,
     ):
         guest.run(drive.connect_command(HOST)).ok()

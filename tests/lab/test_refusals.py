@@ -16,14 +16,17 @@ from typing import Any
 
 import pytest
 
+from lab.ahead import chosen
 from lab.disks import MIB, Backing, Disk, Nvme, Scsi, Usb
 from lab.drives.nvme_served import Served
-from lab.guest import HOST, Guest, Machine
+from lab.guest import HOST, Guest, GuestError, Machine
+from lab.inside import Inside
 from lab.report import Report
 
 RECORD = b"RECORD-OF-A-CUSTOMER"
 SIZE = 4
 """MiB of a namespace of a simulated drive."""
+RECORDS = ((RECORD + b"\n") * (SIZE << 16))[: SIZE << 20]
 SANITIZE = """
 id = "only-sanitize"
 version = 1
@@ -69,9 +72,12 @@ class Told:
         return str(refusal["detail"]) if refusal else str(self.target["failure"])
 
 
-def spool(guest: Guest, *nodes: str, profile: str = "nist-purge", level: str = "purge") -> str:
-    """Hand in an order for what stands at `nodes` now; its digest."""
+def spool(
+    guest: Guest, *nodes: str, profile: str = "nist-purge", level: str = "purge", each: bool = False
+) -> str:
+    """Hand in an order for what stands at `nodes` now, or one for each; the digests."""
     words = ["python3", "-m", "lab.spool", "--profile", profile, "--level", level, *nodes]
+    words += ["--each"] * each
     return guest.run(words).ok().out.strip()
 
 
@@ -113,14 +119,12 @@ class Bench:
         serial = serial or f"GUARD{self._count:03}"
         options = ["--size", str(SIZE * namespaces), "--serial", serial, "--namespaces", str(namespaces)]
         options += ["--block-seconds", "4", "--crypto-seconds", "4"]
-        with Served(self.folder, *options, name=f"{serial}-{self._count}") as drive:
+        drive = Served(self.folder, *options, name=f"{serial}-{self._count}")
+        drive.image.write_bytes(RECORDS * namespaces)
+        with drive:
             self.guest.run(drive.connect_command(HOST)).ok()
             try:
                 nodes = [self.guest.node(serial, nsid + 1) for nsid in range(namespaces)]
-                for node in nodes:
-                    self.guest.run(
-                        f"yes {RECORD.decode()} | dd of={node} bs=1M count={SIZE} oflag=direct iflag=fullblock"
-                    ).ok()
                 yield nodes, drive
             finally:
                 self.guest.run(f"nvme disconnect -n {drive.nqn}")
@@ -141,20 +145,21 @@ def refused(
     bench.guest.run("sync").ok()
     before = medium.read_bytes()
     told = carry_out(bench.guest, digest)
-    untouched = medium.read_bytes() == before
-    report.row(
-        f"{told.receipt['profile']['id'] if told.receipt['profile'] else ''}",
-        "NVMe" if isinstance(drive, Served) else "SCSI or USB",
-        what,
-        told.outcome,
-        f"{told.reason}; {'nothing written' if untouched else 'WRITTEN TO'}: {told.detail[:120]}",
-    )
+    device = "NVMe" if isinstance(drive, Served) else "SCSI or USB"
+    is_refused(report, told, device, what, reason, untouched=medium.read_bytes() == before)
+    assert word in told.detail
+    return told
+
+
+def is_refused(report: Report, told: Told, device: str, what: str, reason: str, *, untouched: bool) -> None:
+    """The order was refused for `reason`, and nothing was written."""
+    profile = told.receipt["profile"]["id"] if told.receipt["profile"] else ""
+    truth = f"{told.reason}; {'nothing written' if untouched else 'WRITTEN TO'}: {told.detail[:120]}"
+    report.row(profile, device, what, told.outcome, truth)
     assert untouched, f"{what}: {told.outcome}, {told.detail}"
     assert (told.outcome, told.reason) == ("refused", reason), told.detail
-    assert word in told.detail
     assert not told.target["passes"]
     assert not told.target.get("erasure") or not told.target["erasure"]["accepted"]
-    return told
 
 
 # What the kernel holds
@@ -214,6 +219,33 @@ def opened(guest: Guest, node: str, later: Callable[[str], None]) -> None:
     later(f"kill {pid}")
 
 
+Take = Callable[[Guest, str, Callable[[str], None]], None]
+
+
+@pytest.fixture(scope="module")
+def taken(bench: Bench, request: pytest.FixtureRequest) -> dict[Take, tuple[Told, bool]]:
+    """A drive for each way to need one: what the agent says of its order, and whether the medium is what it was.
+
+    All are ordered while they are free, then taken, and the agent looks at its orders once.
+    """
+    guest, takes = bench.guest, chosen(request, "take")
+    with ExitStack() as stack:
+        drives, nodes = {}, {}
+        for take in takes:
+            (nodes[take],), drives[take] = stack.enter_context(bench.nvme())
+        digests = dict(zip(takes, spool(guest, *nodes.values(), each=True).split(), strict=True))
+        for take in takes:
+            take(guest, nodes[take], lambda command: stack.callback(guest.run, command))
+        guest.run("sync").ok()
+        before = {take: drives[take].image.read_bytes() for take in takes}
+        done = guest.run(f"expunge-agent run --pending --json {IMPATIENT}", timeout=300)
+        said = done.out + done.err
+        return {
+            take: (receipt_of(guest, digests[take], said), drives[take].image.read_bytes() == before[take])
+            for take in takes
+        }
+
+
 @pytest.mark.parametrize(
     ("take", "reason"),
     [
@@ -229,15 +261,10 @@ def opened(guest: Guest, node: str, later: Callable[[str], None]) -> None:
     ],
 )
 def test_a_drive_that_somebody_needs_is_not_purged(
-    bench: Bench,
-    lab_report: Report,
-    take: Callable[[Guest, str, Callable[[str], None]], None],
-    reason: str,
+    taken: dict[Take, tuple[Told, bool]], lab_report: Report, take: Take, reason: str
 ) -> None:
-    with bench.nvme() as ((node,), drive), ExitStack() as inside:
-        digest = spool(bench.guest, node)
-        take(bench.guest, node, lambda command: inside.callback(bench.guest.run, command))
-        refused(bench, lab_report, digest, drive, take.__name__.replace("_", " "), reason)
+    told, untouched = taken[take]
+    is_refused(lab_report, told, "NVMe", take.__name__.replace("_", " "), reason, untouched=untouched)
 
 
 def test_a_drive_with_a_partition_in_use(bench: Bench, lab_report: Report) -> None:
@@ -407,8 +434,9 @@ def test_a_usb_stick_has_no_purge(bench: Bench, lab_report: Report) -> None:
 
 
 def test_a_bridge_without_pass_through_has_no_purge(bench: Bench, lab_report: Report) -> None:
-    with tcmu(bench.guest, "mute", "--kind ata --no-pass-through --size 4 --serial MUTE0001") as node:
-        digest = spool(bench.guest, node)
+    options = ("--no-pass-through", "--size", "4", "--serial", "MUTE0001")
+    with Inside(bench.guest, "mute", "ata", *options) as drive:
+        digest = spool(bench.guest, drive.node)
         before = bench.guest.run("sha256sum </run/mute.img").ok().out
         told = carry_out(bench.guest, digest)
         after = bench.guest.run("sha256sum </run/mute.img").ok().out
@@ -417,35 +445,20 @@ def test_a_bridge_without_pass_through_has_no_purge(bench: Bench, lab_report: Re
     assert before == after
 
 
-@contextmanager
-def tcmu(guest: Guest, name: str, options: str) -> Iterator[str]:
-    """A simulated ATA or SCSI drive in the guest, its medium /run/NAME.img: its node."""
-    guest.run(f"modprobe target_core_user; modprobe tcm_loop; rm -f /run/{name}.*").ok()
-    pid = guest.spawn(
-        "env PYTHONPATH=/opt/expunge/tests python3 -m lab.drives.tcmu "
-        f"--image /run/{name}.img --state /run/{name}.json --name {name} {options}",
-        f"/run/{name}.out",
-    )
-    try:
-        guest.run(
-            f"for i in $(seq 150); do grep -q block /run/{name}.out && break; sleep 0.1; done; udevadm settle"
-        )
-        told = guest.get(f"/run/{name}.out").decode()
-        if '"block"' not in told:
-            pytest.skip(f"target_core_user takes no such drive here: {told.strip()[-300:]}")
-        yield "/dev/" + json.loads(told.splitlines()[0])["block"].removeprefix("/dev/")
-    finally:
-        guest.run(f"kill {pid}; for i in $(seq 50); do test -d /proc/{pid} || break; sleep 0.1; done")
-
-
 def test_a_drive_with_sectors_of_520_bytes(bench: Bench, lab_report: Report) -> None:
-    with tcmu(bench.guest, "odd", "--kind scsi --block 520 --size 4 --serial ODD00001") as node:
-        size = bench.guest.run(f"blockdev --getsize64 {node}").ok().out.strip()
+    with ExitStack() as inside:
+        try:
+            drive = inside.enter_context(
+                Inside(bench.guest, "odd", "scsi", "--block", "520", "--size", "4", "--serial", "ODD00001")
+            )
+        except GuestError as error:
+            pytest.skip(f"target_core_user takes no such drive here: {error}")
+        size = bench.guest.run(f"blockdev --getsize64 {drive.node}").ok().out.strip()
         if size != "0":
             pytest.skip(
                 f"this kernel shows the drive with {size} bytes: it took the sector size for another one"
             )
-        told = carry_out(bench.guest, spool(bench.guest, node))
+        told = carry_out(bench.guest, spool(bench.guest, drive.node))
     lab_report.row("nist-purge", "SCSI", "520-byte sectors", told.outcome, told.detail[:160])
     assert (told.outcome, told.reason) == ("refused", "empty"), told.detail
     assert "520" in told.detail

@@ -639,6 +639,7 @@ def test_nvme_tcp(lab: MakeLab) -> None:
                         lost.receive()
         assert control("power on")["sstat"] == 2
         assert "error" in control("fault no-such on")
+        assert "error" in control("pace 60"), "this clock stands still"
         assert control("fault drops-writes on")["faults"] == ["drops-writes"]
         with Host(port, it.drive.nqn) as admin:
             admin.enable()

@@ -9,7 +9,8 @@ import pytest
 
 from expunge_agent.commands.port import CommandTimeout, DriveGone, ScsiReply
 from lab.drives import faults as fault
-from lab.drives.clock import VirtualClock
+from lab.drives.clock import RealClock, VirtualClock
+from lab.drives.eraser import DONE, RUNNING, Eraser
 from lab.drives.ports import SimulatedPort
 from lab.drives.scsi import ScsiDrive, ScsiModel, sas_hdd, sas_ssd
 from lab.drives.store import StateFile, Store
@@ -308,3 +309,31 @@ def test_capacity_zero_and_a_drive_that_vanishes(bench: Callable[..., Bench], tm
     with pytest.raises(DriveGone):
         made(TUR)
     assert made.left() == SIZE // 2
+
+
+def test_an_erase_is_on_the_medium_before_it_is_over(tmp_path: Path) -> None:
+    """Else a crash of the machine that runs the simulator could bring old data back after the drive said "done"."""
+    settled = []
+
+    class Watched(Store):
+        def sync(self) -> None:
+            settled.append(self.physical(0, 4))
+            super().sync()
+
+    store, clock = Watched(tmp_path / "medium", SIZE), VirtualClock()
+    store.put(0, b"data" * (SIZE // 4))
+    eraser = Eraser(store, clock, frozenset(), durable=True)
+    eraser.begin("block", seconds=10, end=SIZE)
+    assert eraser.advance() == RUNNING and not settled
+    clock.pause(10)
+    assert eraser.advance() == DONE
+    assert settled == [bytes(4)] and eraser.kept() is None
+    store.close()
+
+
+def test_a_drives_clock_can_be_hastened() -> None:
+    clock = RealClock()
+    before = clock.now()
+    clock.go(1e6)
+    clock.pause(10)
+    assert clock.now() - before >= 10

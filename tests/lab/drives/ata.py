@@ -301,6 +301,8 @@ class AtaDrive:
         command = task.command
         if command in (FLUSH, FLUSH_EXT):
             self.store.flush()
+            if self._durable:
+                self.store.sync()
             return Result()
         if command == TRIM:
             return self._trim(task, data)

@@ -5,7 +5,6 @@ Standard library only: the same code runs in the lab's guest.
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +98,7 @@ class Eraser:
         if end == "gone":
             raise Gone
         if end != RUNNING:
+            self._settle()  # before anybody notes that it is over
             self._erasure = None
         return end
 
@@ -112,12 +112,7 @@ class Eraser:
         """What has to be in the non-volatile memory to go on after a power cut; it is on the medium first."""
         if self._erasure is None:
             return None
-        if self._durable:
-            fd = os.open(self._store.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        self._settle()
         return {"kind": self.kind, "options": self.options, "erasure": self._erasure.as_dict()}
 
     def load(self, kept: dict[str, Any] | None) -> None:
@@ -126,9 +121,10 @@ class Eraser:
         self.kind, self.options = (kept["kind"], kept["options"]) if kept else ("", {})
         self._seen = self._clock.now()
 
-    def drop(self) -> None:
-        """Forget the erase; what it did so far stays done."""
-        self._erasure = None
+    def _settle(self) -> None:
+        """What the erase did is on the medium, also if the machine crashes that runs this simulator."""
+        if self._durable:
+            self._store.sync()
 
     def _limit(self) -> tuple[float, str]:
         if fault.FAILS_AT_40 in self._faults:

@@ -5,8 +5,9 @@
 Serves on a loopback address only. It prints one JSON object with "port" and "nqn", then takes commands on
 its input, one a line, and answers each with one JSON object:
 
-    fault NAME on|off    power cut    power on    status    quit
+    fault NAME on|off    power cut    power on    pace TIMES    status    quit
 
+"pace 60" lets the drive's clock go sixty times as fast as the machine's.
 The end of its input ends it.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from lab.drives import nvme_pdu as p
 from lab.drives import nvme_status as st
+from lab.drives.clock import RealClock
 from lab.drives.nvme import FAULTS, MIB, Gone, Make, NvmeDrive, Pending, Reply
 from lab.drives.nvme_pages import VERSION
 
@@ -266,9 +268,24 @@ class Target:
             if self.drive.gone and self.drive.on:  # plugged in again
                 self.drive.power_cut()
             self.drive.power_on()
+        elif words[:1] == ["pace"] and self._paces(words[1:]):
+            pass
         elif words != ["status"]:
             return {"error": f"not understood: {line.strip()}"}
         return self.status()
+
+    def _paces(self, words: list[str]) -> bool:
+        """Let the drive's clock go so many times as fast; False when that makes no sense."""
+        clock = self.drive.clock
+        if (
+            len(words) != 1
+            or not words[0].isdecimal()
+            or not int(words[0])
+            or not isinstance(clock, RealClock)
+        ):
+            return False
+        clock.go(int(words[0]))
+        return True
 
     def status(self) -> dict[str, Any]:
         notes = self.drive.notes

@@ -244,6 +244,8 @@ class ScsiDrive:
             return self._read_write(cdb, data_out)
         if op in SYNCS:
             self.store.flush()
+            if self._durable:
+                self.store.sync()
             return Completion()
         if op in WRITE_SAMES:
             return self._write_same(cdb, data_out)

@@ -74,6 +74,10 @@ class Store:
     def flush(self) -> None:
         self._undo.clear()
 
+    def sync(self) -> None:
+        """Everything that was put down outlasts a crash of the machine that runs the simulator."""
+        os.fsync(self._fd)
+
     def lose_cache(self) -> None:
         """Undo what was written since the last flush."""
         for offset, old, holes in reversed(self._undo):

@@ -27,6 +27,7 @@ from typing import Any
 
 from lab.drives import ata_words, sat, scsi_data
 from lab.drives.ata import AtaDrive
+from lab.drives.clock import RealClock
 from lab.drives.eraser import Gone, Wait
 from lab.drives.scsi import ScsiDrive
 from lab.drives.scsi_wire import Completion
@@ -264,7 +265,7 @@ def _length(image: Path) -> int:
         os.close(fd)
 
 
-def _unit(given: argparse.Namespace) -> Unit:
+def _unit(given: argparse.Namespace, clock: RealClock) -> Unit:
     changes: dict[str, object] = {}
     if given.serial:
         changes["serial"] = given.serial
@@ -280,10 +281,10 @@ def _unit(given: argparse.Namespace) -> Unit:
     store, notes = Store(image, _length(image) or given.size << 20), StateFile(Path(given.state))
     if given.kind == "scsi":
         built = scsi_data.sas_hdd(**changes) if given.rotating else scsi_data.sas_ssd(**changes)
-        return ScsiDrive(store, notes, model=built, faults=given.fault, durable=True)
+        return ScsiDrive(store, notes, model=built, clock=clock, faults=given.fault, durable=True)
     model = ata_words.hdd(**changes) if given.rotating else ata_words.ssd(**changes)
     fresh = not Path(given.state).exists()
-    drive = AtaDrive(store, notes, model=model, faults=given.fault, durable=True)
+    drive = AtaDrive(store, notes, model=model, clock=clock, faults=given.fault, durable=True)
     if fresh and (given.hide or given.configure):
         real = store.size // drive.core.model.sector
         drive.hide(
@@ -317,6 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--block", type=int, help="bytes in a logical sector")
     parser.add_argument("--rotating", action="store_true", help="a hard disk instead of flash")
     parser.add_argument("--seconds", type=float, help="how long an erase takes")
+    parser.add_argument("--haste", type=float, default=1.0, help="how fast its clock goes after SIGUSR1")
     parser.add_argument("--sense", choices=sat.VARIANTS, default=sat.DESCRIPTOR)
     parser.add_argument("--no-pass-through", action="store_true", help="a bridge without ATA PASS-THROUGH")
     parser.add_argument("--libata", action="store_true", help="reads are aborted while the drive sanitizes")
@@ -327,7 +329,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--configure", type=int, default=0, help="sectors hidden by a DCO (new state only)")
     parser.add_argument("--log", type=Path, help="append each command as a line of JSON")
     given = parser.parse_args(arguments)
-    front = Front(_unit(given), given.name, given.log)
+    clock = RealClock()
+    front = Front(_unit(given, clock), given.name, given.log)
+    signal.signal(signal.SIGUSR1, lambda *_: clock.go(given.haste))
     signal.signal(signal.SIGTERM, front.stop)
     signal.signal(signal.SIGINT, front.stop)
     return front.run()

@@ -1,0 +1,94 @@
+"""The power fails in the middle of an ATA or SCSI drive's command: after it, the order ends truthfully."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.cut import FORGETS, SIZE, Case, InGuest, Scene, Seen, fill, medium_serial
+from lab.disks import Backing, Scsi
+from lab.guest import Guest, Machine
+from lab.orders import teach
+from lab.report import Report
+
+CUT_SHORT = "power cut in the middle"
+SANITIZES = [
+    Case(f"{kind}-sanitize-{how}") for kind in ("ata", "scsi") for how in ("block", "crypto", "overwrite")
+]
+FORGETFUL = [Case(f"{kind}-sanitize-block", (FORGETS,)) for kind in ("ata", "scsi")]
+SECURITY = [Case("ata-security-erase"), Case("ata-security-erase-enhanced")]
+FORMAT = Case("scsi-format-unit")
+CUT = [*SANITIZES, *FORGETFUL, *SECURITY, FORMAT]
+
+
+@pytest.fixture(scope="module")
+def cut(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene[InGuest]]:
+    """Guest and drives lose their power at once, and have it again."""
+    folder = tmp_path_factory.mktemp("power-sat")
+    media = {
+        case: (f"CUT{number:02}", Backing.make(folder, f"m{number}", SIZE)) for number, case in enumerate(CUT)
+    }
+    disks = []
+    for serial, medium in media.values():
+        fill(medium.path)
+        disks.append(Scsi(medium.path.stem, medium, medium_serial(serial)))
+    with Guest(machine, folder, disks, memory=2048) as guest:
+        teach(guest, {case.technique for case in CUT})
+        scene = Scene([InGuest(guest, case, *media[case]) for case in CUT])
+
+        def power_on(drive: InGuest, seen: Seen) -> None:
+            seen.remembered = drive.remembers()
+            drive.on()
+            seen.resumed = drive.at_work()
+
+        try:
+            scene.begin()
+            guest.reboot()
+            scene.each(power_on)
+            scene.each(lambda drive, _: drive.hasten())
+            scene.go_on(guest)
+            yield scene
+        finally:
+            scene.end()
+
+
+@pytest.mark.parametrize("case", SANITIZES, ids=lambda case: case.name)
+def test_a_sanitize_goes_on_after_a_power_cut(cut: Scene[InGuest], lab_report: Report, case: Case) -> None:
+    seen = cut.of(case)
+    seen.tell(lab_report, case, CUT_SHORT)
+    assert seen.resumed
+    seen.is_sanitized()
+    assert seen.erasure["attempts"] == 1
+
+
+@pytest.mark.parametrize("case", FORGETFUL, ids=lambda case: case.name)
+def test_a_drive_that_forgets_its_sanitize_begins_again(
+    cut: Scene[InGuest], lab_report: Report, case: Case
+) -> None:
+    seen = cut.of(case)
+    seen.tell(lab_report, case, CUT_SHORT)
+    assert not seen.resumed
+    seen.is_sanitized()
+    assert seen.erasure["attempts"] == 2
+
+
+@pytest.mark.parametrize("case", SECURITY, ids=lambda case: case.name)
+def test_a_drive_left_locked_is_unlocked_and_erased(
+    cut: Scene[InGuest], lab_report: Report, case: Case
+) -> None:
+    """The password stands in the journal before the drive has it; without it the drive would be lost."""
+    seen = cut.of(case)
+    seen.tell(lab_report, case, f"{CUT_SHORT}, drive locked with our password")
+    assert seen.remembered["user"], "a password is set"
+    seen.is_sanitized()
+    assert seen.erasure["attempts"] == 2
+    assert seen.afterwards["user"] is None, "the password is gone"
+
+
+def test_a_scsi_format_that_lost_power_has_failed(cut: Scene[InGuest], lab_report: Report) -> None:
+    seen = cut.of(FORMAT)
+    seen.tell(lab_report, FORMAT, CUT_SHORT)
+    assert (seen.outcome, seen.receipt["level_achieved"]) == ("failed", "none"), seen.told
+    assert seen.left
+    assert seen.receipt["interruptions"]
