@@ -17,7 +17,7 @@ from expunge_agent.protocol import sshsig, wire
 from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.enrolment import parse_token
-from expunge_agent.protocol.identity import SpaceIdentity
+from expunge_agent.protocol.identity import SpaceIdentity, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import dispatch, fleet
@@ -546,6 +546,23 @@ def test_an_empty_name_matches_no_drive(
         targets.resolve(controller, machine, (text,))
     with pytest.raises(NotFoundError):
         targets._item(answer, text)
+
+
+def test_a_directory_is_ordered_with_its_patterns(
+    run: Run, controller: Controller, machine: MachineRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = TreeIdentity(path="/srv/records", device="8:1", inode=U64(7), host="h")
+    found = replace(item(), identity=identity, path="/srv/records", type="file")
+    monkeypatch.setattr(targets, "ask_inventory", lambda *_: wire.Inventory(items=[found], problems=[]))
+    command = ("wipe", "alpha", "/srv/records", "-p", "nist-clear", "--dry-run", "--json")
+    order = run(*command, "--glob", "*.log", "--keep", "--allow-exceptions").json["order"]
+    assert order["targets"][0]["identity"]["include"] == ["*.log"]
+    assert order["keep"] is order["allow_exceptions"] is True
+    assert "keep" not in run(*command).json["order"]
+    plain = run("wipe", "alpha", "/srv/records", "-p", "nist-clear", "--dry-run")
+    assert "/srv/records  files below it: all of them" in plain.out
+    monkeypatch.setattr(targets, "ask_inventory", lambda *_: wire.Inventory(items=[item()], problems=[]))
+    assert run("wipe", "alpha", "/dev/sdz", "-p", "zero", "--yes", "--glob", "*").code == 2
 
 
 @pytest.mark.parametrize("sentence", ["/disk.img is a symbolic link.", "A character device cannot be wiped."])

@@ -12,6 +12,7 @@ from expunge_agent.core.medium import Found
 from expunge_agent.devices.inventory import Entry
 from expunge_agent.devices.look import look
 from expunge_agent.errors import NotFoundError, RefusedError
+from expunge_agent.protocol.identity import TreeIdentity
 from expunge_controller.cli import targets
 
 
@@ -51,3 +52,17 @@ def test_what_a_tag_led_to_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(RefusedError) as caught:
         targets._item(answer, "UUID=none")
     assert "has UUID=none" in caught.value.message
+
+
+def test_a_directory_asked_for_is_a_target_of_files(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    answer = inventory_report.report([str(folder)], tmp_path / "state")
+    (item,) = [one for one in answer.items if one.path == str(folder)]
+    assert isinstance(item.identity, TreeIdentity)
+    assert (int(item.identity.inode), item.blocked) == (folder.stat().st_ino, [])
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert any(
+        "symbolic link" in one for one in inventory_report.report([str(link)], tmp_path / "state").problems
+    )
