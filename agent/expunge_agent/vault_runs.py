@@ -6,6 +6,7 @@ whether its change was begun, and finishes it.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -29,10 +30,11 @@ from expunge_agent.vault.findings import destruction, expected, verdict
 from expunge_agent.vault.keystore import Entry
 from expunge_agent.vault.look import lets_no_copy_out, looking, where
 from expunge_agent.vault.session import Place, Settings, settings_of
-from expunge_agent.vault.story import Change, Gone, Story
+from expunge_agent.vault.story import Story
 from expunge_profiles.schema import Profile
 
 SCHEME = "vault"
+_ONE_AT_A_TIME = threading.Lock()
 STATE_IT = (
     "Say what is known (expunge-agent vault note --condition …), or allow less (--allow-downgrade); the receipt "
     "then says what is missing."
@@ -61,30 +63,35 @@ class VaultRun:
         self._folder = Path(identity.path)
 
     def carry_out(self) -> TargetResult | None:
-        """The target's result; None when the run was asked to pause."""
+        """The target's result; None when the run was asked to pause.
+
+        One key at a time: each shredding has its vault for itself.
+        """
+        with _ONE_AT_A_TIME:
+            return self._attempt()
+
+    def _attempt(self) -> TargetResult | None:
         begun = self._ledger.target(self._index).vault.begun
         refusal, entry = self._prepare()
         if entry is None or (refusal is not None and not begun):
-            return self._refused(refusal or _gone())
+            return self._ended(refusal or _gone(), begun=begun)
         trouble = ""
-        if self._shredding(entry) is None:
+        if self._look()[1].shredding(entry.key) is None:
             if self._around.pause.is_set():
                 return None
             try:
                 self._shred(entry)
-            except BusyError as error:
-                return self._refused(Refusal(reason=Reason.IN_USE, detail=error.message, remedy=error.remedy))
             except ExpungeError as error:
                 if self._is_untouched():
-                    return self._refused(
-                        Refusal(reason=Reason.NOT_PERMITTED, detail=error.message, remedy=error.remedy)
-                    )
+                    reason = Reason.IN_USE if isinstance(error, BusyError) else Reason.NOT_PERMITTED
+                    refusal = Refusal(reason=reason, detail=error.message, remedy=error.remedy)
+                    return self._ended(refusal, begun=False)
                 trouble = error.message
         return self._judge(entry, trouble)
 
     def give_up(self, outcome: Outcome, why: str) -> TargetResult:
         """The result of a key that is not worked on any more, or never was: nothing is earned."""
-        refused = self._refused(_gone())
+        refused = self._ended(_gone(), begun=False)
         return replace(refused, outcome=outcome, refusal=None, failure=why)
 
     def _prepare(self) -> tuple[Refusal | None, Entry | None]:
@@ -131,9 +138,6 @@ class VaultRun:
                     "See: expunge-agent vault list",
                 )
             return settings, held.story, entry
-
-    def _shredding(self, entry: Entry) -> tuple[Change, Gone] | None:
-        return self._look()[1].shredding(entry.key)
 
     def _is_untouched(self) -> bool:
         """Whether the vault's own journal knows nothing of a change for this key."""
@@ -220,22 +224,24 @@ class VaultRun:
             key=key,
         )
 
-    def _refused(self, refusal: Refusal) -> TargetResult:
+    def _ended(self, refusal: Refusal, *, begun: bool) -> TargetResult:
+        """It was refused; or, once begun, what became of it cannot be seen any more."""
         return TargetResult(
             target=self._target,
-            outcome=Outcome.REFUSED,
-            refusal=refusal,
+            outcome=Outcome.UNKNOWN if begun else Outcome.REFUSED,
+            refusal=None if begun else refusal,
             identity_before=None,
             identity_opened=None,
             identity_after=None,
             medium=None,
-            technique="",
+            technique=Technique.VAULT_SHRED.value if begun else "",
             level_achieved=Level.NONE,
             passes=[],
             verifications=[],
             exceptions=[],
             not_covered=[],
             finished_at=timestamp(self._around.now()),
+            failure=f"The shredding was begun, and then: {refusal.detail}"[:4000] if begun else "",
         )
 
     def _place(self) -> Place:

@@ -266,22 +266,35 @@ def test_the_manifest_is_signed_and_holds_no_secret(vault: VaultCli) -> None:
         assert subprocess.run(check, stdin=body, capture_output=True).returncode == 0
 
 
+def test_libraries_of_holders_are_only_loaded_where_they_are_used() -> None:
+    """They are extras: the agent works without them."""
+    script = "import sys, expunge_agent.cli.vault_create, expunge_agent.cli.vault_shred, expunge_agent.vault.work\n"
+    script += "sys.exit(bool({'pkcs11', 'tpm2_pytss'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
 def test_a_controllers_order_shreds(vault: VaultCli) -> None:
     """An order like any other, signed by the controller, carried out by `run`."""
-    vault.put("alice", RECORD)
+    for subject in ("alice", "bob", "carol"):
+        vault.put(subject, RECORD)
     vault.run(*STATED)
     bench = Bench.make(vault.root / "state")
-    key = vault.json("list")["subjects"][0]["key"]
+    keys = [one["key"] for one in vault.json("list")["subjects"]][:2]
     now = datetime.now(UTC)
-    identity = KeyIdentity(scheme="vault", key=key, path=str(vault.folder), host=host.machine_id())
+    targets = [
+        Target(identity=KeyIdentity(scheme="vault", key=key, path=str(vault.folder), host=host.machine_id()))
+        for key in keys
+    ]
     times = {"not_before": timestamp(now), "expires": timestamp(now + timedelta(minutes=9))}
-    order = bench.order(policy="vault-shred", targets=[Target(identity=identity)], **times)
+    order = bench.order(policy="vault-shred", targets=targets, **times)
     digest = bench.hand_in(*bench.sign(order))
     command = [sys.executable, "-m", "expunge_agent", "--state", str(vault.root / "state"), "run", digest]
     assert subprocess.run(command, env=vault.env, capture_output=True).returncode == 0
     (receipt,) = vault.receipts()
     assert (receipt.outcome, receipt.level_achieved) == (Outcome.SANITIZED, Level.CLEAR)
     assert receipt.order.issuer == "controller:test"
+    assert [one.key.key for one in receipt.targets if one.key] == keys
+    assert vault.states() == {"alice": "shredded", "bob": "shredded", "carol": "live"}
     other = bench.order(
         policy="vault-shred",
         targets=[

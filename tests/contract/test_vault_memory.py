@@ -1,4 +1,4 @@
-"""A stream of any size takes the same memory: under 100 MiB, all processes of the command together counted apart."""
+"""A stream of any size takes the same memory: under 100 MiB for the largest process of the command."""
 
 from __future__ import annotations
 
@@ -20,21 +20,18 @@ print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, f
 """
 
 
-def peak(command: list[str], env: dict[str, str], source: Path | None = None) -> int:
-    """KiB of the largest process that `command` started and waited for."""
-    feed = subprocess.Popen(
-        ["head", "-c", str(SIZE), "/dev/zero" if source is None else str(source)], stdout=subprocess.PIPE
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *command],
-        env=env,
-        stdin=feed.stdout,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    feed.kill()
-    feed.wait()
+def peak(command: list[str], env: dict[str, str]) -> int:
+    """KiB of the largest process that `command`, fed with zeros, started and waited for."""
+    with subprocess.Popen(["head", "-c", str(SIZE), "/dev/zero"], stdout=subprocess.PIPE) as feed:
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, *command],
+            env=env,
+            stdin=feed.stdout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        feed.kill()
     code, found = done.stderr.split()[-2:]
     assert code == "0", done.stderr
     return int(found)

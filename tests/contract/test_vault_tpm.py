@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, Ellip
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from expunge_agent.errors import NotFoundError, UsageError, VerificationError
 from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.vault.holders.port import TpmSettings
+from expunge_agent.vault.holders.tpm import TpmHolder
 from support.vault_cli import VaultCli
 
 try:
@@ -143,6 +146,43 @@ def test_a_wrong_passphrase_and_taken_indexes(vault: VaultCli, tcti: str, tmp_pa
     second.run("create", "--holder", "tpm", "--tcti", tcti, code=13)
     second.run("create", "--holder", "tpm", "--tcti", tcti, "--index", "0x1c05700")
     assert second.get(second.put("bob", RECORD)) == RECORD
+
+
+class Broken(BaseException):
+    """As a kill: nothing catches it."""
+
+
+def test_steps_broken_off_in_the_tpm_are_taken_again(tcti: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index defined and never written; an index undefined, and nobody came to say so."""
+    holder = TpmHolder(TpmSettings(tcti=tcti, index=0x1C05800), "a" * 32, lambda: b"x")
+    first, second = "1" * 32, "2" * 32
+    try:
+        with monkeypatch.context() as patch:
+
+            def broken(*_args: object, **_more: object) -> None:
+                raise Broken
+
+            patch.setattr(tpm2_pytss.ESAPI, "nv_write", broken)
+            with pytest.raises(Broken):
+                holder.create(first)
+        assert not holder.has(first)
+        for root in (first, second):
+            holder.create(root)
+        sealed = holder.seal(first, b"secret", b"about")
+        holder.create(first)  # again changes nothing
+        assert holder.unseal(first, sealed, b"about") == b"secret"
+        with pytest.raises(VerificationError):
+            holder.unseal(second, sealed, b"about")
+        with pytest.raises(UsageError, match="taken"):
+            holder.create("3" * 32)
+        assert len(holder.destroy(first).evidence) == 5
+        assert not holder.has(first)
+        assert holder.destroy(first).evidence == ()
+        with pytest.raises(NotFoundError):
+            holder.unseal(first, sealed, b"about")
+        assert holder.has(second)
+    finally:
+        holder.close()
 
 
 def test_a_tpm_that_is_not_there(tmp_path: Path) -> None:

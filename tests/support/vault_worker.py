@@ -47,8 +47,10 @@ class Worker:
         with self.bench.held() as held:
             living = [one for one in held.shelf.current().entries if one.wrapped]
         shred = self.chance.choice(living) if living and self.chance.random() < 0.7 else None
-        copy = self.bench.root / "backups" / new_id()
-        shutil.copytree(self.bench.folder / "keystore", copy)
+        half = self.bench.root / f"half-{new_id()}"
+        shutil.copytree(self.bench.folder / "keystore", half)
+        (self.bench.root / "backups").mkdir(exist_ok=True)
+        half.rename(self.bench.root / "backups" / half.name)
         fields = {"shred": shred.key, "subject": shred.subject} if shred else {}
         self.say(begun="change", **fields)
         work.change(canonical.dumps(self.bench.job(**fields)))

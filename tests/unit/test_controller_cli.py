@@ -601,6 +601,7 @@ def test_free_space_is_ordered_by_its_mount_point(
                 "host": "h",
             },
             "hint": "/srv",
+            "psid": "",
             "space": {"reserve": None, "system": False, "trim": False},
         }
     ]

@@ -256,6 +256,21 @@ def break_at(patch: pytest.MonkeyPatch, step: str, *, after: bool) -> None:
     patch.setattr(owner, name, dying)
 
 
+def test_a_vault_without_its_journal_is_refused(bench: VaultBench) -> None:
+    (bench.folder / "journal.jsonl").unlink()
+    with pytest.raises(StateError, match="journal"):
+        bench.check()
+
+
+def test_an_altered_journal_is_refused(bench: VaultBench) -> None:
+    bench.put("alice", DATA)
+    bench.change()
+    path = bench.folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"kind":"written"', b'"kind":"created"'))
+    with pytest.raises(StateError, match="damaged at record"):
+        bench.check()
+
+
 def test_finishing_needs_nothing_to_finish(bench: VaultBench) -> None:
     with bench.held() as held:
         assert finish(held) is None

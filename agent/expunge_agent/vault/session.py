@@ -14,6 +14,7 @@ from expunge_agent.errors import (
     DocumentError,
     NotFoundError,
     RefusedError,
+    StateError,
     UsageError,
     VerificationError,
 )
@@ -129,6 +130,11 @@ class Session:
 def session(place: Place, passphrase: Passphrase, now: Timestamp) -> Iterator[Session]:
     """Hold the vault of `place`. Raises BusyError, and StateError where it is damaged."""
     settings = settings_of(place.folder)
+    if not exists(place.folder / "journal.jsonl"):
+        raise StateError(
+            f"The journal of the vault in {place.folder} is missing: which copies there are is not known.",
+            "Put journal.jsonl back from the newest backup.",
+        )
     with (
         store_lock(place.folder),
         Journal(place.folder / "journal.jsonl", host.boot_id()) as journal,
@@ -156,6 +162,9 @@ def create(place: Place, holder: HolderSettings, vault: str, passphrase: Passphr
         keeper.create(root)
         sealed = keeper.seal(root, vault_key, keystore.vault_key_bound(vault, root))
         shelf.put(keystore.first(vault, root, vault_key, sealed))
+        with Journal(folder / "journal.jsonl", host.boot_id()) as journal:
+            if not journal.records:
+                journal.append("created", now, {"vault": vault})
         settings = Settings(
             format="expunge/vault/v1", vault=vault, holder=holder, made_at=now, beyond=keeper.beyond
         )

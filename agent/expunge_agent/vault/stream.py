@@ -97,11 +97,6 @@ def open_stream(
     return total
 
 
-def sealed_size(plain: int, chunk: int) -> int:
-    """Bytes that `plain` bytes take when sealed."""
-    return plain + max(1, -(-plain // chunk)) * TAG
-
-
 def _nonce(prefix: bytes, number: int, *, last: bool) -> bytes:
     if number >= MOST_CHUNKS:
         raise OverflowError("a stream has at most 2^32 chunks")

@@ -129,13 +129,6 @@ def change(data: bytes) -> bytes:
     return _said(Answer())
 
 
-def settle(data: bytes) -> bytes:
-    """Finish a change that broke off, and see that the keystore opens."""
-    with _held(_job(data)) as held:
-        held.shelf.settle(held.unlock().store)
-    return _said(Answer())
-
-
 def labels(data: bytes) -> bytes:
     """What the owner calls each object."""
     job = _job(data)

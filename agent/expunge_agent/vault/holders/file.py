@@ -46,7 +46,6 @@ class Sealed(Frozen, frozen=True):
 class FileHolder:
     """Root keys of `vault` as files ``root-ID.json``."""
 
-    copies: Literal["none", "unknown"] = "unknown"
     beyond = False
 
     def __init__(self, settings: FileSettings, vault: str, passphrase: Passphrase) -> None:

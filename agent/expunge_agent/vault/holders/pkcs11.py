@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, StateError, VerificationError
 from expunge_agent.protocol.receipt_keys import KeyEvidence
@@ -20,8 +20,6 @@ _LABEL = "expunge-vault"
 
 class TokenHolder:
     """Root keys of `vault` in one token; the object's CKA_ID is the root's id."""
-
-    copies: Literal["none", "unknown"] = "unknown"
 
     def __init__(self, settings: TokenSettings, vault: str, passphrase: Passphrase) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -55,8 +55,6 @@ class KeyHolder(Protocol):
 
     where: str
     """Where it keeps them, in words."""
-    copies: Literal["none", "unknown"]
-    """Whether a root key may exist anywhere else: ``none`` where the holder lets no copy out."""
     beyond: bool
     """Whether it will destroy beyond a logical overwrite (see `Destruction`)."""
 

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any
 
 from expunge_agent.errors import (
     NotFoundError,
@@ -37,8 +37,6 @@ _VENDOR_STRING = 0x106
 class TpmHolder:
     """Root keys of `vault` in one of two NV indexes: the old and the new one are there together while a
     root is replaced."""
-
-    copies: Literal["none", "unknown"] = "none"
 
     def __init__(self, settings: TpmSettings, vault: str, passphrase: Passphrase) -> None:
         try:
