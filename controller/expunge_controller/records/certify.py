@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import NotFoundError, RefusedError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome, timestamp
@@ -27,18 +29,16 @@ from expunge_controller.records.certificate import (
     CertifiedPass,
     CertifiedVerification,
     Evidence,
+    LogReference,
     Media,
     MediumRecord,
     Sanitization,
 )
 from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.log_words import witness_sentence
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
-NO_WITNESS = (
-    "Not entered in a transparency log and not independently witnessed: it rests on the keys of the agent "
-    "and of the controller named here."
-)
 NO_TIME = "Times are those of the clocks of the machine and the controller; no third party confirms them."
 
 
@@ -63,11 +63,12 @@ def certificate_from(
     number: str,
     issued_at: datetime,
     issuer: str,
+    log: LogReference | None = None,
 ) -> Certificate:
     """The certificate about target number `target` (from 0) of a receipt that was checked before.
 
     `order` is None for a wipe that no controller ordered; `issuer` the signing controller's
-    principal. Raises RefusedError where no certificate may be issued (`certifiable`),
+    principal; `log` where the receipt stands in the transparency log. Raises RefusedError where no certificate may be issued (`certifiable`),
     NotFoundError without such a target, DocumentError for a damaged receipt.
     """
     receipt = parse_statement(receipt_body).predicate
@@ -86,8 +87,8 @@ def certificate_from(
         media=_media(result),
         register=facts,
         sanitization=_sanitization(receipt, result),
-        evidence=_evidence(receipt_body, receipt_signature, receipt, target, order),
-        assurance=[NO_WITNESS, NO_TIME],
+        evidence=replace(_evidence(receipt_body, receipt_signature, receipt, target, order), log=log),
+        assurance=[witness_sentence(log), NO_TIME],
         attestation_text=ATTESTATION,
         attestation=Blank(),
         validation=Blank(),
