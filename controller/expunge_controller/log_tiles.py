@@ -75,16 +75,16 @@ def publish(controller: Controller, folder: Path, now: datetime) -> Published:
     witness may never see. Raises UsageError where `folder` holds something else.
     """
     translog.head(controller, now)
-    before = _size_in(folder)
+    before = _head_in(folder)
     with controller.store.read() as unit:
         found = _newest(unit, controller)
-        if before > found.size:
+        if before is not None and not _continues(unit, found, before):
             raise UsageError(
-                f"{folder} goes further than this log ({before} entries, here {found.size}).",
-                "It is another log's, or the database is an older one: `expunge log check`.",
+                f"{folder} holds a log that this one does not continue ({before.origin}, {before.size} entries).",
+                "It is another log's, or this database was changed or is an older one: `expunge log check`.",
             )
         written = 0
-        for tile in tiles.tiles_of(found.size, before):
+        for tile in tiles.tiles_of(found.size, before.size if before else 0):
             path = folder / tile.path
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, _bytes(unit, tile))
@@ -104,14 +104,19 @@ def _newest(unit: Unit, controller: Controller) -> translog.Covered:
     )
 
 
-def _size_in(folder: Path) -> int:
+def _head_in(folder: Path) -> Checkpoint | None:
     if not folder.exists():
         folder.mkdir(parents=True)
     if (folder / tiles.CHECKPOINT).exists():
-        return Copy(folder).checkpoint.size
+        return Copy(folder).checkpoint
     if any(entry.name != "tile" for entry in folder.iterdir()):
         raise UsageError(f"{folder} holds other files.", "Name an empty or new folder.")
-    return 0
+    return None
+
+
+def _continues(unit: Unit, found: translog.Covered, before: Checkpoint) -> bool:
+    same = before.origin == translog.key_in(unit).name and before.size <= found.size
+    return same and merkle.root(unit.log.node, before.size) == before.root
 
 
 def _bytes(unit: Unit, tile: tiles.Tile) -> bytes:

@@ -67,7 +67,10 @@ def key_in(unit: Unit) -> NoteKey:
     text = unit.log.key()
     if text is None:
         raise StateError("This controller's log has not begun.", "Open it with `expunge log head`.")
-    return parse_key(text)
+    try:
+        return parse_key(text)
+    except DocumentError as error:
+        raise StateError("The log's key in the database is damaged.", "Restore it from a backup.") from error
 
 
 def policy_in(unit: Unit, home: Home) -> LogPolicy:

@@ -47,6 +47,7 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "certificate.html",
         "certificate.json",
         "certificate.json.sig",
+        "checkpoint.txt",
         "custody/001.json",
         "custody/001.json.sig",
         "custody/002.json",
@@ -55,11 +56,14 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "custody/003.json.sig",
         "custody/004.json",
         "custody/004.json.sig",
+        "entry.txt",
         "order.json",
         "order.json.sig",
         "receipt.json",
         "receipt.json.sig",
+        "receipt.tlog-proof",
         "trust/allowed_signers",
+        "trust/log-policy.toml",
     ]
     steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE})
     assert {step.status for step in steps} == {Status.PASSED}

@@ -64,7 +64,9 @@ def test_roots_and_proofs_of_small_trees(size: int) -> None:
         proof = merkle.inclusion_proof(tree.node, index, size)
         assert merkle.is_included(leaves[index], index, size, proof, root)
         assert not any(
-            merkle.is_included(leaves[index], other, size, proof, root) for other in range(size) if other != index
+            merkle.is_included(leaves[index], other, size, proof, root)
+            for other in range(size)
+            if other != index
         )
     for old in range(1, size + 1):
         proof = merkle.consistency_proof(tree.node, old, size)

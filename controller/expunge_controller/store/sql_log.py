@@ -67,7 +67,7 @@ class SqlLog:
         for kind, table, body, signature in _DOCUMENTS:
             query = sa.select(table.c[body], table.c[signature]).order_by(sa.literal_column("rowid"))
             for document, signed in self._connection.execute(query):
-                yield entry_of(kind, document, signed)
+                yield entry_of(kind, _as_bytes(document), _as_bytes(signed))
 
     def size(self) -> int:
         """How many entries there are."""
@@ -88,7 +88,7 @@ class SqlLog:
                 f"Entry {last} of the log is missing or damaged.",
                 "Run `expunge log check`; restore the database from a backup.",
             )
-        return bytes(found)
+        return found
 
     def number_of(self, leaf: bytes) -> int | None:
         """The number of the entry with this leaf hash."""
@@ -103,7 +103,12 @@ class SqlLog:
                 log_entries.c.n >= page, log_entries.c.n < min(page + _PAGE, stop)
             )
             for row in self._connection.execute(query.order_by(log_entries.c.n)):
-                yield EntryRow(number=row.n, body=row.body, leaf=row.leaf, above=row.above)
+                yield EntryRow(
+                    number=row.n,
+                    body=_as_bytes(row.body),
+                    leaf=_as_bytes(row.leaf),
+                    above=_as_bytes(row.above),
+                )
 
     def set_key(self, vkey: str, now: str) -> None:
         """Remember the log's verifier key, once and for all."""
@@ -112,7 +117,7 @@ class SqlLog:
     def key(self) -> str | None:
         """The log's verifier key; None before the log began."""
         found = self._connection.execute(sa.select(log_keys.c.body)).scalar_one_or_none()
-        return None if found is None else bytes(found).decode()
+        return None if found is None else _as_bytes(found).decode("utf-8", "replace")
 
     def add_checkpoint(self, checkpoint: CheckpointRow) -> None:
         """Keep a signed checkpoint."""
@@ -170,3 +175,8 @@ class SqlLog:
     def _checkpoint(self, query: sa.Select[Any]) -> CheckpointRow | None:
         row = self._connection.execute(query).one_or_none()
         return None if row is None else CheckpointRow(**row._mapping)
+
+
+def _as_bytes(value: bytes | str) -> bytes:
+    """A column as it is kept; SQLite keeps text in one of bytes if somebody puts it there."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
