@@ -138,7 +138,10 @@ class WitnessState:
         theirs = {(key.name, key.key_id) for key in self.logs[origin]}
         kept = [one for one in request.note.signatures if (one.name, one.key_id) in theirs]
         path = self._path(origin)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, parents=True)
+            files.sync_folder(path.parent.parent)
+            files.sync_folder(self._folder)
         files.write_private(path, format_note(Note(text, (*kept[:8], line))))
         return Reply(200, f"{line.line}\n".encode())
 
