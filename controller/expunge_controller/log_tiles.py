@@ -6,12 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from expunge_agent.errors import DocumentError, NotFoundError, UsageError
+from expunge_agent.errors import DocumentError, NotFoundError, RefusedError, UsageError
 from expunge_controller import files, translog
 from expunge_controller.context import Controller
 from expunge_controller.records import merkle, tiles
 from expunge_controller.records.checkpoint import Checkpoint, parse_checkpoint
-from expunge_controller.records.note import MAX_NOTE
+from expunge_controller.records.note import MAX_NOTE, verified
 from expunge_controller.store.port import Unit
 
 
@@ -91,6 +91,31 @@ def publish(controller: Controller, folder: Path, now: datetime) -> Published:
             written += 1
     _write(folder / tiles.CHECKPOINT, found.note)
     return Published(found.size, written + 1)
+
+
+def restore(controller: Controller, folder: Path) -> int:
+    """Append what a copy of this very log has beyond it: after an older database was put back.
+
+    Returns how many entries came back; the documents that they stand for do not. Raises
+    RefusedError where the copy is not this log going on, and then nothing was changed.
+    """
+    copy = Copy(folder)
+    no = "The copy is not this log going on"
+    remedy = "Entries were made since the database was put back, or it is another log: `expunge log check`."
+    with controller.store.write() as unit:
+        size, whole = unit.log.size(), copy.checkpoint.size
+        key = translog.key_in(unit)
+        if copy.checkpoint.origin != key.name or not verified(parse_checkpoint(copy.head)[1], [key]):
+            raise RefusedError(f"{no}: it is not signed by it.", remedy)
+        for tile in tiles.tiles_of(whole, size):
+            first = tile.number * tiles.WIDTH
+            if tile.level < 0:
+                for entry in copy.entries(tile)[max(0, size - first) :]:
+                    unit.log.append(entry)
+        grown = unit.log.size()
+        if grown != max(size, whole) or merkle.root(unit.log.node, whole) != copy.checkpoint.root:
+            raise RefusedError(f"{no}: its {whole} entries do not begin with the {size} here.", remedy)
+    return grown - size
 
 
 def _newest(unit: Unit, controller: Controller) -> translog.Covered:

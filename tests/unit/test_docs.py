@@ -142,6 +142,12 @@ def verbs(program: str) -> dict[str, click.Command]:
         }
 
 
+def parameters(command: click.Command) -> list[click.Parameter]:
+    """Those of a verb, and of the verbs in it."""
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(each for one in inner for each in one.params)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 @pytest.mark.parametrize("program", CLIS)
 def test_commands_in_the_documents_exist(program: str, page: Path) -> None:
@@ -149,7 +155,7 @@ def test_commands_in_the_documents_exist(program: str, page: Path) -> None:
     known = verbs(program) if named else {}
     for verb, options in named:
         assert verb in known, f"{program} {verb}"
-        has = {option for parameter in known[verb].params for option in parameter.opts} | {"--help"}
+        has = {option for parameter in parameters(known[verb]) for option in parameter.opts} | {"--help"}
         assert options <= has, f"{program} {verb} has no {options - has}"
 
 

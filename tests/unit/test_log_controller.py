@@ -234,6 +234,50 @@ def test_nothing_is_signed_that_contradicts_what_was_signed(controller: Controll
             translog.head(again, now())
 
 
+def test_an_older_database_goes_on_with_a_copy_of_the_log(controller: Controller, tmp_path: Path) -> None:
+    agent = FakeAgent()
+    wiped(controller, agent)
+    controller.store.close()
+    older = controller.home.database.read_bytes()
+    with opened(controller.home) as again:
+        second = wiped(again, agent, 2)
+        log_tiles.publish(again, tmp_path / "tiles", now())
+        size = len(kinds(again))
+        with again.store.read() as unit:
+            receipt = unit.evidence.receipt_of_order(second.digest)
+    assert receipt is not None
+    for path in controller.home.path.glob("controller.db*"):
+        path.unlink()
+    controller.home.database.write_bytes(older)
+    controller.home.database.chmod(0o600)
+    with opened(controller.home) as again:
+        assert log_tiles.restore(again, tmp_path / "tiles") == size - 10
+        assert log_tiles.restore(again, tmp_path / "tiles") == 0
+        translog.head(again, now())
+        with again.store.read() as unit:
+            entry = entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature)
+            assert unit.log.number_of(merkle.leaf_hash(entry)) is not None
+        found = problems(again)
+        assert "is gone" in found, "the documents did not come back"
+        assert log_audit.SIGNED not in found
+
+
+def test_another_log_is_not_taken_back(controller: Controller, tmp_path: Path) -> None:
+    fill(controller, 5)
+    log_tiles.publish(controller, tmp_path / "tiles", now())
+    other = make_controller(tmp_path / "other")
+    with pytest.raises(RefusedError, match="not signed by it"):
+        log_tiles.restore(other, tmp_path / "tiles")
+    other.store.close()
+    without_triggers(controller, "DELETE FROM log_entries WHERE n > 2")
+    with controller.store.write() as unit:
+        unit.log.append(entry_of(EntryKind.RECEIPT, b"made since"))
+    with pytest.raises(RefusedError, match="do not begin with the 4 here"):
+        log_tiles.restore(controller, tmp_path / "tiles")
+    with controller.store.read() as unit:
+        assert unit.log.size() == 4, "nothing was changed"
+
+
 def test_the_logs_key_is_not_replaced_by_another(controller: Controller) -> None:
     controller.home.log_key.unlink()
     keys.ensure_key(controller.home.log_key, "another")

@@ -163,6 +163,22 @@ def tiles(app: App, folder: Path, as_json: bool) -> None:
         click.echo(f"{folder}: {done.size} entries, {done.written} files written")
 
 
+@command.command(name="restore")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@click.pass_obj
+def restore(app: App, folder: Path, as_json: bool) -> None:
+    """Take entries back from FOLDER, a copy of this log, after an older database was restored."""
+    from expunge_controller.log_tiles import restore as take_back
+
+    with app.controller() as controller:
+        count = take_back(controller, folder)
+    if as_json:
+        print_json({"folder": str(folder), "restored": count})
+    else:
+        click.echo(f"{count} entries taken back. Their documents are not: `expunge log check` names them.")
+
+
 @command.command(name="cosign")
 @json_option
 @click.pass_obj

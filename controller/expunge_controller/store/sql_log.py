@@ -30,6 +30,11 @@ from expunge_controller.store.schema import (
 )
 
 _PAGE = 4096
+# Made once: putting a statement together costs more than running it.
+_SIZE = sa.select(sa.func.max(log_entries.c.n))
+_NUMBER = sa.select(log_entries.c.n).where(log_entries.c.leaf == sa.bindparam("leaf"))
+_NODE = sa.select(log_entries.c.leaf, log_entries.c.above).where(log_entries.c.n == sa.bindparam("last"))
+_APPEND = sa.insert(log_entries)
 _DOCUMENTS = (
     (EntryKind.ENROLMENT, machines, "enrolment", "enrolment_signature"),
     (EntryKind.ORDER, orders, "body", "signature"),
@@ -55,7 +60,7 @@ class SqlLog:
         number = self.size()
         hashes = merkle.completed(number, leaf, self.node)
         row = {"n": number, "body": entry, "leaf": leaf, "above": b"".join(hashes[1:])}
-        self._connection.execute(sa.insert(log_entries), row)
+        self._connection.execute(_APPEND, row)
         return number
 
     def enter(self, kind: EntryKind, body: bytes, signature: bytes) -> int:
@@ -71,14 +76,13 @@ class SqlLog:
 
     def size(self) -> int:
         """How many entries there are."""
-        last = self._connection.execute(sa.select(sa.func.max(log_entries.c.n))).scalar_one()
+        last = self._connection.execute(_SIZE).scalar_one()
         return 0 if last is None else int(last) + 1
 
     def node(self, level: int, number: int) -> bytes:
         """The hash of a complete subtree (`merkle.Nodes`)."""
         last = ((number + 1) << level) - 1
-        query = sa.select(log_entries.c.leaf, log_entries.c.above).where(log_entries.c.n == last)
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_NODE, {"last": last}).one_or_none()
         start = (level - 1) * merkle.HASH_SIZE
         found = (
             b"" if row is None else row.leaf if level == 0 else row.above[start : start + merkle.HASH_SIZE]
@@ -92,8 +96,7 @@ class SqlLog:
 
     def number_of(self, leaf: bytes) -> int | None:
         """The number of the entry with this leaf hash."""
-        query = sa.select(log_entries.c.n).where(log_entries.c.leaf == leaf)
-        found: int | None = self._connection.execute(query).scalar_one_or_none()
+        found: int | None = self._connection.execute(_NUMBER, {"leaf": leaf}).scalar_one_or_none()
         return found
 
     def entries(self, start: int, stop: int) -> Iterator[EntryRow]:
