@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from expunge_agent.errors import StateError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
@@ -26,11 +27,16 @@ def certify(
 ) -> bool:
     """Issue the certificate about a target (from 0) of a receipt that is kept and logged; False when it has to wait.
 
-    Raises RefusedError where none may be issued, StateError where receipt and log do not fit.
+    Raises RefusedError where none may be issued, StateError where receipt and log do not fit, or
+    the policy cannot be read (then it waits).
     """
-    policy = translog.policy_in(unit, controller.home)
     number = translog.number_of(unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature))
     row = AwaitingRow(receipt_digest=receipt.digest, target=target, medium=medium.digest, entry=number)
+    try:
+        policy = translog.policy_in(unit, controller.home)
+    except StateError:
+        unit.log.wait(row)  # until somebody has put the policy right
+        raise
     if policy.quorum:
         unit.log.wait(row)
         return False

@@ -166,6 +166,20 @@ def test_a_witness_and_a_bundle(controller: Controller, run: Run, order: str, tm
     assert run("verify", bundle, "--log", tmp_path / "none").code == 18
 
 
+def test_a_certificate_that_waits_is_said_to_wait(controller: Controller, run: Run) -> None:
+    key = key_of(fresh_signer(), "audit.example/w9", COSIGNATURE).text
+    controller.home.log_policy.write_text(f'quorum = 1\n[[witness]]\nvkey = "{key}"\n')
+    agent = FakeAgent()
+    row = ordered(controller, enrolled(controller, agent))
+    store_receipt(controller, agent.machine_id, *agent.receipt(row.body), now=now())
+    ran = run("certificate", row.order_id)
+    assert (ran.code, "wait for the log's witnesses" in ran.err) == (18, True)
+    assert "No witness with an address" in run("log", "cosign").out
+    controller.home.log_policy.unlink()
+    assert "issued" in run("log", "cosign").out
+    assert "awaiting validation" in run("certificate", row.order_id).out
+
+
 def test_a_witness_that_does_not_answer(controller: Controller, run: Run, order: str) -> None:
     key = key_of(fresh_signer(), "audit.example/w9", COSIGNATURE).text
     controller.home.log_policy.write_text(

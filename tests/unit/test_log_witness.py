@@ -19,7 +19,7 @@ from expunge_agent.errors import (
     TransportError,
     UsageError,
 )
-from expunge_controller import bundling, fleet, log_audit, translog, witness, witness_client
+from expunge_controller import bundling, cosigner, fleet, log_audit, translog, witness, witness_client
 from expunge_controller.bundle import bundle_files
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
@@ -32,6 +32,7 @@ from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import (
+    COSIGNATURE,
     ED25519,
     Note,
     format_note,
@@ -47,7 +48,7 @@ from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.witness import Reply, WitnessState
 from expunge_controller.witness_http import WitnessServer
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered, quiet_log
+from support.controllers import FakeAgent, enrolled, eventually, make_controller, now, ordered, quiet_log
 from support.logs import LogWorld, fresh_signer
 
 TIME = 1_800_000_000
@@ -357,6 +358,63 @@ def test_a_witness_that_is_down_holds_certificates_back(watched: Watched) -> Non
     assert len(issued) == 1
     (body,) = watched.certificates(order)
     assert "not independently witnessed" in parse_certificate(body).assurance[0]
+
+
+def test_a_policy_that_cannot_be_read_loses_no_certificate(watched: Watched) -> None:
+    good = watched.controller.home.log_policy.read_text()
+    watched.controller.home.log_policy.write_text("quorum = 'a few'")
+    order = watched.wiped()
+    with watched.controller.store.read() as unit:
+        row = unit.orders.get(order)
+        assert row is not None
+        assert "log-policy.toml" in row.note
+        assert unit.evidence.receipt_of_order(order) is not None
+    watched.controller.home.log_policy.write_text(good)
+    assert len(watched.cosign()[1]) == 1
+    assert len(watched.certificates(order)) == 1
+
+
+def test_two_of_three_witnesses(watched: Watched, tmp_path: Path) -> None:
+    """One is down, one is enough with the first: both are named, in the order of the policy."""
+    second = witness.make(tmp_path / "second", "customer.example/w", [watched.log_key.text])
+    down = key_of(fresh_signer(), "down.example/w", COSIGNATURE)
+    state = WitnessState(tmp_path / "second", lambda: TIME + 60)
+    servers = {"http://one": WitnessState(watched.witness_folder, lambda: TIME), "http://two": state}
+
+    def send(url: str, body: bytes) -> witness_client.HttpAnswer:
+        server = servers.get(url.removesuffix("/add-checkpoint"))
+        if server is None:
+            raise TransportError("it is down")
+        reply = server.add_checkpoint(body)
+        return witness_client.HttpAnswer(reply.status, reply.body)
+
+    watched.set_policy(
+        2, (second.text, "http://two"), (down.text, "http://three"), (watched.key.text, "http://one")
+    )
+    order = watched.wiped()
+    gone = servers.pop("http://two")
+    answers, issued = witness_client.cosign_by(send, watched.controller, now())
+    assert ([one.problem is None for one in answers], issued) == ([False, False, True], [])
+    servers["http://two"] = gone
+    answers, issued = witness_client.cosign_by(send, watched.controller, now())
+    assert ([one.problem is None for one in answers], len(issued)) == ([True, False, True], 1)
+    (body,) = watched.certificates(order)
+    log = parse_certificate(body).evidence.log
+    assert log is not None
+    assert [one.key for one in log.witnesses] == [second.text, watched.key.text]
+    files = bundle_files(bundling.collect(watched.controller, order, 0, now()))
+    assert files["checkpoint.txt"].decode().count("— ") == 3
+
+
+def test_serve_has_the_log_cosigned_by_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosigner, "LOOK_SECONDS", 0.02)
+    at_work = cosigner.Cosigner(watched.controller, quiet_log())
+    at_work.start()
+    try:
+        order = watched.wiped()
+        assert eventually(lambda: watched.certificates(order), 30)
+    finally:
+        at_work.stop()
 
 
 def test_a_witness_that_saw_more_is_an_alarm(watched: Watched) -> None:
