@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.errors import (
@@ -222,6 +222,7 @@ def test_trust_of_the_auditor(tmp_path: Path, world: World) -> None:
         read_trusted(path)
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 100_000), bit=st.integers(0, 7))
 def test_any_bit_of_the_zip(tmp_path_factory: pytest.TempPathFactory, position: int, bit: int) -> None:
     """Whatever is changed in the zip itself, the files are the same or the check says no; it never breaks."""
