@@ -21,6 +21,8 @@ from expunge_controller.store.rows import CheckpointRow, CosignatureRow
 
 SECONDS = 10.0
 MAX_ANSWER = 64 * 1024
+AHEAD = 3600.0
+"""Seconds that a witness's clock may be ahead of ours (tlog-cosignature: times in the future may be refused)."""
 TRIES = 3
 """The witness may have been asked by another process meanwhile; then its size is another one."""
 
@@ -142,6 +144,11 @@ def _keep(controller: Controller, witness: Witness, row: CheckpointRow, body: by
         raise PeerIdentityError(
             f"The answer at {witness.url} is not signed by {witness.key.name}.",
             "Compare the key in log-policy.toml with the witness's own.",
+        )
+    if good[0].time > now.timestamp() + AHEAD:
+        raise ProtocolError(
+            f"The witness {witness.key.name} signs with a time that has not come yet.",
+            "Put right its clock, or this one.",
         )
     line = next(one for one in lines if (one.name, one.key_id) == (witness.key.name, witness.key.key_id))
     with controller.store.write() as unit:

@@ -132,7 +132,7 @@ def test_a_witness_and_a_bundle(controller: Controller, run: Run, order: str, tm
     assert run("witness", "watch", folder, vkey).code == 0
     assert run("witness", "show", tmp_path / "none").code == 18
     assert "No witness with an address" in run("log", "cosign").out
-    state = WitnessState(folder, lambda: 1_800_000_000)
+    state = WitnessState(folder, lambda: 1_750_000_000)
     server = WitnessServer(state, "127.0.0.1", 0, quiet_log())
     server.start()
     policy = f'quorum = 1\n[[witness]]\nvkey = "{made["vkey"]}"\nurl = "{server.address}"\n'

@@ -51,7 +51,7 @@ from expunge_controller.witness_http import WitnessServer
 from support.controllers import FakeAgent, enrolled, eventually, make_controller, now, ordered, quiet_log
 from support.logs import LogWorld, fresh_signer
 
-TIME = 1_800_000_000
+TIME = 1_750_000_000
 
 
 class Asked:
@@ -313,7 +313,7 @@ def test_a_certificate_waits_for_the_witnesses_and_names_them(watched: Watched) 
     (body,) = watched.certificates(order)
     certificate = parse_certificate(body)
     assert certificate.number == issued[0]
-    assert "audit.example/w1 (2027-01-15T08:00:00Z)" in certificate.assurance[0]
+    assert "audit.example/w1 (2025-06-15T15:06:40Z)" in certificate.assurance[0]
     assert "not independently" not in certificate.assurance[0]
     assert watched.cosign()[1] == [], "issued once"
     assert not failures(log_audit.check_own(watched.controller, []))
@@ -464,6 +464,20 @@ def test_a_cosignature_by_another_key_does_not_count(watched: Watched) -> None:
 
     answers, _ = witness_client.cosign_by(pose, watched.controller, now())
     assert isinstance(answers[0].problem, ProtocolError)
+
+
+@pytest.mark.parametrize("time", [2**62, 4_000_000_000])
+def test_a_witness_ahead_of_its_time(watched: Watched, tmp_path: Path, time: int) -> None:
+    order = watched.wiped()
+    state = WitnessState(watched.witness_folder, lambda: time)
+
+    def send(_url: str, body: bytes) -> witness_client.HttpAnswer:
+        reply = state.add_checkpoint(body)
+        return witness_client.HttpAnswer(reply.status, reply.body)
+
+    answers, issued = witness_client.cosign_by(send, watched.controller, now())
+    assert isinstance(answers[0].problem, ProtocolError)
+    assert issued == watched.certificates(order) == []
 
 
 def test_two_controllers_with_one_key_are_told_apart_by_the_witness(watched: Watched) -> None:
