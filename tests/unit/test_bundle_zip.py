@@ -25,6 +25,7 @@ from expunge_controller import bundle_read
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files, write_bundle, zip_bytes
 from expunge_controller.bundle_read import check_bundle, read_bundle, read_trusted
 from expunge_controller.records.findings import Status, failures
+from expunge_controller.records.log_check import LogOutside
 from support.evidence import PROFILE, World
 
 
@@ -65,7 +66,9 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "trust/allowed_signers",
         "trust/log-policy.toml",
     ]
-    steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE})
+    seen = world.log.checkpoint(world.log.tree(parts.receipt), 7)
+    outside = LogOutside(world.log.policy, (seen,))
+    steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE}, outside)
     assert {step.status for step in steps} == {Status.PASSED}
 
 
