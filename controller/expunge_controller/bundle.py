@@ -18,6 +18,7 @@ from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.files import sync_folder
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.certificate import parse_certificate
+from expunge_controller.records.log_policy import LogPolicy, format_policy
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 
@@ -34,10 +35,23 @@ class SignedBytes(NamedTuple):
     signature: bytes
 
 
+class LogParts(NamedTuple):
+    """The receipt's entry in the log, its ``.tlog-proof`` and the checkpoint in that.
+
+    ``policy`` names the log and the witnesses that signed this checkpoint, all of them.
+    """
+
+    entry: bytes
+    proof: bytes
+    checkpoint: bytes
+    policy: LogPolicy
+
+
 class BundleParts(NamedTuple):
     """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
 
-    ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued.
+    ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
+    ``log`` where there was none.
     """
 
     receipt: SignedBytes
@@ -45,6 +59,7 @@ class BundleParts(NamedTuple):
     signers: Sequence[TrustedSigner]
     order: SignedBytes | None = None
     certificate: SignedBytes | None = None
+    log: LogParts | None = None
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -67,6 +82,11 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
     if parts.certificate is not None:
         page = certificate_html(parse_certificate(parts.certificate.body))
         files[layout.CERTIFICATE_HTML] = page.encode()
+    if parts.log is not None:
+        files[layout.ENTRY] = parts.log.entry
+        files[layout.PROOF] = parts.log.proof
+        files[layout.CHECKPOINT] = parts.log.checkpoint
+        files[layout.LOG_POLICY] = format_policy(parts.log.policy).encode()
     files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
     files[layout.README] = readme(files, list(parts.signers)).encode()
     return files

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
-from expunge_controller.records.bundle_check import verify_bundle
+from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle
 from expunge_controller.records.findings import Step
+from expunge_controller.records.log_check import LogOutside
+from expunge_controller.records.log_policy import LogPolicy, parse_policy
+from expunge_controller.records.note import MAX_NOTE
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 
@@ -36,19 +39,30 @@ def check_bundle(
     path: Path,
     trusted: list[TrustedSigner] | None = None,
     profiles: Mapping[str, Profile] | None = None,
+    log: LogOutside = NOTHING_BROUGHT,
 ) -> list[Step]:
     """Every step of the check of the bundle at `path`; see `verify_bundle`.
 
     Raises NotFoundError, PermissionProblemError, and VerificationError where it is no readable zip.
     """
     return verify_bundle(
-        read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}
+        read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
     )
 
 
 def read_trusted(path: Path) -> list[TrustedSigner]:
     """The auditor's own ``allowed_signers``. Raises NotFoundError, PermissionProblemError, DocumentError."""
     return parse_allowed_signers(_bytes_of(path, MAX_FILE).decode("utf-8", "replace"))
+
+
+def read_log_policy(path: Path) -> LogPolicy:
+    """A log policy of the auditor's. Raises NotFoundError, PermissionProblemError, DocumentError."""
+    return parse_policy(_bytes_of(path, MAX_FILE).decode("utf-8", "replace"))
+
+
+def read_note(path: Path) -> bytes:
+    """A signed note, unchecked. Raises NotFoundError, PermissionProblemError, VerificationError."""
+    return _bytes_of(path, MAX_NOTE)
 
 
 def read_bundle(path: Path) -> dict[str, bytes]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from expunge_agent.errors import NotFoundError
+from datetime import datetime
+
+from expunge_agent.errors import NotFoundError, RefusedError, StateError
 from expunge_agent.protocol.receipt import parse_statement
-from expunge_controller import dispatch, fleet
-from expunge_controller.bundle import BundleParts, SignedBytes
+from expunge_controller import dispatch, fleet, translog
+from expunge_controller.bundle import BundleParts, LogParts, SignedBytes
 from expunge_controller.context import Controller
+from expunge_controller.records.certificate import LogReference, parse_certificate
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.log_entry import EntryKind, entry_of
+from expunge_controller.records.log_policy import LogPolicy, Witness
+from expunge_controller.records.note import parse_key
+from expunge_controller.store.port import Unit
+from expunge_controller.store.rows import CertificateRow, ReceiptRow
 
 
-def collect(controller: Controller, order_text: str, target: int) -> BundleParts:
+def collect(controller: Controller, order_text: str, target: int, now: datetime) -> BundleParts:
     """The parts of the bundle about target number `target` (from 0) of an order.
 
-    Raises NotFoundError without such an order or target, or while there is no accepted receipt.
+    Raises NotFoundError without such an order or target, or while there is no accepted receipt, and
+    what `log_parts` raises.
     """
     with controller.store.read() as unit:
         order = dispatch.find_order(unit, order_text)
@@ -47,4 +56,52 @@ def collect(controller: Controller, order_text: str, target: int) -> BundleParts
         ],
         order=SignedBytes(order.body, order.signature),
         certificate=SignedBytes(certificate.body, certificate.signature) if certificate else None,
+        log=log_parts(controller, receipt, certificate, now),
     )
+
+
+def log_parts(
+    controller: Controller, receipt: ReceiptRow, certificate: CertificateRow | None, now: datetime
+) -> LogParts:
+    """Where the receipt stands in the log: under the checkpoint that its certificate names, else the first
+    that the policy accepts, signed now where there is none.
+
+    Raises RefusedError where fewer witnesses signed than the policy asks for.
+    """
+    entry = entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature)
+    named = None if certificate is None else parse_certificate(certificate.body).evidence.log
+    with controller.store.read() as unit:
+        policy = translog.policy_in(unit, controller.home)
+        number = translog.number_of(unit, entry)
+        found = _found(unit, policy, number, named)
+    if found is None and not policy.quorum:
+        translog.head(controller, now)
+    with controller.store.read() as unit:
+        found = found or _found(unit, policy, number, named)
+        if found is None:
+            raise RefusedError(
+                f"Entry {number} of the log waits for witnesses: the policy asks for {policy.quorum}.",
+                "Run `expunge log cosign`, then export again.",
+            )
+        signed = [one.key for one in found.signed]
+        witnesses = tuple(Witness(key=key) for key in signed if key not in policy.logs)
+        return LogParts(
+            entry=entry,
+            proof=translog.proof_in(unit, number, found),
+            checkpoint=found.note,
+            policy=LogPolicy(logs=policy.logs, witnesses=witnesses, quorum=len(witnesses)),
+        )
+
+
+def _found(unit: Unit, policy: LogPolicy, number: int, named: LogReference | None) -> translog.Covered | None:
+    if named is not None and named.witnesses:
+        row = unit.log.checkpoint(int(named.size))
+        witnesses = tuple(Witness(key=parse_key(one.key)) for one in named.witnesses)
+        if row is None:
+            raise StateError(
+                "The checkpoint that the certificate names is missing.", "Run `expunge log check`."
+            )
+        return translog.covered_by(unit, LogPolicy(logs=policy.logs, witnesses=witnesses), row)
+    willing = LogPolicy(logs=policy.logs, witnesses=policy.witnesses, quorum=max(policy.quorum, 1))
+    found = translog.covering(unit, willing, number) if policy.witnesses else None
+    return found or translog.covering(unit, policy, number)

@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from expunge_agent.errors import ExpungeError, RefusedError
-from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Outcome, timestamp
-from expunge_agent.protocol.order import Order, parse_order
+from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Erasure, Receipt, TargetResult, Verification, parse_statement
 from expunge_controller import fleet
+from expunge_controller.certifying import certify
 from expunge_controller.context import Controller
-from expunge_controller.ledger import append_custody, record_of, register_medium
-from expunge_controller.records.certificate import freeze_certificate
-from expunge_controller.records.certify import certifiable, certificate_from
+from expunge_controller.ledger import append_custody, register_medium
+from expunge_controller.records.certify import certifiable
 from expunge_controller.records.consistency import medium_of, tells_of_work
 from expunge_controller.records.custody import CustodyKind
 from expunge_controller.records.erasure_checks import was_begun
 from expunge_controller.records.key_checks import looked_at
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import (
-    CertificateRow,
     MachineRow,
     MediumRow,
     OrderRow,
@@ -37,6 +35,7 @@ ENDING = {
     Outcome.UNKNOWN: CustodyKind.WIPE_FAILED,
     Outcome.INTERRUPTED: CustodyKind.INTERRUPTED,
 }
+WAITS = "A certificate waits for the log's witnesses (`expunge log cosign`)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ def _consequences(case: Accepted) -> list[str]:
             medium = _medium(case, result)
             _record_ending(case, medium, result)
             if certifiable(result) is None:
-                _certify(case, order, medium, number)
+                notes += _certify(case, medium, number)
         except ExpungeError as error:  # the receipt is the fact; a rule of the register cannot undo it
             notes.append(error.message)
     if not case.receipt.targets and order is not None:
@@ -212,36 +211,11 @@ def _append(case: Accepted, medium: MediumRow, kind: CustodyKind, note: str) -> 
     )
 
 
-def _certify(case: Accepted, order: Order | None, medium: MediumRow, target: int) -> None:
-    certificate = certificate_from(
-        case.body,
-        case.signature,
-        target,
-        order=order,
-        facts=record_of(medium),
-        number=_next_number(case.unit, case.now),
-        issued_at=case.now,
-        issuer=case.controller.principal,
-    )
-    body = freeze_certificate(certificate)
-    case.unit.evidence.add_certificate(
-        CertificateRow(
-            number=certificate.number,
-            receipt_digest=case.digest,
-            order_digest=case.receipt.order.digest,
-            target=target,
-            medium=medium.digest,
-            body=body,
-            signature=sshsig.sign(case.controller.signer, sshsig.CERTIFICATE_NAMESPACE, body),
-            issued_at=timestamp(case.now),
-        )
-    )
-
-
-def _next_number(unit: Unit, now: datetime) -> str:
-    prefix = f"CERT-{now:%Y}-"
-    last = unit.evidence.last_certificate_number(prefix)
-    return f"{prefix}{int(last.removeprefix(prefix)) + 1 if last else 1:06d}"
+def _certify(case: Accepted, medium: MediumRow, target: int) -> list[str]:
+    receipt = case.unit.evidence.receipt(case.digest)
+    if receipt is None or certify(case.unit, case.controller, receipt, target, medium, case.now):
+        return []
+    return [WAITS]
 
 
 def _why_refused(receipt: Receipt) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from expunge_agent.protocol.sshsig import PrivateKeySigner
-from expunge_controller import keys
+from expunge_controller import keys, translog
 from expunge_controller.settings import Config, Home, load_config
 from expunge_controller.store.port import Store
 from expunge_controller.store.sqlite import open_store
@@ -36,6 +36,7 @@ def opened(home: Home) -> Iterator[Controller]:
     signer = keys.load_key(home.order_key)
     store = open_store(home.database)
     try:
+        translog.begin(home, config.name, store, utc_now())
         yield Controller(home, config, store, signer)
     finally:
         store.close()

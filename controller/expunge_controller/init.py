@@ -6,11 +6,15 @@ import socket
 from pathlib import Path
 
 from expunge_agent.errors import UsageError
-from expunge_controller import files, keys
+from expunge_controller import files, keys, translog
+from expunge_controller.context import utc_now
 from expunge_controller.settings import Config, Home, save_config
 from expunge_controller.store.sqlite import open_store
 
-OURS = ("config.toml", "controller.db", "keys", "init.lock", "runner.lock", "serve.lock")
+OURS = (
+    "config.toml", "controller.db", "keys", "init.lock", "runner.lock", "serve.lock", "log-policy.toml",
+    "log.checkpoint",
+)  # fmt: skip
 
 
 def init(home: Home, config: Config) -> None:
@@ -32,7 +36,11 @@ def init(home: Home, config: Config) -> None:
             (home.ssh_client_key, "dialling"),
         ):
             keys.ensure_key(path, f"expunge-{config.name}-{purpose}")
-        open_store(home.database, create=True).close()
+        store = open_store(home.database, create=True)
+        try:
+            translog.begin(home, config.name, store, utc_now())
+        finally:
+            store.close()
         save_config(home, config)
 
 
@@ -65,4 +73,4 @@ def _folder(path: Path) -> None:
 
 
 def _key(entry: Path) -> bool:
-    return entry.name.removesuffix(".pub") in ("order_key", "ssh_host_key", "ssh_client_key")
+    return entry.name.removesuffix(".pub") in ("order_key", "ssh_host_key", "ssh_client_key", "log_key")

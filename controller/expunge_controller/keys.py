@@ -1,4 +1,4 @@
-"""The controller's three private keys: Ed25519, OpenSSH format, files of mode 0600 without passphrase."""
+"""The controller's private keys: Ed25519, OpenSSH format, files of mode 0600 without passphrase."""
 
 from __future__ import annotations
 

@@ -88,6 +88,21 @@ class Home:
         return self.keys / "ssh_client_key"
 
     @property
+    def log_key(self) -> Path:
+        """Signs the checkpoints of the transparency log, and nothing else."""
+        return self.keys / "log_key"
+
+    @property
+    def log_policy(self) -> Path:
+        """Who witnesses the log, and how many must have signed; absent: nobody."""
+        return self.path / "log-policy.toml"
+
+    @property
+    def log_head(self) -> Path:
+        """The newest checkpoint signed, kept beside the database so that an older copy of that is noticed."""
+        return self.path / "log.checkpoint"
+
+    @property
     def runner_lock(self) -> Path:
         """Held by the one process that moves orders on."""
         return self.path / "runner.lock"

@@ -39,12 +39,13 @@ from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.bundle import BundleParts, SignedBytes
 from expunge_controller.records.canaries import canary_places, sample_places
-from expunge_controller.records.certificate import MediumRecord, Person, freeze_certificate
+from expunge_controller.records.certificate import LogReference, MediumRecord, Person, freeze_certificate
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind, next_event
 from expunge_profiles.schema import Pass, Profile
 from expunge_profiles.schema import Verification as ProfileVerification
+from support.logs import LogWorld
 
 MACHINE = "5f0c" * 8
 CONTROLLER = "controller:records-office"
@@ -119,6 +120,7 @@ class World:
             public_line=self.controller.public_line,
         )
         self.signers = [self.agent_signer, self.controller_signer]
+        self.log = LogWorld()
 
     def order(self, **changes: Any) -> bytes:
         """The bytes of an order for `DISK`."""
@@ -215,7 +217,7 @@ class World:
             events.append(self.by_controller(sshsig.CUSTODY_NAMESPACE, body))
         return events
 
-    def certificate(self, receipt: SignedBytes, order: bytes) -> SignedBytes:
+    def certificate(self, receipt: SignedBytes, order: bytes, log: LogReference | None = None) -> SignedBytes:
         """The certificate about the receipt's first target."""
         certificate = certificate_from(
             receipt.body,
@@ -231,6 +233,7 @@ class World:
             number="C-2026-0001",
             issued_at=START + timedelta(seconds=30),
             issuer=CONTROLLER,
+            log=log,
         )
         return self.by_controller(sshsig.CERTIFICATE_NAMESPACE, freeze_certificate(certificate))
 
@@ -253,7 +256,8 @@ class World:
             custody=self.custody(receipt, order),
             signers=self.signers,
             order=self.by_controller(sshsig.ORDER_NAMESPACE, order),
-            certificate=self.certificate(receipt, order),
+            certificate=self.certificate(receipt, order, self.log.reference(receipt)),
+            log=self.log.parts(receipt),
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.errors import (
@@ -25,6 +25,7 @@ from expunge_controller import bundle_read
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files, write_bundle, zip_bytes
 from expunge_controller.bundle_read import check_bundle, read_bundle, read_trusted
 from expunge_controller.records.findings import Status, failures
+from expunge_controller.records.log_check import LogOutside
 from support.evidence import PROFILE, World
 
 
@@ -47,6 +48,7 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "certificate.html",
         "certificate.json",
         "certificate.json.sig",
+        "checkpoint.txt",
         "custody/001.json",
         "custody/001.json.sig",
         "custody/002.json",
@@ -55,13 +57,18 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "custody/003.json.sig",
         "custody/004.json",
         "custody/004.json.sig",
+        "entry.txt",
         "order.json",
         "order.json.sig",
         "receipt.json",
         "receipt.json.sig",
+        "receipt.tlog-proof",
         "trust/allowed_signers",
+        "trust/log-policy.toml",
     ]
-    steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE})
+    seen = world.log.checkpoint(world.log.tree(parts.receipt), 7)
+    outside = LogOutside(world.log.policy, (seen,))
+    steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE}, outside)
     assert {step.status for step in steps} == {Status.PASSED}
 
 
@@ -218,6 +225,7 @@ def test_trust_of_the_auditor(tmp_path: Path, world: World) -> None:
         read_trusted(path)
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 100_000), bit=st.integers(0, 7))
 def test_any_bit_of_the_zip(tmp_path_factory: pytest.TempPathFactory, position: int, bit: int) -> None:
     """Whatever is changed in the zip itself, the files are the same or the check says no; it never breaks."""

@@ -113,7 +113,7 @@ def test_what_is_collected_is_a_bundle_that_checks_out(
     store(controller, machine, agent.receipt(order.body))
     profiles = {profile.digest: profile for profile in builtin().values()}
     for target in (0, 1):
-        files = bundle_files(bundling.collect(controller, order.order_id, target))
+        files = bundle_files(bundling.collect(controller, order.order_id, target, now()))
         steps = verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)
         assert failures(steps) == []
 
@@ -272,7 +272,7 @@ def test_a_purge_by_the_drive_ends_the_order_with_custody_and_certificate(
     assert custody(controller) == ["registered", "requested", "wipe-started", "wiped", "verified"]
     assert notes(controller)[-1].startswith(f"{some_canaries().written} canaries gone, sampled read-back, ")
     assert counts(controller) == (1, 0, 1)
-    files = bundle_files(bundling.collect(controller, order.order_id, 0))
+    files = bundle_files(bundling.collect(controller, order.order_id, 0, now()))
     profiles = {profile.digest: profile for profile in builtin().values()}
     steps = verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)
     assert failures(steps) == []
@@ -505,7 +505,7 @@ def test_work_outranks_an_earlier_refusal_and_is_shown(
     assert "The first one said refused" in ended.note
     assert custody(controller)[-3:] == ["wipe-started", "wiped", "verified"]
     assert counts(controller) == (2, 0, 1)
-    files = bundle_files(bundling.collect(controller, order.order_id, 0))
+    files = bundle_files(bundling.collect(controller, order.order_id, 0, now()))
     profiles = {profile.digest: profile for profile in builtin().values()}
     assert failures(verify_bundle(files, None, page=certificate_html, readme=readme, profiles=profiles)) == []
     with controller.store.read() as unit:

@@ -15,10 +15,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from expunge_agent.errors import StateError
+from expunge_controller import translog
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.store import migrate
-from expunge_controller.store.rows import OrderStatus
+from expunge_controller.store.rows import CosignatureRow, OrderStatus
 from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
 from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
@@ -74,6 +75,10 @@ def filled(controller: Controller) -> None:
     good = agent.receipt(ordered(controller, machine).body)
     store_receipt(controller, machine.machine_id, *good, now=now())
     store_receipt(controller, machine.machine_id, good.body[:-1], good.signature, now=now())
+    row = translog.head(controller, now())
+    with controller.store.write() as unit:
+        line = CosignatureRow(size=row.size, witness="w+00000000+", body=b"-", received_at=row.created_at)
+        unit.log.add_cosignature(line)
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)

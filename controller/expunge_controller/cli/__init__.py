@@ -37,6 +37,8 @@ VERBS = {
     "custody": "Show the custody of a medium.",
     "export": "Write the bundle that an auditor gets.",
     "verify": "Check a bundle.",
+    "log": "The transparency log: show, prove, publish, cosign, check.",
+    "witness": "Watch over somebody else's log.",
     "profiles": "List the sanitization profiles, or show one.",
 }
 

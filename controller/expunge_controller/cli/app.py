@@ -16,6 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from expunge_controller.context import Controller
+    from expunge_controller.records.findings import Step
     from expunge_controller.settings import Home
 
 PIPED_WIDTH = 120
@@ -94,6 +95,19 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) 
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
     console().print(table)
+
+
+def print_steps(steps: Sequence[Step], as_json: bool, more: dict[str, Any]) -> None:
+    """Numbered findings, as a table or as JSON with `more` before them."""
+    if as_json:
+        shown = [
+            {"number": step.number, "title": step.title, "status": step.status, "detail": step.detail}
+            for step in steps
+        ]
+        print_json({**more, "steps": shown})
+        return
+    rows = [[str(step.number), step.title, step.status, step.detail] for step in steps]
+    print_table(["", "step", "result", "detail"], rows, "Nothing was checked.")
 
 
 def console(*, stderr: bool = False) -> Any:

@@ -10,6 +10,7 @@ import click
 from expunge_controller.cli.app import App, plain, size
 
 if TYPE_CHECKING:
+    from expunge_controller.store.port import Unit
     from expunge_controller.store.rows import CertificateRow
 
 
@@ -36,6 +37,11 @@ def command(app: App, order: str, output: Path | None, form: str | None) -> None
         else:
             found = dispatch.find_order(unit, order)
             rows = unit.evidence.certificates_of_order(found.digest)
+            if not rows and _waits(unit, found.digest):
+                raise NotFoundError(
+                    f"The certificates of {found.order_id} wait for the log's witnesses.",
+                    "`expunge serve` asks them by itself, `expunge log cosign` does it now.",
+                )
             if not rows:
                 outcome = found.outcome or found.status
                 raise NotFoundError(
@@ -51,6 +57,11 @@ def command(app: App, order: str, output: Path | None, form: str | None) -> None
             click.echo(_page(row))
         else:
             _summary(row)
+
+
+def _waits(unit: Unit, order_digest: str) -> bool:
+    receipts = {row.digest for row in unit.evidence.receipts_of_order(order_digest)}
+    return any(row.receipt_digest in receipts for row in unit.log.awaiting())
 
 
 def _page(row: CertificateRow) -> str:

@@ -32,9 +32,10 @@ def command(app: App, order: str, output: Path, target: int, as_json: bool) -> N
     """Write the bundle about one medium of ORDER: everything an auditor needs, checkable with stock tools."""
     from expunge_controller.bundle import write_bundle
     from expunge_controller.bundling import collect
+    from expunge_controller.context import utc_now
 
     with app.controller() as controller:
-        files = write_bundle(output, collect(controller, order, target - 1))
+        files = write_bundle(output, collect(controller, order, target - 1, utc_now()))
     if as_json:
         print_json({"bundle": str(output), "files": sorted(files)})
     else:

@@ -33,7 +33,7 @@ DEFAULT_PORT = 4722
 @json_option
 @click.pass_obj
 def command(app: App, name: str | None, address: str, port: int, listen: str, as_json: bool) -> None:
-    """Make a controller: its folder (0700), three keys, a database and config.toml.
+    """Make a controller: its folder (0700), keys, a database and config.toml.
 
     A folder left half made is completed; a complete one is never touched.
     """

@@ -27,6 +27,7 @@ def command(app: App, listen: str, port: int | None) -> None:
     """
     import structlog
 
+    from expunge_controller.cosigner import Cosigner
     from expunge_controller.runner import Runner, only_server
     from expunge_controller.transport.registry import Registry
     from expunge_controller.transport.ssh_in import Endpoint
@@ -39,12 +40,15 @@ def command(app: App, listen: str, port: int | None) -> None:
         registry = Registry()
         endpoint = Endpoint(controller, registry, log, listen=listen, port=port)
         runner = Runner(controller, registry, log)
+        cosigner = Cosigner(controller, log)
         endpoint.start()
         runner.start()
+        cosigner.start()
         log.info("serving", name=controller.config.name, address=endpoint.address)
         try:
             leave.wait()
         finally:
             log.info("stopping")
+            cosigner.stop()
             runner.stop()
             endpoint.stop()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from expunge_controller.cli.app import App, json_option, print_json, print_table
+from expunge_controller.cli.app import App, json_option, print_steps
+
+if TYPE_CHECKING:
+    from expunge_controller.records.log_check import LogOutside
 
 
 @click.command(name="verify")
@@ -16,9 +20,31 @@ from expunge_controller.cli.app import App, json_option, print_json, print_table
     type=click.Path(path_type=Path),
     help="Your own allowed_signers file; without it the keys in the bundle are used, and whose they are stays open.",
 )
+@click.option(
+    "--log-policy",
+    type=click.Path(path_type=Path),
+    help="Your own log policy: which log, which witnesses, how many; without it those in the bundle are used.",
+)
+@click.option(
+    "--seen",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A checkpoint of the log that you got elsewhere, such as from a witness; may be given several times.",
+)
+@click.option(
+    "--log", "copy", type=click.Path(path_type=Path), help="A copy of the log (`expunge log tiles`)."
+)
 @json_option
 @click.pass_obj
-def command(app: App, bundle: Path, signers: Path | None, as_json: bool) -> int:
+def command(
+    app: App,
+    bundle: Path,
+    signers: Path | None,
+    log_policy: Path | None,
+    seen: tuple[Path, ...],
+    copy: Path | None,
+    as_json: bool,
+) -> int:
     """Check BUNDLE step by step, without a controller, database or network; exit code 9 when a step fails."""
     from expunge_agent.errors import EXIT_OK, VerificationError
     from expunge_controller.bundle_read import check_bundle, read_trusted
@@ -28,30 +54,29 @@ def command(app: App, bundle: Path, signers: Path | None, as_json: bool) -> int:
     trusted = read_trusted(signers) if signers is not None else None
     own = app.home if app.home.config.exists() else None
     profiles = {profile.digest: profile for profile in all_profiles(own)[0].values()}
-    steps = check_bundle(bundle, trusted, profiles)
+    steps = check_bundle(bundle, trusted, profiles, _log_outside(log_policy, seen, copy))
     failed = failures(steps)
     code = VerificationError.exit_code if failed else EXIT_OK
+    print_steps(steps, as_json, {"bundle": str(bundle), "verified": not failed, "exit_code": code})
     if as_json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "verified": not failed,
-                "exit_code": code,
-                "steps": [
-                    {"number": step.number, "title": step.title, "status": step.status, "detail": step.detail}
-                    for step in steps
-                ],
-            }
-        )
         return code
-    print_table(
-        ["", "step", "result", "detail"],
-        [[str(step.number), step.title, step.status, step.detail] for step in steps],
-        "Nothing was checked.",
-    )
     skipped = sum(step.status == "skipped" for step in steps)
     if failed:
         click.echo(f"NOT VERIFIED: {len(failed)} of {len(steps)} steps failed. Do not rely on this bundle.")
     else:
         click.echo(f"Verified: {len(steps) - skipped} steps passed, {skipped} skipped (with the reason).")
     return code
+
+
+def _log_outside(log_policy: Path | None, seen: tuple[Path, ...], copy: Path | None) -> LogOutside:
+    """What the auditor brought about the log."""
+    from expunge_controller.bundle_read import read_log_policy, read_note
+    from expunge_controller.log_tiles import Copy
+    from expunge_controller.records.log_check import LogOutside
+
+    policy = None if log_policy is None else read_log_policy(log_policy)
+    notes = tuple(map(read_note, seen))
+    if copy is None:
+        return LogOutside(policy, notes)
+    folder = Copy(copy)
+    return LogOutside(policy, notes, folder.read, folder.head)

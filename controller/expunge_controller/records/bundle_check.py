@@ -25,6 +25,7 @@ from expunge_controller.records.custody import (
     parse_custody_event,
 )
 from expunge_controller.records.findings import Checklist, Step
+from expunge_controller.records.log_check import LogOutside, check_log
 from expunge_controller.records.receipt_checks import (
     check_evidence,
     check_shape,
@@ -52,7 +53,10 @@ _ALONE = (
     layout.CERTIFICATE_HTML,
     layout.TRUST,
     layout.README,
+    *layout.LOG_FILES,
 )
+
+NOTHING_BROUGHT = LogOutside()
 
 T = TypeVar("T", Certificate, Order)
 
@@ -64,15 +68,16 @@ def verify_bundle(
     page: Callable[[Certificate], str],
     readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
     profiles: Mapping[str, Profile],
+    log: LogOutside = NOTHING_BROUGHT,
 ) -> list[Step]:
     """Check a bundle's `files` (by name). Never raises for a bad one: see the steps.
 
     `trusted` are the keys the auditor brings; with None those in the bundle are used and the step
     that asks whose they are is skipped. `page` and `readme` make ``certificate.html`` and
     ``README.txt`` again from the other files; `profiles` are policies by digest, for the receipts
-    that name one of them.
+    that name one of them; `log` is what the auditor knows of the transparency log.
     """
-    return _BundleCheck(files, trusted, page, readme, profiles).run()
+    return _BundleCheck(files, trusted, page, readme, profiles, log).run()
 
 
 class _BundleCheck:
@@ -85,12 +90,14 @@ class _BundleCheck:
         page: Callable[[Certificate], str],
         readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
         profiles: Mapping[str, Profile],
+        log: LogOutside,
     ) -> None:
         self.files = files
         self.trusted = trusted
         self.page = page
         self.readme = readme
         self.profiles = profiles
+        self.log = log
         self.checks = Checklist()
         self.enclosed: list[TrustedSigner] = []
 
@@ -108,6 +115,7 @@ class _BundleCheck:
         certificate = self._certificate(receipt, order)
         self._page(certificate)
         self._custody(receipt, order, certificate)
+        check_log(self.checks, self.files, certificate, self.log)
         self._guide()
         return self.checks.steps
 
@@ -118,6 +126,8 @@ class _BundleCheck:
         due |= {name + layout.SIGNATURE for name in signed}
         if layout.CERTIFICATE in names:
             due.add(layout.CERTIFICATE_HTML)
+        if names & set(layout.LOG_FILES):
+            due |= set(layout.LOG_FILES)
         problems = [f"{name} is missing" for name in sorted(due - names)]
         problems += [
             f"{name[:80]!r} does not belong here"

@@ -12,6 +12,11 @@ CERTIFICATE = "certificate.json"
 CERTIFICATE_HTML = "certificate.html"
 TRUST = "trust/allowed_signers"
 README = "README.txt"
+ENTRY = "entry.txt"
+PROOF = "receipt.tlog-proof"
+CHECKPOINT = "checkpoint.txt"
+LOG_POLICY = "trust/log-policy.toml"
+LOG_FILES = (ENTRY, PROOF, CHECKPOINT, LOG_POLICY)
 CUSTODY_FOLDER = "custody/"
 SIGNATURE = ".sig"
 

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 import msgspec
 
 from expunge_agent.protocol import canonical
-from expunge_agent.protocol.base import Digest, Frozen, Level, MachineId, Name, Outcome, Text, Timestamp
+from expunge_agent.protocol.base import (
+    Digest,
+    Frozen,
+    Level,
+    MachineId,
+    MaybeDigest,
+    Name,
+    Outcome,
+    Text,
+    Timestamp,
+)
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
@@ -255,8 +265,32 @@ class Sanitization(Frozen, frozen=True, omit_defaults=True):
     """Of a directory: the receipt's own account of its files."""
 
 
-class Evidence(Frozen, frozen=True):
-    """The documents behind it; SHA-256 of their bytes as signed."""
+class CertifiedWitness(Frozen, frozen=True):
+    """A witness that confirmed, at that time, that the log only grew. ``key`` is its verifier key."""
+
+    key: Text
+    at: Timestamp
+
+
+class LogReference(Frozen, frozen=True):
+    """The receipt's entry in the transparency log, from 0, and who had witnessed it when this was issued.
+
+    ``log`` is the log's verifier key, ``leaf`` the entry's leaf hash. ``size`` and ``root`` are
+    those of the checkpoint that the witnesses signed (0 and empty without witnesses);
+    ``required`` how many witnesses the controller asked for.
+    """
+
+    log: Text
+    number: U64
+    leaf: Digest
+    size: U64
+    root: MaybeDigest
+    required: int
+    witnesses: list[CertifiedWitness]
+
+
+class Evidence(Frozen, frozen=True, omit_defaults=True):
+    """The documents behind it; SHA-256 of their bytes as signed. ``log`` is left out where there was none."""
 
     receipt: Digest
     receipt_signature: Digest
@@ -274,6 +308,7 @@ class Evidence(Frozen, frozen=True):
     agent_key: Name
     boot_id: Text
     kernel: Text
+    log: LogReference | None = None
 
 
 class Blank(Frozen, frozen=True):

@@ -29,6 +29,7 @@ from expunge_controller.records.certificate import (
     CertifiedPass,
     CertifiedVerification,
     Evidence,
+    LogReference,
     Media,
     MediumRecord,
     Sanitization,
@@ -38,13 +39,10 @@ from expunge_controller.records.certify_space import certified_space
 from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.key_checks import looked_at
+from expunge_controller.records.log_words import witness_sentence
 from expunge_controller.records.space_checks import size_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
-NO_WITNESS = (
-    "Not entered in a transparency log and not independently witnessed: it rests on the keys of the agent "
-    "and of the controller named here."
-)
 NO_TIME = "Times are those of the clocks of the machine and the controller; no third party confirms them."
 
 
@@ -69,11 +67,12 @@ def certificate_from(
     number: str,
     issued_at: datetime,
     issuer: str,
+    log: LogReference | None = None,
 ) -> Certificate:
     """The certificate about target number `target` (from 0) of a receipt that was checked before.
 
     `order` is None for a wipe that no controller ordered; `issuer` the signing controller's
-    principal. Raises RefusedError where no certificate may be issued (`certifiable`),
+    principal; `log` where the receipt stands in the transparency log. Raises RefusedError where no certificate may be issued (`certifiable`),
     NotFoundError without such a target, DocumentError for a damaged receipt.
     """
     receipt = parse_statement(receipt_body).predicate
@@ -92,8 +91,8 @@ def certificate_from(
         media=_media(result),
         register=facts,
         sanitization=_sanitization(receipt, result),
-        evidence=_evidence(receipt_body, receipt_signature, receipt, target, order),
-        assurance=[NO_WITNESS, NO_TIME],
+        evidence=replace(_evidence(receipt_body, receipt_signature, receipt, target, order), log=log),
+        assurance=[witness_sentence(log), NO_TIME],
         attestation_text=ATTESTATION,
         attestation=Blank(),
         validation=Blank(),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import textwrap
 from collections.abc import Mapping
 
 from expunge_agent.protocol import trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
+from expunge_controller.render.log_recipe import RECIPE
 
 _HEAD = """\
 EVIDENCE BUNDLE
@@ -33,7 +35,7 @@ Unpack the bundle and run these in its folder. Each must answer: Good "..." sign
 
 {commands}
 {links}
-{number}. THE LAYOUT OF THE SIGNATURE FILES
+{log}{number}. THE LAYOUT OF THE SIGNATURE FILES
 
 ssh-keygen overlooks white space put into a .sig file, whatever follows its last line, and a lower
 version number; none of that changes what was signed. To rule even that out, no line may be printed
@@ -50,11 +52,25 @@ A signature proves who said it, not that the drive obeyed. Read "limitations" an
 the receipt. A certificate "awaiting validation" has not been approved by a person.
 """
 
+_LOG = """
+{number}. THE LOG
+
+The receipt is an entry of a log that can only grow (docs/log.md of expunge; C2SP tlog-proof). The
+script below needs bash and openssl 3. It takes log and witnesses from trust/log-policy.toml, which
+came with the bundle: compare their keys with those that the witnesses themselves publish. Without a
+witness among them, the log proves nothing against whoever keeps it.
+
+"""
+
 _WHAT = {
     layout.RECEIPT: "what the agent did and saw on the machine (in-toto Statement v1)",
     layout.ORDER: "what the agent was asked to do",
     layout.CERTIFICATE: "the certificate about the medium",
     layout.CERTIFICATE_HTML: "the certificate for reading and printing, made from certificate.json",
+    layout.ENTRY: "the receipt's entry in the transparency log",
+    layout.PROOF: "that the entry is in the log (C2SP tlog-proof)",
+    layout.CHECKPOINT: "the log's signed head, with its witnesses' signatures",
+    layout.LOG_POLICY: "public keys of the log and of the witnesses that signed",
     layout.TRUST: "public keys and what each may sign",
 }
 
@@ -76,9 +92,18 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     links, number = _links(files), 3
     if links:
         number = 4
+    log = _log(files, number)
+    if log:
+        number += 1
     return _HEAD.format(
-        inventory=_inventory(files), commands=commands, links=links, number=number, armor=_ARMOR
+        inventory=_inventory(files), commands=commands, links=links, log=log, number=number, armor=_ARMOR
     )
+
+
+def _log(files: Mapping[str, bytes], number: int) -> str:
+    if layout.ENTRY not in files:
+        return ""
+    return _LOG.format(number=number) + textwrap.indent(RECIPE, "    ") + "\n\n"
 
 
 def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:

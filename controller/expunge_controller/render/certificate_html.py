@@ -8,7 +8,14 @@ from __future__ import annotations
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
 from expunge_agent.protocol.identity import BlockIdentity, TreeIdentity
-from expunge_controller.records.certificate import NOT_RECORDED, Blank, Certificate, Person, Sanitization
+from expunge_controller.records.certificate import (
+    NOT_RECORDED,
+    Blank,
+    Certificate,
+    LogReference,
+    Person,
+    Sanitization,
+)
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_files import files_section
 from expunge_controller.render.certificate_key import key_section
@@ -302,9 +309,19 @@ def _evidence(certificate: Certificate) -> str:
                 (Label("Agent key", "代理密钥指纹"), proof.agent_key),
                 (Label("Machine", "机器"), f"{proof.hostname} ({proof.machine_id})"),
                 (Label("Boot id / kernel", "启动标识/内核"), f"{proof.boot_id} / {proof.kernel}"),
+                *(_log(proof.log) if proof.log else []),
             ]
         ),
     )
+
+
+def _log(log: LogReference) -> list[tuple[Label, str]]:
+    witnesses = "; ".join(f"{witness.key.partition('+')[0]} ({witness.at})" for witness in log.witnesses)
+    return [
+        (Label("Log entry", "透明日志条目"), f"{number(int(log.number))} / {log.log.partition('+')[0]}"),
+        (Label("Log leaf (SHA-256)", "日志叶哈希"), log.leaf),
+        (Label("Witnessed by", "独立见证"), witnesses or "nobody 无"),
+    ]
 
 
 def _signatures(certificate: Certificate) -> str:

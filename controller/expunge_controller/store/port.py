@@ -6,14 +6,18 @@ is. `Store.write` units run one after the other; `Store.read` units see one cons
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from expunge_controller.store.rows import (
     AsideRow,
+    AwaitingRow,
     CertificateRow,
+    CheckpointRow,
+    CosignatureRow,
     CustodyRow,
+    EntryRow,
     MachineRow,
     MediumRow,
     OrderRow,
@@ -160,6 +164,47 @@ class EvidenceTables(Protocol):
         ...
 
 
+class LogTables(Protocol):
+    """The transparency log. Orders, enrolments and all evidence are appended by the tables that keep them.
+
+    All but the certificates that wait can only grow.
+    """
+
+    def append(self, entry: bytes) -> int:
+        """Put `entry` at the end; its number, from 0. An entry that is there already keeps its number."""
+        ...
+
+    def documents(self) -> Iterator[bytes]:
+        """The entries that there should be: of every enrolment, order and piece of evidence kept."""
+        ...
+
+    def size(self) -> int: ...
+    def node(self, level: int, number: int) -> bytes:
+        """The hash of a complete subtree (`merkle.Nodes`). Raises StateError where it is not there."""
+        ...
+
+    def number_of(self, leaf: bytes) -> int | None: ...
+    def entries(self, start: int, stop: int) -> Iterator[EntryRow]: ...
+    def set_key(self, vkey: str, now: str) -> None: ...
+    def key(self) -> str | None:
+        """The log's verifier key; None before it began."""
+        ...
+
+    def add_checkpoint(self, checkpoint: CheckpointRow) -> None: ...
+    def checkpoint(self, size: int) -> CheckpointRow | None: ...
+    def newest_checkpoint(self) -> CheckpointRow | None: ...
+    def checkpoints_from(self, size: int) -> Iterator[CheckpointRow]: ...
+    def add_cosignature(self, cosignature: CosignatureRow) -> None: ...
+    def cosignatures(self, size: int) -> list[CosignatureRow]: ...
+    def cosigned_size(self, witness: str) -> int:
+        """The largest size this witness is known to have cosigned; 0 where none."""
+        ...
+
+    def wait(self, row: AwaitingRow) -> None: ...
+    def awaiting(self) -> list[AwaitingRow]: ...
+    def waited(self, row: AwaitingRow) -> None: ...
+
+
 class Unit(Protocol):
     """One transaction's view of everything."""
 
@@ -169,6 +214,8 @@ class Unit(Protocol):
     def orders(self) -> OrderTables: ...
     @property
     def evidence(self) -> EvidenceTables: ...
+    @property
+    def log(self) -> LogTables: ...
 
 
 class Store(Protocol):

@@ -197,3 +197,42 @@ class RequestRow:
     created_at: str
     status: str
     answer: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryRow:
+    """An entry of the log. ``above`` are the hashes of the larger complete subtrees that end with it."""
+
+    number: int
+    body: bytes
+    leaf: bytes
+    above: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRow:
+    """A checkpoint as the log signed it, without the witnesses' lines."""
+
+    size: int
+    body: bytes
+    created_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosignatureRow:
+    """A witness's signature line (with its newline) on the checkpoint of ``size``; ``witness`` is its vkey."""
+
+    size: int
+    witness: str
+    body: bytes
+    received_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingRow:
+    """A certificate that may not be issued before witnesses signed; ``entry`` is its receipt's in the log."""
+
+    receipt_digest: str
+    target: int
+    medium: str
+    entry: int

@@ -8,7 +8,9 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-APPEND_ONLY = ("receipts", "aside", "custody", "certificates")
+APPEND_ONLY = (
+    "receipts", "aside", "custody", "certificates", "log_keys", "log_entries", "checkpoints", "cosignatures"
+)  # fmt: skip
 """Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
 
 
@@ -41,6 +43,10 @@ TRIGGERS: dict[str, str] = dict(
             "(receipt_digest = NEW.receipt_digest AND target = NEW.target)",
         ),
         _no_replace("orders", "digest = NEW.digest", "order_id = NEW.order_id"),
+        _no_replace("log_keys"),
+        _no_replace("log_entries", "leaf = NEW.leaf"),
+        _no_replace("checkpoints"),
+        _no_replace("cosignatures", "(size = NEW.size AND witness = NEW.witness)"),
         _trigger(
             "orders_no_update",
             "UPDATE ON orders WHEN " + " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in _SIGNED),
@@ -232,4 +238,47 @@ certificates = sa.Table(
     _text("issued_at"),
     sa.UniqueConstraint("receipt_digest", "target", name="certificates_once"),
     sa.Index("certificates_by_order", "order_digest"),
+)
+
+log_keys = sa.Table(
+    "log_keys",
+    metadata,
+    sa.Column("n", sa.Integer, primary_key=True),
+    _blob("body"),
+    _text("created_at"),
+)
+
+log_entries = sa.Table(
+    "log_entries",
+    metadata,
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    _blob("body"),
+    sa.Column("leaf", sa.LargeBinary, nullable=False, unique=True),
+    _blob("above"),  # hashes of the larger complete subtrees that end here, lowest level first
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("size", sa.Integer, primary_key=True, autoincrement=False),
+    _blob("body"),
+    _text("created_at"),
+)
+
+cosignatures = sa.Table(
+    "cosignatures",
+    metadata,
+    sa.Column("size", sa.Integer, sa.ForeignKey("checkpoints.size"), primary_key=True, autoincrement=False),
+    _text("witness", primary_key=True),
+    _blob("body"),
+    _text("received_at"),
+)
+
+awaiting = sa.Table(
+    "awaiting",
+    metadata,
+    _text("receipt_digest", sa.ForeignKey("receipts.digest"), primary_key=True),
+    sa.Column("target", sa.Integer, primary_key=True, autoincrement=False),
+    _text("medium", sa.ForeignKey("media.digest")),
+    sa.Column("entry", sa.Integer, nullable=False),
 )

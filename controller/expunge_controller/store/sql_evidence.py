@@ -1,4 +1,4 @@
-"""Media, receipts, custody and certificates in SQL."""
+"""Media, receipts, custody and certificates in SQL. What is added is logged in the same transaction."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import sqlalchemy as sa
 
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records.consistency import tells_of_work
+from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.store.rows import AsideRow, CertificateRow, CustodyRow, MediumRow, ReceiptRow
 from expunge_controller.store.schema import aside, certificates, custody, media, receipts
+from expunge_controller.store.sql_log import SqlLog
 
 
 class SqlEvidence:
     """See `port.EvidenceTables`."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, log: SqlLog) -> None:
         self._connection = connection
+        self._log = log
 
     def put_medium(self, medium: MediumRow) -> None:
         """Add a medium, or replace what is known of it."""
@@ -42,6 +45,7 @@ class SqlEvidence:
     def add_receipt(self, receipt: ReceiptRow) -> None:
         """Keep a receipt that passed every check."""
         self._connection.execute(sa.insert(receipts).values(dataclasses.asdict(receipt)))
+        self._log.enter(EntryKind.RECEIPT, receipt.body, receipt.signature)
 
     def receipt(self, digest: str) -> ReceiptRow | None:
         """The receipt with this digest."""
@@ -81,6 +85,7 @@ class SqlEvidence:
         """Keep a receipt that failed a check."""
         values = {**dataclasses.asdict(receipt), "reasons": json.dumps(receipt.reasons)}
         self._connection.execute(sa.insert(aside).values(values))
+        self._log.enter(EntryKind.ASIDE, receipt.body, receipt.signature)
 
     def is_aside(self, machine_id: str, digest: str, signature: bytes) -> bool:
         """Whether this very document is kept aside already, as delivered by this machine."""
@@ -98,6 +103,7 @@ class SqlEvidence:
     def add_custody(self, event: CustodyRow) -> None:
         """Append to a medium's custody."""
         self._connection.execute(sa.insert(custody).values(dataclasses.asdict(event)))
+        self._log.enter(EntryKind.CUSTODY, event.body, event.signature)
 
     def custody(self, medium: str) -> list[CustodyRow]:
         """A medium's custody, in order."""
@@ -120,6 +126,7 @@ class SqlEvidence:
     def add_certificate(self, certificate: CertificateRow) -> None:
         """Keep a certificate."""
         self._connection.execute(sa.insert(certificates).values(dataclasses.asdict(certificate)))
+        self._log.enter(EntryKind.CERTIFICATE, certificate.body, certificate.signature)
 
     def certificates_of_order(self, order_digest: str) -> list[CertificateRow]:
         """The certificates about an order's targets, by target."""

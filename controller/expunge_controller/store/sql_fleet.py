@@ -7,15 +7,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.store.rows import MachineRow, Reach, SshAddress, TokenRow
 from expunge_controller.store.schema import machines, tokens
+from expunge_controller.store.sql_log import SqlLog
 
 
 class SqlFleet:
     """See `port.FleetTables`."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, log: SqlLog) -> None:
         self._connection = connection
+        self._log = log
 
     def add_token(self, token: TokenRow) -> None:
         """Keep a token that was given out."""
@@ -48,8 +51,9 @@ class SqlFleet:
         )
 
     def add_machine(self, machine: MachineRow) -> None:
-        """Keep an enrolled machine."""
+        """Keep an enrolled machine, and log it."""
         self._connection.execute(sa.insert(machines).values(_flat(machine)))
+        self._log.enter(EntryKind.ENROLMENT, machine.enrolment, machine.enrolment_signature)
 
     def machines(self) -> list[MachineRow]:
         """Every machine, by name."""

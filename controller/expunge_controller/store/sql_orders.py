@@ -9,8 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.store.rows import OPEN, OrderRow, OrderStatus, RequestRow
 from expunge_controller.store.schema import events, orders, progress, requests
+from expunge_controller.store.sql_log import SqlLog
 
 MAX_EVENTS = 10_000
 """Events kept of one order; a hostile agent shall not fill the disk with more."""
@@ -19,12 +21,14 @@ MAX_EVENTS = 10_000
 class SqlOrders:
     """See `port.OrderTables`."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, log: SqlLog) -> None:
         self._connection = connection
+        self._log = log
 
     def add(self, order: OrderRow) -> None:
-        """Keep a new order."""
+        """Keep a new order, and log it."""
         self._connection.execute(sa.insert(orders).values(dataclasses.asdict(order)))
+        self._log.enter(EntryKind.ORDER, order.body, order.signature)
 
     def get(self, digest: str) -> OrderRow | None:
         """The order with this digest."""

@@ -16,6 +16,7 @@ from expunge_agent.errors import BusyError, ExpungeError, NoSpaceError, Permissi
 from expunge_controller.store import migrate
 from expunge_controller.store.sql_evidence import SqlEvidence
 from expunge_controller.store.sql_fleet import SqlFleet
+from expunge_controller.store.sql_log import SqlLog
 from expunge_controller.store.sql_orders import SqlOrders
 
 BUSY_MS = 15_000
@@ -29,6 +30,7 @@ class SqlUnit:
     fleet: SqlFleet
     orders: SqlOrders
     evidence: SqlEvidence
+    log: SqlLog
 
 
 class SqliteStore:
@@ -111,7 +113,8 @@ def _sentence(path: Path, said: str) -> ExpungeError:
 
 
 def _unit(connection: sa.Connection) -> SqlUnit:
-    return SqlUnit(SqlFleet(connection), SqlOrders(connection), SqlEvidence(connection))
+    log = SqlLog(connection)
+    return SqlUnit(SqlFleet(connection, log), SqlOrders(connection, log), SqlEvidence(connection, log), log)
 
 
 def _prepare(connection: Any, _record: Any) -> None:
