@@ -18,7 +18,7 @@ from expunge_agent.devices.look import find, look
 from expunge_agent.devices.opening import TargetRefused, open_target
 from expunge_agent.devices.paths import walk
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import FileIdentity, Identity, Target
+from expunge_agent.protocol.identity import FileIdentity, Identity, Target, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 
 SIZE = 3 * 4096 + 5
@@ -120,9 +120,7 @@ def oddities(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("fifo", Kind.FIFO), ("socket", Kind.SOCKET), ("", Kind.DIRECTORY)]
-)
+@pytest.mark.parametrize(("name", "kind"), [("fifo", Kind.FIFO), ("socket", Kind.SOCKET)])
 def test_only_files_and_block_devices_are_media(oddities: Path, name: str, kind: Kind) -> None:
     found = look(oddities / name)
     assert found.medium is None
@@ -130,6 +128,14 @@ def test_only_files_and_block_devices_are_media(oddities: Path, name: str, kind:
     assert refusal_at(oddities / name).reason is Reason.WRONG_KIND
     ordered = FileIdentity(path=str(oddities / name), device="1:1", inode=U64(1), size=U64(1))
     assert refused(oddities / name, ordered).reason is Reason.WRONG_KIND  # and does not hang on the FIFO
+
+
+def test_a_directory_is_no_medium_but_its_files_may_be_a_target(oddities: Path) -> None:
+    found = look(oddities)
+    assert found.medium is not None
+    assert isinstance(found.medium.identity, TreeIdentity)
+    ordered = FileIdentity(path=str(oddities), device="1:1", inode=U64(1), size=U64(1))
+    assert refused(oddities, ordered).reason is Reason.IDENTITY_MISMATCH
 
 
 def test_a_character_device_is_none(image: Path) -> None:

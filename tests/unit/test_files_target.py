@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.protocol.receipt_files import FileTally, ManifestLine
+from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import files_batch
 from expunge_agent.techniques.files_list import Item
 from expunge_agent.wipe import run_order
@@ -401,3 +403,52 @@ def test_ranges_leave_holes_out() -> None:
     item = Item(0, b"x", 1, 10_000, room=12_288, parts=[(0, 5, 4096, 0), (8192, 9, 65_536, 0)])  # type: ignore[list-item]
     decoded = msgspec.json.decode(msgspec.json.encode(item), type=Item)
     assert decoded.ranges() == [(0, 4096), (8192, 12_288)]
+
+
+def test_files_in_memory_are_their_pages(bench: Bench) -> None:
+    """tmpfs gives no extents; where swap is active it says so instead of sanitized."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or ground_of(str(shm), Eyes.open()).filesystem != "tmpfs":
+        pytest.skip("needs a tmpfs at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm) as scratch:
+        folder = Path(scratch)
+        (folder / "one").write_bytes(record("one", 10_000))
+        result = shred(bench, tree(folder), keep=True)
+        swaps = len(Path("/proc/swaps").read_text().splitlines()) > 1
+        assert result.outcome is (Outcome.REFUSED if swaps else Outcome.SANITIZED)
+        assert swaps or (folder / "one").read_bytes() == bytes(10_000)
+
+
+def test_a_stop_ends_with_a_truthful_receipt_and_a_pause_goes_on(
+    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_run, "BATCH_FILES", 7)
+    original = files_batch.Batch._end
+    for pause in (True, False):
+        around = surroundings()
+
+        def ended(self: files_batch.Batch, pause: bool = pause, around: Surroundings = around) -> None:
+            original(self)
+            around.stop.set()
+            if pause:
+                around.pause.set()
+
+        monkeypatch.setattr(files_batch.Batch, "_end", ended)
+        digest = bench.hand_in(*bench.sign(bench.order(policy="nist-clear", targets=[tree(folder)])))
+        sealed = run_order(bench.state, digest, around)
+        if pause:
+            assert sealed is None
+            monkeypatch.setattr(files_batch.Batch, "_end", original)
+            again = run_order(bench.state, digest, surroundings())
+            assert again is not None
+            assert bench.checked(again).outcome is Outcome.SANITIZED
+            for number in range(16):
+                (folder / f"{number:02d}").write_bytes(record("x", 3000))
+            continue
+        assert sealed is not None
+        receipt = bench.checked(sealed)
+        assert receipt.outcome is Outcome.INTERRUPTED
+        files = files_of(receipt.targets[0])
+        assert (files.sanitized.files, files.unfinished.files) == (7, 9)
+        assert len(contents(folder)) == 9
+        assert evidence_problems(receipt, builtin()["nist-clear"]) == []

@@ -121,7 +121,9 @@ def test_the_network_side_writes_where_orders_come_in_and_nowhere_else() -> None
 
 def test_the_root_unit_has_what_a_wipe_needs() -> None:
     capabilities = words(ROOT_UNIT, "CapabilityBoundingSet")
-    assert capabilities == {"CAP_SYS_ADMIN", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"}
+    assert capabilities == {
+        "CAP_SYS_ADMIN", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE", "CAP_LEASE", "CAP_FOWNER",
+    }  # fmt: skip
     allowed = {tuple(line.split()) for line in service(ROOT_UNIT)["DeviceAllow"]}
     for group in (
         "block-sd",

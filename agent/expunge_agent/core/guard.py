@@ -136,7 +136,9 @@ def unreached(path: str, volume: Volume) -> Refusal | None:
 
 def readable(text: str, limit: int = 500) -> str:
     """`text` (bytes of a path) as it may stand in a sentence: no control characters, not too long."""
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    clean = text
+    if not text.isprintable():
+        clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

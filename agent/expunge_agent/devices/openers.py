@@ -42,6 +42,8 @@ class Index:
         """The processes that have this file open or mapped."""
         held = self._open.files.get((seen.st_dev, seen.st_ino), set())
         mapped = self._mapped.get(b"%d" % seen.st_ino, set())
+        if not held and not mapped:
+            return Openers(processes=(), unseen=self._open.unseen)
         return self._named(held | {pid for pid in mapped - held if _has_mapped(self.roots.proc / pid, seen)})
 
     def of_devices(self, numbers: Iterable[str]) -> Openers:
