@@ -339,6 +339,30 @@ def test_a_crash_between_new_name_and_unlink(
     assert list(folder.iterdir()) == []
 
 
+def test_a_new_file_under_an_old_name_survives_the_restart(
+    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when all was durable and no name gone; then somebody writes new data into one of the files."""
+
+    def killed(_: files_batch.Batch) -> None:
+        raise Crash
+
+    digest = bench.hand_in(*bench.sign(bench.order(policy="random-verified", targets=[tree(folder)])))
+    with monkeypatch.context() as patched:
+        patched.setattr(files_batch.Batch, "_end", killed)
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    with (folder / "0/09.txt").open("r+b") as file:
+        file.write(b"NEW")
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    receipt = bench.checked(sealed)
+    assert receipt.outcome is Outcome.FAILED
+    assert named(receipt.targets[0], "failed") == {"0/09.txt": "it was changed after it had been overwritten"}
+    assert set(contents(folder)) == {"0/09.txt"}
+    assert (folder / "0/09.txt").read_bytes().startswith(b"NEW")
+
+
 def test_a_list_of_work_that_was_altered_is_noticed(
     bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

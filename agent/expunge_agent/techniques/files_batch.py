@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from expunge_agent.core.files_progress import BatchDone, BatchWritten, Checkpoint, Trouble
 from expunge_agent.engine.buffers import MIB
@@ -245,13 +245,47 @@ class Batch:
         )
 
     def _take_up(self, written: BatchWritten) -> None:
-        """The bytes were durable when an earlier run ended: only names may be missing."""
+        """The bytes were durable when an earlier run ended: only names may be missing.
+
+        A name that is still there may lead to a new file by now, even with the same inode number: what it
+        holds is compared once more, and a file that holds anything else keeps its name.
+        """
         out = {one.number: one for one in written.troubles}
         for item in self._items:
             held = Held(item)
+            self._held.append(held)
             if trouble := out.get(item.number):
                 held.outcome, held.why, held.remedy = trouble.outcome, trouble.why, trouble.remedy
-            self._held.append(held)
+            elif not item.other and not self._work.keep:
+                self._hold_again(held)
+        pieces = [
+            piece
+            for index, held in enumerate(self._held)
+            if held.fd >= 0
+            for piece in cut(_up_to(held.item.ranges(), held.item.size), index, held.fd, held.item.at)
+        ]
+        seen = Checked()
+        for group in windows(pieces):
+            self._engine.check(group, self._sources[-1], seen)
+        for place in (*seen.wrong, *seen.failed):
+            self._held[place].fail("it was changed after it had been overwritten")
+
+    def _hold_again(self, held: Held) -> None:
+        """Open what still stands under the name, unless it is empty already or another file."""
+        entry = self._work.below.look(os.fsdecode(held.item.path))
+        if (
+            not entry.is_file
+            or entry.seen is None
+            or entry.seen.st_ino != held.item.inode
+            or not entry.seen.st_size
+        ):
+            return
+        again = hold(held.item, self._work.below, resumed=True)
+        if again.is_out:
+            held.fail(f"it was changed after it had been overwritten: {again.why}")
+        else:
+            held.fd = again.fd
+            uncached(held.fd, held.item.room)
 
     def _end(self) -> None:
         """Take names away, or give sizes back, and make it durable."""
@@ -312,6 +346,11 @@ class Batch:
                 if held.outcome != "sanitized" and held.item.number not in known
             ],
         )
+
+
+def _up_to(ranges: Iterable[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
+    """`ranges` without what lies beyond `end`."""
+    return ((first, min(last, end)) for first, last in ranges if first < end)
 
 
 _NOTHING = BatchWritten(batch=0, written=[], took_ms=[])
