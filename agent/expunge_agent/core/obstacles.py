@@ -184,6 +184,8 @@ def _no_key(case: Case, technique: Technique) -> Obstacle | None:
         return None
     if technique is Technique.FSCRYPT_KEY_REMOVAL:
         return Obstacle("it takes away the key of a folder, which is ordered as fscrypt:/path")
+    if technique is Technique.VAULT_SHRED:
+        return Obstacle("it takes away the key of a vault's subject: expunge-agent vault shred")
     if isinstance(case.scope.luks, LuksCase):
         return None
     return Obstacle(case.scope.luks or "no LUKS header was looked for", "Overwrite the target as a whole.")

@@ -75,7 +75,7 @@ LEAVES_NOISE = (
     Technique.OPAL_REVERT,
 )
 """After a change of the key, and after whatever pattern a maker chose, old places may read as anything."""
-BY_KEY = (Technique.LUKS_ERASE, Technique.FSCRYPT_KEY_REMOVAL)
+BY_KEY = (Technique.LUKS_ERASE, Technique.FSCRYPT_KEY_REMOVAL, Technique.VAULT_SHRED)
 """The host takes away keys of what it encrypted itself; the data stay where they are."""
 FLASH = (MediumType.SSD, MediumType.USB_FLASH)
 

@@ -12,7 +12,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import KeyIdentity
 from expunge_agent.protocol.key_rules import KeyCondition, most
 from expunge_agent.protocol.receipt import TargetResult
-from expunge_profiles.techniques import FSCRYPT, KEYS, LUKS
+from expunge_profiles.techniques import KEYS, LUKS
 
 
 def extent(result: TargetResult) -> U64:
@@ -23,10 +23,12 @@ def extent(result: TargetResult) -> U64:
 
 
 def looked_at(result: TargetResult) -> bool:
-    """Whether what became of a folder's key was looked at afterwards: the kernel's status of it and the files below; only
-    then is a copy called destroyed. Of LUKS the read-backs of the passes tell."""
+    """Whether what became of a folder's or a vault's key was looked at afterwards (the kernel's status of it and the
+    files below; the holder of the root key): only then is a copy called destroyed. Of LUKS the read-backs of the
+    passes tell."""
     return (
-        result.technique == FSCRYPT
+        result.technique in KEYS
+        and result.technique != LUKS
         and result.key is not None
         and any(one.fate == "destroyed" for one in result.key.copies)
     )
