@@ -19,7 +19,7 @@ from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import TargetRun
+from expunge_agent.target_run import TargetRun
 from lab.bench import NVME_TWO, Bench, Book
 from lab.bench import Order as BenchOrder
 from support.evidence import PROFILE, World
