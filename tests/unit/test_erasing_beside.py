@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from expunge_agent.core.drive import Drive, NvmeNamespace
-from expunge_agent.core.erasure import Ended
+from expunge_agent.core.erasure_progress import Ended
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.reach import others, takes
 from expunge_agent.core.technique import Technique as T

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from expunge_agent.core.progress import Entry
+from expunge_agent.core.entry import Entry
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, MaybeDigest, Name, PathText, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
