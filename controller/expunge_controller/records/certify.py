@@ -38,9 +38,9 @@ from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.certify_space import certified_space
 from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.extent import size_of
 from expunge_controller.records.key_checks import looked_at
 from expunge_controller.records.log_words import witness_sentence
-from expunge_controller.records.space_checks import size_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
 NO_TIME = "Times are those of the clocks of the machine and the controller; no third party confirms them."
