@@ -12,7 +12,8 @@ import msgspec
 
 from expunge_agent.commands.port import CommandError, NoPassThrough, ScsiPort
 from expunge_agent.core.drive import Answer, NvmeNamespace
-from expunge_agent.core.erasure import Ended, ErasureProgress, changes
+from expunge_agent.core.erasure import changes
+from expunge_agent.core.erasure_progress import Ended, ErasureProgress
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.reach import others, whole_subsystem

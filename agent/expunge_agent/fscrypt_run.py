@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from contextlib import closing
-from pathlib import Path
+
+from msgspec.structs import replace
 
 from expunge_agent.core.fscrypt import SHARED, FscryptCase, busy, fscrypt_case, readable_after
 from expunge_agent.core.guard import readable
 from expunge_agent.core.key_progress import KeyStep
-from expunge_agent.core.layout import left_behind
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import fscrypt, fscrypt_traces, host
-from expunge_agent.devices.look import look
-from expunge_agent.devices.opening import Opened, TargetRefused, open_target
+from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
-from expunge_agent.engine.extents import layout
-from expunge_agent.engine.problems import EngineError
-from expunge_agent.engine.sources import KeyedStream, PatternSource, Source
-from expunge_agent.engine.target import Target as OpenTarget
-from expunge_agent.engine.verifier import verify
-from expunge_agent.engine.writer import write_pass
 from expunge_agent.events import EventLog
+from expunge_agent.fscrypt_stored import destroy_file
 from expunge_agent.ledger import Ledger
-from expunge_agent.protocol.base import Level, Outcome, timestamp
+from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import Identity, KeyIdentity, differences
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import MediumFacts, Reason, Refusal, TargetResult
 from expunge_agent.protocol.receipt_keys import KeyCopy, KeyDestruction, KeyEvidence
+from expunge_agent.results import result_of
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_profiles.schema import Profile
@@ -167,7 +159,7 @@ class FscryptRun:
 
     def give_up(self, outcome: Outcome, why: str) -> TargetResult:
         """The result of a folder that is not worked on any more, or never was: nothing is earned."""
-        return self._result(Verdict(outcome, Level.NONE, [], why), self._so_far.plan, None, None)
+        return self._result(Verdict(outcome, Level.NONE, [], why), None)
 
     def _begin(self, ordered: KeyIdentity) -> tuple[FscryptCase, TargetPlan]:
         """What is known and planned; raises TargetRefused before anything was done."""
@@ -261,84 +253,13 @@ class FscryptRun:
             readable=readable_still,
             evidence=removed.evidence,
         )
-        return self._result(verdict, plan, after, key)
+        told = self._result(verdict, after)
+        return replace(told, downgrade=plan.downgrade, not_covered=list(_NOT_COVERED), key=key)
 
     def _refused(self, refusal: Refusal) -> TargetResult:
-        touched = self._so_far.key.done(REMOVE) is not None or REMOVE in self._so_far.key.steps
-        verdict = Verdict(Outcome.FAILED, Level.NONE, [], refusal.detail) if touched else None
-        return self._result(verdict, self._so_far.plan, None, None, None if touched else refusal)
+        if REMOVE in self._so_far.key.steps:
+            return self._result(Verdict(Outcome.FAILED, Level.NONE, [], refusal.detail), None)
+        return replace(self._result(Verdict(Outcome.REFUSED, Level.NONE, []), None), refusal=refusal)
 
-    def _result(
-        self,
-        verdict: Verdict | None,
-        plan: TargetPlan | None,
-        after: Identity | None,
-        key: KeyDestruction | None,
-        refusal: Refusal | None = None,
-    ) -> TargetResult:
-        verdict = verdict or Verdict(Outcome.REFUSED, Level.NONE, [])
-        return TargetResult(
-            target=self._target,
-            outcome=verdict.outcome,
-            refusal=refusal,
-            identity_before=self._so_far.before,
-            identity_opened=self._so_far.opened,
-            identity_after=after,
-            medium=self._so_far.medium,
-            technique=Technique.FSCRYPT_KEY_REMOVAL.value if plan is not None else "",
-            downgrade=plan.downgrade if plan is not None else "",
-            level_achieved=verdict.level,
-            passes=[],
-            verifications=[],
-            exceptions=verdict.exceptions,
-            not_covered=list(_NOT_COVERED) if key is not None else [],
-            finished_at=timestamp(self._around.now()),
-            failure=verdict.failure,
-            key=key,
-        )
-
-
-def destroy_file(path: str) -> tuple[str, str]:
-    """Overwrite the small file at `path` with a random stream and zeros, each read back, and remove it: what became of it
-    (``destroyed``, ``remains``, ``unknown``), and how that is known."""
-    if not os.path.lexists(path):
-        return "unknown", "It had gone already, perhaps in a run that broke off: nobody saw it overwritten."
-    found = look(path)
-    if found.medium is None:
-        return "remains", "It is no regular file."
-    try:
-        with open_target(path, found.medium.identity, write=True) as opened:
-            doubts = _overwrite(opened)
-    except (TargetRefused, EngineError, OSError) as error:
-        return "remains", f"It could not be overwritten: {error}"
-    Path(path).unlink()
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    if doubts:
-        return "unknown", f"Removed; {doubts}."
-    return (
-        "destroyed",
-        "Overwritten where it lay, read back, removed. On flash that is a logical overwrite only.",
-    )
-
-
-def _overwrite(opened: Opened) -> str:
-    """Write and read back; why old bytes may be left elsewhere, or empty."""
-    before = layout(opened.fd)
-    duplicate = opened.duplicate()
-    with closing(OpenTarget(duplicate, opened.size)) as target:
-        stop = threading.Event()
-        sources: list[Source] = [KeyedStream("aes-256-ctr", os.urandom(32)), PatternSource(b"\0")]
-        for source in sources:
-            if not write_pass(target, source, stop=stop).complete:
-                return "not every byte could be written"
-            if not verify(target, source, stop=stop).clean:
-                return "what was read back is not what was written"
-        after = layout(opened.fd)
-    if before.doubts:
-        return "; ".join(before.doubts)
-    lost = left_behind(before, after)
-    return f"{lost} bytes of it lie elsewhere now and were not overwritten" if lost else ""
+    def _result(self, verdict: Verdict, after: Identity | None) -> TargetResult:
+        return result_of(self._target, self._so_far, verdict, after, self._around.now(), not_covered=[])

@@ -21,9 +21,9 @@ from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.space_run import SpaceRun
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import TargetRun
+from expunge_agent.target_run import TargetRun
 from expunge_agent.tree_run import TreeRun
-from expunge_agent.vault_runs import VaultRun
+from expunge_agent.vault_run import VaultRun
 from expunge_profiles.schema import Profile
 
 

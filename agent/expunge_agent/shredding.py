@@ -34,6 +34,7 @@ from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_agent.steps import Steps
+from expunge_agent.takeover import take_over
 from expunge_agent.techniques.overwrite import overwrite
 from expunge_agent.techniques.overwrite_work import Work
 from expunge_profiles.schema import Profile
@@ -133,7 +134,7 @@ def _shred(
     if so_far.key.done(ERASE) is None and not so_far.passes:
         _erase_slots(bearer, steps)
     area = plan.extent(volume.size)
-    with closing(_over(bearer, area)) as target:
+    with closing(take_over(bearer, area)) as target:
         overwrite(work(bearer, target))
     if is_overwritten(plan, so_far) and so_far.key.done(CHECK) is None:
         steps.key_step_begun(CHECK)
@@ -207,16 +208,6 @@ def _check(case: LuksCase, bearer: Opened, numbers: list[str]) -> KeyStep:
         trouble=trouble[:4000],
         evidence=[header_evidence("header after", head)],
     )
-
-
-def _over(bearer: Opened, area: int) -> OpenTarget:
-    """The engine's target over the first `area` bytes; claim and lock stay with `bearer`."""
-    duplicate = bearer.duplicate()
-    try:
-        return OpenTarget(duplicate, area)
-    except BaseException:
-        os.close(duplicate)
-        raise
 
 
 def _numbers(volume: Opened) -> list[str]:

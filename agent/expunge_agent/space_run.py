@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import msgspec
 
 from expunge_agent.core.outcome import Verdict, judge
-from expunge_agent.core.plan import Draw
-from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.space import FOLDER_PREFIX, Space, reserve_of, space_refusal
 from expunge_agent.core.space_limits import doubts, not_reached
 from expunge_agent.core.space_outcome import exceptions, trouble
@@ -20,27 +18,26 @@ from expunge_agent.core.space_progress import Folder, start_of
 from expunge_agent.devices import fsinfo
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.space import claimed, look_at_space
+from expunge_agent.engine.drawing import drawn
 from expunge_agent.engine.own_folder import NotOurs, OwnFolder
 from expunge_agent.engine.problems import EngineError, describe
-from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
-from expunge_agent.protocol.base import Level, Outcome, timestamp
+from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import Identity, SpaceIdentity, SpaceWish
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Reason, Refusal, TargetResult
+from expunge_agent.results import checks_of, in_words, passes_of, result_of
 from expunge_agent.space_cleanup import clean_up
 from expunge_agent.space_work import SpaceWork
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import in_words
-from expunge_agent.techniques.overwrite_results import pass_result
 from expunge_profiles.schema import Profile
 
 
 @dataclass
 class SpaceRun:
-    """The work on target number `index`, from where its journal stands; made like `targets.TargetRun`."""
+    """The work on target number `index`, from where its journal stands; made like `target_run.TargetRun`."""
 
     order: Order
     profile: Profile
@@ -139,13 +136,7 @@ class SpaceRun:
             raise TargetRefused(refusal)
         if self._so_far.plan is None:
             tuning = self.around.tuning
-            draw = Draw(
-                byte=lambda: secrets.randbelow(256),
-                key=lambda cipher: secrets.token_bytes(CIPHERS[cipher].key_bytes),
-                bytes=secrets.token_bytes,
-                cipher=tuning.cipher,
-                unread_cipher=tuning.unread_cipher,
-            )
+            draw = drawn(tuning.cipher, tuning.unread_cipher)
             plan = plan_space(space, self.profile, self.order.level, self.order.allow_downgrade, draw)
             if isinstance(plan, Refusal):
                 raise TargetRefused(plan)
@@ -241,11 +232,8 @@ class SpaceRun:
             planned_passes=len(plan.passes),
             verify_after=plan.verify_after,
             earns=plan.earns,
-            passes=[
-                taken.result or pass_result(plan, index, taken, self.around.tuning)
-                for index, taken in sorted(so_far.passes.items())
-            ],
-            verifications=[so_far.verifications[index] for index in sorted(so_far.verifications)],
+            passes=passes_of(so_far, self.around.tuning),
+            verifications=checks_of(so_far),
             trouble=broken,
             stopped=stopped and so_far.space.peak is None,
             doubts=exceptions(so_far.space),
@@ -262,28 +250,12 @@ class SpaceRun:
         return msgspec.structs.replace(self._result(verdict, None), refusal=refusal)
 
     def _result(self, verdict: Verdict, after: Identity | None) -> TargetResult:
-        so_far: TargetProgress = self._so_far
-        plan = so_far.plan
-        return TargetResult(
-            target=self._target,
-            outcome=verdict.outcome,
-            refusal=None,
-            identity_before=so_far.before,
-            identity_opened=so_far.opened,
-            identity_after=after,
-            medium=so_far.medium,
-            technique=plan.technique.value if plan else "",
-            downgrade=plan.downgrade if plan else "",
-            level_achieved=verdict.level,
-            passes=[
-                taken.result or pass_result(plan, index, taken, self.around.tuning)
-                for index, taken in sorted(so_far.passes.items())
-                if plan is not None
-            ],
-            verifications=[so_far.verifications[index] for index in sorted(so_far.verifications)],
-            exceptions=verdict.exceptions,
-            not_covered=list(so_far.space.start.not_reached) if so_far.space.start and so_far.passes else [],
-            finished_at=timestamp(self.around.now()),
-            failure=verdict.failure,
-            space=so_far.space.result(),
+        return result_of(
+            self._target,
+            self._so_far,
+            verdict,
+            after,
+            self.around.now(),
+            passes=passes_of(self._so_far, self.around.tuning),
+            checks=checks_of(self._so_far),
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from expunge_agent.core.drive import Answer
-from expunge_agent.core.erasure import Ended, Evidence, Placed, Settled
+from expunge_agent.core.erasure_progress import Ended, Evidence, Placed, Settled
 from expunge_agent.core.files_progress import BatchDone, BatchWritten, Listing
 from expunge_agent.core.files_progress import Checkpoint as FilesCheckpoint
 from expunge_agent.core.key_progress import KeyStep
+from expunge_agent.core.pass_progress import Checkpoint
 from expunge_agent.core.plan import TargetPlan
-from expunge_agent.core.progress import Checkpoint
 from expunge_agent.engine.meter import Progress
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 
 import msgspec
 
@@ -13,15 +12,15 @@ from expunge_agent.core.guard import guard, readable
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.outcome import Verdict
-from expunge_agent.core.plan import Draw, TargetPlan, plan_target
+from expunge_agent.core.plan import TargetPlan, plan_target
 from expunge_agent.devices.below import Below
 from expunge_agent.devices.file_facts import ground_of
 from expunge_agent.devices.look import look, tree_identity
 from expunge_agent.devices.opening import TargetRefused, place_of
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.engine.drawing import drawn
 from expunge_agent.engine.problems import EngineError
-from expunge_agent.engine.sources import CIPHERS
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
@@ -29,9 +28,9 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import TreeIdentity, differences
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Reason, Refusal, TargetResult
+from expunge_agent.results import result_of, untouched
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import result_of, untouched
 from expunge_agent.techniques.files import ListAlteredError, list_files, overwrite_files, write_manifest
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_profiles.schema import Profile
@@ -174,7 +173,7 @@ class TreeRun:
         if after is not None and (changed := differences(self._identity, after)) and not verdict.failure:
             why = f"The directory changed during the run: {'; '.join(changed)}."
             verdict = Verdict(Outcome.FAILED, Level.NONE, [], why)
-        return result_of(self._target, self._so_far, verdict, after, [], [], self._around.now())
+        return result_of(self._target, self._so_far, verdict, after, self._around.now())
 
     def _refused(self, refusal: Refusal) -> TargetResult:
         """A rule forbade it. Once a byte was written it is no refusal any more but a broken run."""
@@ -198,13 +197,7 @@ def plan_files(
         order.level,
         order.allow_downgrade,
         ALONE,
-        Draw(
-            byte=lambda: secrets.randbelow(256),
-            key=lambda name: secrets.token_bytes(CIPHERS[name].key_bytes),
-            bytes=secrets.token_bytes,
-            cipher=cipher,
-            unread_cipher=cipher,
-        ),
+        drawn(cipher, cipher),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from expunge_agent.core.progress import Checkpoint
+from expunge_agent.core.pass_progress import Checkpoint
 from expunge_agent.devices import host
 from expunge_agent.engine.buffers import KIB, MIB, aligned
 from expunge_agent.engine.meter import Progress

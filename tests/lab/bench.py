@@ -37,9 +37,9 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
+from expunge_agent.results import in_words
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import in_words
 from expunge_agent.techniques import erasing
 from expunge_agent.techniques.ata_sanitize import AtaSanitize
 from expunge_agent.techniques.ata_security import AtaSecurityErase

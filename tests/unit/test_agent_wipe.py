@@ -28,12 +28,12 @@ from expunge_agent.protocol.order import MAX_ORDER, ProfileRef
 from expunge_agent.protocol.receipt import (
     MAX_RECEIPT,
     NO_RECEIPT_BEFORE,
-    ByteRange,
     RangeProblem,
     Reason,
     Receipt,
     parse_statement,
 )
+from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings

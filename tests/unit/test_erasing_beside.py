@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from expunge_agent.core.drive import Drive, NvmeNamespace
-from expunge_agent.core.erasure import Ended
+from expunge_agent.core.erasure_progress import Ended
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.reach import others, takes
 from expunge_agent.core.technique import Technique as T
@@ -19,7 +19,7 @@ from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.targets import TargetRun
+from expunge_agent.target_run import TargetRun
 from lab.bench import NVME_TWO, Bench, Book
 from lab.bench import Order as BenchOrder
 from support.evidence import PROFILE, World

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from expunge_agent.core.drive import AtaSecurity, Drive, HiddenArea, NvmeNamespace
-from expunge_agent.core.erasure import ErasureProgress, changes
+from expunge_agent.core.erasure import changes
+from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.outcome import NOT_READ_BACK, Verdict, judge_erasure
 from expunge_agent.core.progress import RunProgress, apply
 from expunge_agent.protocol.base import Level, Outcome

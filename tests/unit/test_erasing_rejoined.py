@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from expunge_agent import erasures
-from expunge_agent.core.erasure import ErasureProgress
+from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.protocol.receipt import Reason, Refusal

@@ -13,7 +13,6 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import (
-    ByteRange,
     Conduct,
     RangeProblem,
     Reason,
@@ -24,6 +23,7 @@ from expunge_agent.protocol.receipt import (
     freeze,
     parse_statement,
 )
+from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_controller.bundle import SignedBytes
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.records.findings import Status

@@ -17,7 +17,6 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import (
     MAX_ANSWERS,
-    ByteRange,
     DriveAnswer,
     LaidOpen,
     RangeProblem,
@@ -26,6 +25,7 @@ from expunge_agent.protocol.receipt import (
     Refusal,
     TargetResult,
 )
+from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_controller.records.canaries import canary_places, sample_places
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.records.receipt_checks import KnownReceipts, check_receipt

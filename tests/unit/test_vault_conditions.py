@@ -9,9 +9,9 @@ import pytest
 
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.key_rules import most
+from expunge_agent.protocol.key_rules import KeyCondition, most
 from expunge_agent.protocol.receipt_keys import Condition
-from expunge_agent.vault.conditions import ORDER, conditions, lacking
+from expunge_agent.vault.conditions import conditions, lacking
 from expunge_agent.vault.findings import destruction, verdict
 from expunge_agent.vault.story import STDOUT, Change, Copy, Export, Gone, Statement, Story
 
@@ -154,7 +154,7 @@ def test_where_no_level_is_earned_it_says_who_can_read() -> None:
 @pytest.mark.parametrize("holds", [*itertools.product(["yes", "unknown"], repeat=3)])
 def test_the_level_is_the_conditions(holds: tuple[str, str, str]) -> None:
     module, reach, escrow = holds
-    words = dict.fromkeys(ORDER, "yes") | {
+    words = dict.fromkeys((one.value for one in KeyCondition), "yes") | {
         "validated-module": module,
         "keys-in-reach": reach,
         "no-escrow": escrow,
@@ -169,4 +169,4 @@ def test_the_level_is_the_conditions(holds: tuple[str, str, str]) -> None:
 def test_all_conditions_are_always_there() -> None:
     for gone, tight in itertools.product((None, GONE), (True, False)):
         found = conditions(lets_no_copy_out=tight, beyond=True, gone=gone, plaintexts=[], said=[])
-        assert tuple(one.id for one in found) == ORDER
+        assert [one.id for one in found] == list(KeyCondition)

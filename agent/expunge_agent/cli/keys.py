@@ -21,12 +21,12 @@ from expunge_agent.fscrypt_run import identify, plan_of
 from expunge_agent.local import Wish
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED
-from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
+from expunge_agent.protocol.key_words import statements_of
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Refusal
 
 FSCRYPT = "fscrypt:"
 """Before the path of a folder whose key is meant."""
-_ANSWERS = ("yes", "no", "unknown")
 KEY_OPTIONS = (
     click.option(
         "--statement",
@@ -66,11 +66,8 @@ def key_options(command: Callable[..., int]) -> Callable[..., int]:
 def key_wish(options: Mapping[str, Any], said_by: str, eyes: Eyes) -> KeyWish | None:
     """What the options say, None where they say nothing. Raises UsageError, and RefusedError for a header that may not
     be touched."""
-    statements = [_statement(one, said_by) for one in options["statements"]]
-    if len({one.id for one in statements}) < len(statements):
-        raise UsageError("A condition is stated twice.", "State each once.")
     wish = KeyWish(
-        statements=statements,
+        statements=statements_of(options["statements"], said_by),
         search=[_folder(one, "--search") for one in options["search"]],
         roots=[_folder(one, "--root") for one in options["roots"]],
         header=_header(options["header"], eyes) if options["header"] else None,
@@ -91,16 +88,6 @@ def fscrypt_plan(text: str, wish: Wish) -> tuple[Target, TargetPlan]:
     if who := holders(identity.path):
         raise RefusedError(busy(who), "End those programs first.")
     return Target(identity=identity, hint=identity.path), plan
-
-
-def _statement(text: str, said_by: str) -> KeyStatement:
-    name, _, answer = text.partition("=")
-    if name not in STATED or answer not in _ANSWERS:
-        raise UsageError(
-            f"{text!r} is no statement.",
-            f"Write CONDITION=yes, =no or =unknown; conditions are {', '.join(STATED)}.",
-        )
-    return KeyStatement(id=name, holds=answer, said_by=said_by)  # type: ignore[arg-type]
 
 
 def _folder(text: str, option: str) -> str:

@@ -11,7 +11,8 @@ import click
 
 from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids, table
 from expunge_agent.cli.keys import key_options, key_wish
-from expunge_agent.cli.naming import resolved, show_deactivation
+from expunge_agent.cli.named_devices import resolved
+from expunge_agent.cli.show_deactivation import show_deactivation
 from expunge_agent.core.deactivation import Step
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections

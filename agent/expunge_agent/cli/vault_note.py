@@ -12,6 +12,8 @@ from expunge_agent.errors import UsageError
 from expunge_agent.files import write_durable
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.key_words import split_word
+from expunge_agent.protocol.receipt_keys import Holds
 from expunge_agent.signing import load_or_create_key
 from expunge_agent.state import State
 from expunge_agent.vault.conditions import STATED
@@ -110,14 +112,14 @@ def export_manifest(
     return 0
 
 
-def _condition(text: str) -> tuple[str, str]:
-    name, _, holds = text.partition("=")
-    if name not in STATED or holds not in ("yes", "no", "unknown"):
+def _condition(text: str) -> tuple[str, Holds]:
+    word = split_word(text, STATED)
+    if word is None:
         raise UsageError(
             f"{text[:80]!r} is no word on a condition.",
             f"It is one of {', '.join(STATED)}, then =yes, =no or =unknown.",
         )
-    return name, holds
+    return word
 
 
 def _as_recorded(path: str) -> str:
@@ -131,6 +133,6 @@ def _copied(held: Session, where: str) -> None:
     held.record("copied", copy=copy)
 
 
-def _state(held: Session, name: str, holds: str, why: str) -> None:
-    statement = Statement(id=name, holds=holds, why=why, at=held.now, by=login_name())  # type: ignore[arg-type]
+def _state(held: Session, name: str, holds: Holds, why: str) -> None:
+    statement = Statement(id=name, holds=holds, why=why, at=held.now, by=login_name())
     held.record("stated", statement=statement)

@@ -29,7 +29,7 @@ from expunge_agent.vault import work
 from expunge_agent.vault.access import perform
 from expunge_agent.vault.look import looking
 from expunge_agent.vault.session import Place
-from expunge_agent.vault_runs import SCHEME
+from expunge_agent.vault_run import SCHEME
 from expunge_agent.wipe import run_order
 
 PROFILE = "vault-shred"

@@ -20,10 +20,11 @@ from expunge_agent.cli.common import (
     table,
 )
 from expunge_agent.cli.keys import key_options, key_wish
+from expunge_agent.cli.named_devices import resolved
 from expunge_agent.cli.named_files import named
-from expunge_agent.cli.naming import resolved, show_deactivation
 from expunge_agent.cli.planning import Asked, Objection, Planned, plan_deactivation, plan_targets
 from expunge_agent.cli.running import heed_signals, run_options, surroundings
+from expunge_agent.cli.show_deactivation import show_deactivation
 from expunge_agent.cli.space import space_options, space_wish
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import (

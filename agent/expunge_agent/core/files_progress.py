@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from expunge_agent.core.entry import Entry
 from expunge_agent.core.plan import TargetPlan, describe_pass
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, Frozen, MaybeDigest, Name, Text
@@ -17,6 +17,15 @@ from expunge_agent.protocol.receipt_files import (
     FilesVerification,
     FileTally,
     ListedFile,
+)
+
+KINDS = (
+    "files-listed",
+    "files-checkpoint",
+    "files-written",
+    "files-removed",
+    "files-folders",
+    "files-manifest",
 )
 
 
@@ -121,8 +130,9 @@ class FilesProgress:
         """Whether every batch came to its end."""
         return self.listing is not None and self.done >= self.listing.batches
 
-    def apply(self, kind: str, data: dict[str, Any]) -> None:
+    def apply(self, record: Entry) -> None:
         """Take in a record of a kind in `KINDS`."""
+        kind, data = record.kind, record.data
         if kind == "files-listed":
             self.listing = canonical.convert(data["listing"], Listing)
         elif kind == "files-checkpoint":
@@ -207,16 +217,6 @@ class FilesProgress:
                 zip(plan.passes, self.bytes_written, self.took_ms, strict=False)
             )
         ]
-
-
-KINDS = (
-    "files-listed",
-    "files-checkpoint",
-    "files-written",
-    "files-removed",
-    "files-folders",
-    "files-manifest",
-)
 
 
 def _added(sums: list[int], more: list[U64]) -> list[int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from expunge_agent.core.guard import listing
 from expunge_agent.protocol.key_rules import KeyCondition
 from expunge_agent.protocol.order_keys import KeyStatement
-from expunge_agent.protocol.receipt_keys import Condition
+from expunge_agent.protocol.receipt_keys import Condition, Holds
 
 BITS = 128
 """The least strength of a key (NIST SP 800-88 Rev. 2, cryptographic erase)."""
 
 
-def condition(which: KeyCondition, holds: Literal["yes", "no", "unknown"], why: str) -> Condition:
+def condition(which: KeyCondition, holds: Holds, why: str) -> Condition:
     """One condition as the receipt has it."""
     return Condition(id=which.value, holds=holds, why=why[:4000])
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from expunge_agent.core.entry import Entry
+from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, Text
 from expunge_agent.protocol.receipt_keys import KeyCopy, KeyEvidence
+
+KINDS = ("key-step-begun", "key-step")
 
 
 class KeyStep(Frozen, frozen=True):
@@ -24,6 +28,11 @@ class KeyProgress:
     """The steps by name, each as it was journalled last."""
 
     steps: dict[str, KeyStep] = field(default_factory=dict)
+
+    def apply(self, record: Entry) -> None:
+        """Take in a record of a kind in `KINDS`."""
+        step = canonical.convert(record.data["step"], KeyStep)
+        self.steps[step.name] = step
 
     @property
     def touched(self) -> bool:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from expunge_agent.core.entry import Entry
 from expunge_agent.core.space import Space
+from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, Text
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt_space import FreeSpace, Left, Rest, Taken
+
+KINDS = (
+    "space-measured",
+    "space-folder",
+    "space-made",
+    "space-spare",
+    "space-filled",
+    "space-peak",
+    "space-removing",
+    "space-removed",
+    "space-kept",
+    "space-trimmed",
+)
 
 
 class Folder(Frozen, frozen=True):
@@ -80,6 +95,31 @@ class SpaceProgress:
     cleaning: str = ""
     trimmed: U64 | None = None
     trim: str = ""
+
+    def apply(self, record: Entry) -> None:
+        """Take in a record of a kind in `KINDS`."""
+        kind, data = record.kind, record.data
+        if kind == "space-measured":
+            self.start = canonical.convert(data["start"], Start)
+        elif kind in ("space-folder", "space-made"):
+            self.folder = canonical.convert(data["folder"], Folder)
+            self.begun, self.cleaned_up = True, False
+        elif kind == "space-spare":
+            self.spare = int(data["spare"])
+        elif kind == "space-filled":
+            self.filling = canonical.convert(data["filling"], Filling)
+        elif kind == "space-peak":
+            self.peak = canonical.convert(data["peak"], Peak)
+        elif kind == "space-removing":
+            self.removing = True
+        elif kind == "space-removed":
+            self.folder, self.spare = None, None
+            self.cleaned_up, self.cleaning = True, ""
+        elif kind == "space-kept":
+            self.cleaned_up, self.cleaning = False, data["why"]
+        else:
+            self.trimmed = U64(data["bytes"]) if data["bytes"] else None
+            self.trim = data["told"]
 
     def anew(self) -> None:
         """Forget what was filled: its files are gone."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from expunge_agent.core.entry import Entry
+
+KINDS = ("shred-starting",)
+
 
 @dataclass
 class VaultProgress:
     """``begun``: the vault was told to replace its root key."""
 
     begun: bool = False
+
+    def apply(self, _record: Entry) -> None:
+        """Take in a record of a kind in `KINDS`."""
+        self.begun = True

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from expunge_agent.core.deactivation import Step
+from expunge_agent.core.entry import Entry
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Text
 from expunge_agent.protocol.receipt_steps import DeactivationStep, End, Member
+
+KINDS = ("deactivating", "deactivated")
 
 
 class VolumeFacts(Frozen, frozen=True):
@@ -31,8 +34,14 @@ class VolumeProgress:
     last_uuid: str = ""
     """That of the device of the step begun last."""
 
-    def begin(self, data: dict[str, Any]) -> None:
-        """A step is about to be taken."""
+    def apply(self, record: Entry) -> None:
+        """Take in a record of a kind in `KINDS`."""
+        if record.kind == "deactivating":
+            self._begin(record.data)
+        else:
+            self._end(record.data)
+
+    def _begin(self, data: dict[str, Any]) -> None:
         step = canonical.convert(data["step"], Step)
         self.last_uuid = step.uuid
         self.steps.append(
@@ -41,8 +50,7 @@ class VolumeProgress:
             )
         )
 
-    def end(self, data: dict[str, Any]) -> None:
-        """How the step begun last ended."""
+    def _end(self, data: dict[str, Any]) -> None:
         ended: End = data["ended"]
         self.steps[-1] = msgspec.structs.replace(self.steps[-1], ended=ended, said=data["said"])
 

@@ -153,15 +153,6 @@ def nvme_port(fd: int) -> NvmePort:
     return KernelNvme(fd)
 
 
-def mmc_address(disk: Node) -> int:
-    """The relative card address that commands to an eMMC name; Linux gives every eMMC the address 1."""
-    text = read_text(disk.folder / "device/rca")
-    try:
-        return int(text, 16)
-    except ValueError:
-        return 1
-
-
 def joined(known: Drive, told: Drive) -> Drive:
     """The drive's own account, with the kernel's where it says nothing."""
     default = msgspec.structs.asdict(Drive(protocol="none"))

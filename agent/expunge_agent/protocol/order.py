@@ -21,7 +21,6 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order_keys import KeyWish
 
-ORDER_FORMAT: Literal["expunge/order/v1"] = "expunge/order/v1"
 MAX_TARGETS = 64
 MAX_ORDER = 512 * 1024
 """Bytes of an order."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from expunge_agent.protocol.base import Frozen, Name, PathText
 from expunge_agent.protocol.identity import FileIdentity
+from expunge_agent.protocol.receipt_keys import Holds
 
 
 class KeyStatement(Frozen, frozen=True):
     """Somebody's word on one condition (`key_rules.STATED`); what the machine sees to the contrary outweighs it."""
 
     id: Name
-    holds: Literal["yes", "no", "unknown"]
+    holds: Holds
     said_by: Name
 
 

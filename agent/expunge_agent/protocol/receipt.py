@@ -30,8 +30,6 @@ from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace
 from expunge_agent.protocol.receipt_steps import DeactivationStep, Member
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:expunge:receipt:v1"
 NO_RECEIPT_BEFORE = "0" * 64
 MAX_LISTED_RANGES = 1000
 MAX_ANSWERS = 200

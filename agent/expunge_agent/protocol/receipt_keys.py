@@ -9,13 +9,15 @@ import msgspec
 from expunge_agent.protocol.base import Frozen, Name, Text
 from expunge_agent.protocol.canonical import U64
 
+Holds = Literal["yes", "no", "unknown"]
+
 
 class Condition(Frozen, frozen=True):
     """One condition under which destroying a key counts as sanitizing the data (NIST SP 800-88 Rev. 2,
     cryptographic erase), whether it holds, and how that is known. Anything but ``yes`` blocks the claim."""
 
     id: Name
-    holds: Literal["yes", "no", "unknown"]
+    holds: Holds
     why: Text
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from expunge_agent.core.erasure import ErasureProgress, Evidence, Neighbour, Placed
+from expunge_agent.core.erasure_progress import ErasureProgress, Evidence, Neighbour, Placed
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.engine import canaries
 from expunge_agent.engine.blocks import Blocks

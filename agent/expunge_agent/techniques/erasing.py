@@ -16,7 +16,15 @@ from typing import Protocol
 
 from expunge_agent.commands.port import CommandError, CommandTimeout, DriveGone, Evasive
 from expunge_agent.core.drive import Answer
-from expunge_agent.core.erasure import MAX_ATTEMPTS, End, Ended, ErasureProgress, Evidence, Placed, Settled
+from expunge_agent.core.erasure_progress import (
+    MAX_ATTEMPTS,
+    End,
+    Ended,
+    ErasureProgress,
+    Evidence,
+    Placed,
+    Settled,
+)
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
 from expunge_agent.engine.meter import Progress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from expunge_agent.core.pass_progress import PassProgress
 from expunge_agent.core.plan import TargetPlan, VerificationPlan, describe_pass
-from expunge_agent.core.progress import PassProgress
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.verifier import VerifyReport
 from expunge_agent.engine.writer import WriteReport

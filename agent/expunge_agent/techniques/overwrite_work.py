@@ -9,8 +9,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
+from expunge_agent.core.pass_progress import Checkpoint
 from expunge_agent.core.plan import PassPlan, TargetPlan
-from expunge_agent.core.progress import Checkpoint, TargetProgress
+from expunge_agent.core.progress import TargetProgress
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.sources import KeyedStream, PatternSource, Source

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import msgspec
 
+from expunge_agent.core.pass_progress import Checkpoint
 from expunge_agent.core.plan import describe_pass
-from expunge_agent.core.progress import Checkpoint
 from expunge_agent.engine.meter import Progress
 from expunge_agent.engine.problems import EngineError, Problem
 from expunge_agent.engine.ranges import spots

@@ -2,37 +2,25 @@
 
 NIST SP 800-88 Rev. 2 (cryptographic erase): a validated module; keys of 128 bits at least, with as much
 entropy; nothing ever stored in plaintext; every copy of the key within reach; no backup, no escrow. What is
-not known is not claimed. The ids are those of all key targets (`protocol.receipt_keys`).
+not known is not claimed. The conditions are those of all key targets (`protocol.key_rules`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
+from expunge_agent.core.key_conditions import condition
 from expunge_agent.protocol.base import Level
-from expunge_agent.protocol.key_rules import met_for
-from expunge_agent.protocol.receipt_keys import Condition
+from expunge_agent.protocol.key_rules import KeyCondition, met_for
+from expunge_agent.protocol.receipt_keys import Condition, Holds
 from expunge_agent.vault.story import Export, Gone, Statement
 
-Holds = Literal["yes", "no", "unknown"]
-
 STATED = {
-    "validated-module": "the module that sealed data and keys is validated (FIPS 140-3)",
-    "no-header-backup": "no copy of the root key was ever kept: of its file, of the token, of the host's memory",
-    "no-escrow": "nobody else was given the root key",
+    KeyCondition.VALIDATED_MODULE: "the module that sealed data and keys is validated (FIPS 140-3)",
+    KeyCondition.NO_BACKUP: "no copy of the root key was ever kept: of its file, of the token, of the host's memory",
+    KeyCondition.NO_ESCROW: "nobody else was given the root key",
 }
 """What nobody can see from this machine: somebody has to say so (`expunge-agent vault note`)."""
-ORDER = (
-    "validated-module",
-    "key-strength",
-    "key-entropy",
-    "always-encrypted",
-    "keys-in-reach",
-    "no-key-in-memory",
-    "no-header-backup",
-    "no-escrow",
-)
 
 
 def conditions(
@@ -43,29 +31,35 @@ def conditions(
     plaintexts: list[Export],
     said: list[Statement],
 ) -> list[Condition]:
-    """All conditions in their order. `gone` is None before the shredding: what will be seen is taken as seen."""
+    """All of `KeyCondition`, in that order. `gone` is None before the shredding: what will be seen is taken as seen."""
     newest = {one.id: one for one in said}
-    found: dict[str, tuple[Holds, str]] = {
-        "key-strength": ("yes", "AES-256-GCM under keys of 256 bits"),
-        "key-entropy": ("yes", "drawn from the system's generator (getrandom(2)), or by the token"),
-        "always-encrypted": _always_encrypted(plaintexts),
-        "keys-in-reach": _in_reach(beyond, gone),
-        "no-key-in-memory": ("yes", "nobody held the vault; key work ran in a process that has ended"),
-        "validated-module": ("unknown", "nobody said so"),
-        "no-header-backup": (
+    found: dict[KeyCondition, tuple[Holds, str]] = {
+        KeyCondition.KEY_STRENGTH: ("yes", "AES-256-GCM under keys of 256 bits"),
+        KeyCondition.KEY_ENTROPY: (
+            "yes",
+            "drawn from the system's generator (getrandom(2)), or by the token",
+        ),
+        KeyCondition.ALWAYS_ENCRYPTED: _always_encrypted(plaintexts),
+        KeyCondition.KEYS_IN_REACH: _in_reach(beyond, gone),
+        KeyCondition.NO_KEY_IN_MEMORY: (
+            "yes",
+            "nobody held the vault; key work ran in a process that has ended",
+        ),
+        KeyCondition.VALIDATED_MODULE: ("unknown", "nobody said so"),
+        KeyCondition.NO_BACKUP: (
             "unknown",
             "a copy of the root key would open what it wraps; nobody said there is none",
         ),
-        "no-escrow": ("unknown", "nobody said so"),
+        KeyCondition.NO_ESCROW: ("unknown", "nobody said so"),
     }
     if lets_no_copy_out:
-        found["no-header-backup"] = ("yes", "the holder lets no copy of a root key out")
-        found["no-escrow"] = ("yes", "the holder lets no copy of a root key out")
+        found[KeyCondition.NO_BACKUP] = ("yes", "the holder lets no copy of a root key out")
+        found[KeyCondition.NO_ESCROW] = ("yes", "the holder lets no copy of a root key out")
     for name in STATED:
         if name in newest:
             one = newest[name]
             found[name] = (one.holds, f"said by {one.by} at {one.at}: {one.why}")
-    return [Condition(id=name, holds=found[name][0], why=found[name][1][:4000]) for name in ORDER]
+    return [condition(which, *found[which]) for which in KeyCondition]
 
 
 def lacking(found: list[Condition], level: Level) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
-from expunge_agent.core.progress import Entry
+from expunge_agent.core.entry import Entry
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, MaybeDigest, Name, PathText, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt_keys import KeyEvidence
+from expunge_agent.protocol.receipt_keys import Holds, KeyEvidence
 from expunge_agent.vault.words import Id
 
 STDOUT = "standard output"
@@ -41,7 +40,7 @@ class Statement(Frozen, frozen=True):
     ``export-destroyed``, ``why`` begins with its path)."""
 
     id: Name
-    holds: Literal["yes", "no", "unknown"]
+    holds: Holds
     why: Text
     at: Timestamp
     by: Name

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
+    from expunge_agent.protocol.order_keys import KeyWish
     from expunge_controller.context import Controller
     from expunge_controller.store.rows import MachineRow
 
-_ANSWERS = ("yes", "no", "unknown")
 _OPTIONS = (
     click.option(
         "--statement",
@@ -60,12 +59,11 @@ def key_wish(
     the header what `resolve` raises."""
     from expunge_agent.errors import UsageError
     from expunge_agent.protocol.identity import FileIdentity
+    from expunge_agent.protocol.key_words import statements_of
     from expunge_agent.protocol.order_keys import KeyWish
     from expunge_controller.cli.targets import resolve
 
-    said = [_statement(one, said_by) for one in statements]
-    if len({one.id for one in said}) < len(said):
-        raise UsageError("A condition is stated twice.", "State each once.")
+    said = statements_of(statements, said_by)
     if strange := [path for path in (*search, *roots) if not path.startswith("/")]:
         raise UsageError(f"{strange[0]} is not an absolute path.", "Name the folder as it is on the machine.")
     identity: FileIdentity | None = None
@@ -78,17 +76,3 @@ def key_wish(
         identity = found.identity
     wish = KeyWish(statements=said, search=list(search), roots=list(roots), header=identity)
     return wish if wish != KeyWish() else None
-
-
-def _statement(text: str, said_by: str) -> KeyStatement:
-    from expunge_agent.errors import UsageError
-    from expunge_agent.protocol.key_rules import STATED
-    from expunge_agent.protocol.order_keys import KeyStatement
-
-    name, _, answer = text.partition("=")
-    if name not in STATED or answer not in _ANSWERS:
-        raise UsageError(
-            f"{text!r} is no statement.",
-            f"Write CONDITION=yes, =no or =unknown; conditions are {', '.join(STATED)}.",
-        )
-    return KeyStatement(id=name, holds=answer, said_by=said_by)  # type: ignore[arg-type]

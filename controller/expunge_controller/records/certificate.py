@@ -29,6 +29,13 @@ from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 
 NOT_RECORDED = "not recorded"
+
+
+def recorded(text: str) -> str:
+    """`text`, or that there is none."""
+    return text if text.strip() else NOT_RECORDED
+
+
 AWAITING: Literal["awaiting validation"] = "awaiting validation"
 ATTESTATION = (
     "I attest that the information on this certificate is accurate and complete to the best of my knowledge."

@@ -26,8 +26,9 @@ from expunge_controller.records.certificate import (
     CertifiedVolume,
 )
 from expunge_controller.records.consistency import SUCCESS, medium_of
+from expunge_controller.records.extent import size_of
 from expunge_controller.records.key_checks import looked_at
-from expunge_controller.records.space_checks import certified_space_problems, size_of
+from expunge_controller.records.space_checks import certified_space_problems
 
 Fact = tuple[str, Any, Any]
 """A field's name, what the certificate says, what the receipt or order says."""

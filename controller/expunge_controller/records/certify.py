@@ -23,7 +23,6 @@ from expunge_agent.protocol.receipt import (
 from expunge_controller.records.certificate import (
     ATTESTATION,
     AWAITING,
-    NOT_RECORDED,
     Blank,
     Certificate,
     CertifiedPass,
@@ -33,14 +32,15 @@ from expunge_controller.records.certificate import (
     Media,
     MediumRecord,
     Sanitization,
+    recorded,
 )
 from expunge_controller.records.certify_erasure import certified_erasure
 from expunge_controller.records.certify_space import certified_space
 from expunge_controller.records.certify_volume import certified_volume
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.extent import size_of
 from expunge_controller.records.key_checks import looked_at
 from expunge_controller.records.log_words import witness_sentence
-from expunge_controller.records.space_checks import size_of
 
 CERTIFIED = (Outcome.SANITIZED, Outcome.EXCEPTIONS)
 NO_TIME = "Times are those of the clocks of the machine and the controller; no third party confirms them."
@@ -108,15 +108,15 @@ def _media(result: TargetResult) -> Media:
         digest=digest,
         subject=subject,
         identity=identity,
-        type=_known(seen.type if seen else ""),
-        model=_known(block.model if block else ""),
-        serial=_known(block.serial if block else ""),
-        wwn=_known(block.wwn if block else ""),
+        type=recorded(seen.type if seen else ""),
+        model=recorded(block.model if block else ""),
+        serial=recorded(block.serial if block else ""),
+        wwn=recorded(block.wwn if block else ""),
         size=identity.size,
-        firmware=_known(seen.firmware if seen else ""),
+        firmware=recorded(seen.firmware if seen else ""),
         logical_sector=seen.logical_sector if seen else -1,
         physical_sector=seen.physical_sector if seen else -1,
-        path=_known(seen.path if seen else ""),
+        path=recorded(seen.path if seen else ""),
         notes=list(seen.notes) if seen else [],
     )
 
@@ -125,14 +125,14 @@ def _sanitization(receipt: Receipt, result: TargetResult) -> Sanitization:
     return Sanitization(
         outcome=result.outcome,
         method=result.level_achieved,
-        level_requested=_known(str(receipt.level_requested or "")),
+        level_requested=recorded(str(receipt.level_requested or "")),
         level_achieved=result.level_achieved,
-        technique=_known(result.technique),
+        technique=recorded(result.technique),
         profile=receipt.profile,
         tool=receipt.agent.software,
         started_at=receipt.started_at,
         finished_at=receipt.finished_at,
-        clock=_known(receipt.clock),
+        clock=recorded(receipt.clock),
         passes=[_pass(run) for run in result.passes],
         verifications=[_verification(check, size_of(result)) for check in result.verifications],
         verification_status=_status(result),
@@ -155,15 +155,15 @@ def _evidence(body: bytes, signature: bytes, receipt: Receipt, target: int, orde
         counter=receipt.counter,
         target=target,
         order=receipt.order.digest,
-        order_id=_known(receipt.order.order_id),
-        requested_by=_known(receipt.order.requested_by),
-        case_number=_known(receipt.order.case_number),
-        reason=_known(order.reason if order else ""),
+        order_id=recorded(receipt.order.order_id),
+        requested_by=recorded(receipt.order.requested_by),
+        case_number=recorded(receipt.order.case_number),
+        reason=recorded(order.reason if order else ""),
         machine_id=receipt.agent.machine_id,
-        hostname=_known(receipt.agent.hostname),
+        hostname=recorded(receipt.agent.hostname),
         agent_key=receipt.agent.key,
-        boot_id=_known(receipt.agent.boot_id),
-        kernel=_known(receipt.agent.kernel),
+        boot_id=recorded(receipt.agent.boot_id),
+        kernel=recorded(receipt.agent.kernel),
     )
 
 
@@ -174,7 +174,7 @@ def _pass(run: PassResult) -> CertifiedPass:
         pattern=run.pattern,
         bytes_written=run.bytes_written,
         started_at=run.started_at,
-        finished_at=_known(run.finished_at),
+        finished_at=recorded(run.finished_at),
         duration_ms=run.duration_ms,
         throughput=U64(int(run.bytes_written) * 1000 // milliseconds if milliseconds else 0),
         complete=run.complete,
@@ -203,7 +203,7 @@ def _verification(check: Verification, size: int) -> CertifiedVerification:
         duration_ms=check.duration_ms,
         io_mode=check.io_mode,
         reads_medium=check.reads_medium,
-        rule=_known(check.rule),
+        rule=recorded(check.rule),
     )
 
 
@@ -218,7 +218,3 @@ def _status(result: TargetResult) -> Literal["passed", "passed with exceptions",
     ):
         return "none"
     return "passed" if result.outcome is Outcome.SANITIZED else "passed with exceptions"
-
-
-def _known(text: str) -> str:
-    return text if text.strip() else NOT_RECORDED

@@ -6,11 +6,11 @@ from typing import Literal
 
 from expunge_agent.protocol.receipt import Canaries, Erasure, Interruption, ReadBack, Receipt, TargetResult
 from expunge_controller.records.certificate import (
-    NOT_RECORDED,
     CertifiedCanaries,
     CertifiedErasure,
     CertifiedInterruption,
     CertifiedReadBack,
+    recorded,
 )
 
 
@@ -29,8 +29,8 @@ def certified_erasure(receipt: Receipt, result: TargetResult) -> CertifiedErasur
         ended=erasure.ended,
         detail=erasure.detail,
         attempts=erasure.attempts,
-        started_at=erasure.started_at or NOT_RECORDED,
-        finished_at=erasure.finished_at or NOT_RECORDED,
+        started_at=recorded(erasure.started_at),
+        finished_at=recorded(erasure.finished_at),
         duration_ms=erasure.duration_ms,
         settled=erasure.settled,
         settling=erasure.settling,
@@ -82,7 +82,7 @@ def _read_back(read: ReadBack | None, size: int) -> CertifiedReadBack | None:
         duration_ms=read.duration_ms,
         io_mode=read.io_mode,
         reads_medium=read.reads_medium,
-        rule=read.rule if read.rule.strip() else NOT_RECORDED,
+        rule=recorded(read.rule),
     )
 
 

@@ -27,6 +27,7 @@ from expunge_agent.protocol.receipt import (
     Verification,
 )
 from expunge_controller.records import erasure_checks, files_checks, key_checks, space_checks, volume_checks
+from expunge_controller.records.extent import extent_of
 from expunge_controller.records.profile_match import profile_problems
 from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE
 
@@ -184,7 +185,7 @@ def _overwritten(result: TargetResult, clean: bool) -> Iterator[str]:
     if clean and result.passes and not _read_back(result):
         yield "sanitized, yet its last pass was not read back"
     for number, run in enumerate(result.passes, start=1):
-        yield from _pass_whole(number, run, _size(result), clean)
+        yield from _pass_whole(number, run, extent_of(result), clean)
     for check in result.verifications:
         yield from _verification_whole(check, clean)
 
@@ -218,13 +219,8 @@ def _verification_whole(check: Verification, clean: bool) -> Iterator[str]:
         )
 
 
-def _size(result: TargetResult) -> int:
-    """Bytes that the passes had to go over."""
-    return int(key_checks.extent(result)) if result.technique == LUKS else space_checks.size_of(result)
-
-
 def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterator[str]:
-    size = _size(result)
+    size = extent_of(result)
     if run.index != result.passes[0].index + number - 1:
         yield f"pass {number} is out of order"
     if run.bytes_written + run.error_bytes > size:
@@ -238,7 +234,7 @@ def _pass_figures(number: int, run: PassResult, result: TargetResult) -> Iterato
 
 
 def _verification_figures(check: Verification, result: TargetResult) -> Iterator[str]:
-    size = _size(result)
+    size = extent_of(result)
     if check.kind == "full" and check.bytes_expected != size:
         yield f"a full verification of {check.bytes_expected} bytes, the target has {size}"
     if check.kind == "sampled" and not 0 < check.bytes_expected <= size:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from expunge_agent.errors import VerificationError
 from expunge_agent.protocol.base import Frozen
 
 MAX_NAMED = 8
@@ -59,14 +58,3 @@ class Checklist:
 def failures(steps: Iterable[Step]) -> list[Step]:
     """The steps that failed."""
     return [step for step in steps if step.status is Status.FAILED]
-
-
-def raise_if_failed(steps: Iterable[Step], what: str) -> None:
-    """Raise VerificationError (exit code 9) that names each failed step; skipped ones do not count."""
-    failed = failures(steps)
-    if failed:
-        named = " ".join(f"[{step.number}] {step.title}: {step.detail}." for step in failed)
-        raise VerificationError(
-            f"The {what} does not check out. {named}",
-            "Do not rely on it; get it again from its source, and keep this copy as evidence.",
-        )

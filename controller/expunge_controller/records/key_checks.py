@@ -8,18 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from expunge_agent.protocol.base import Level
-from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import KeyIdentity
 from expunge_agent.protocol.key_rules import KeyCondition, most
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_profiles.techniques import KEYS, LUKS
-
-
-def extent(result: TargetResult) -> U64:
-    """How many bytes the passes had to go over: all of the target, or where LUKS keeps its keys."""
-    if result.technique == LUKS and result.key is not None:
-        return result.key.overwritten
-    return result.target.identity.size
 
 
 def looked_at(result: TargetResult) -> bool:

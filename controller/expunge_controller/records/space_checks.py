@@ -14,13 +14,6 @@ from expunge_agent.protocol.receipt_space import FreeSpace
 from expunge_controller.records.certificate import NOT_RECORDED, CertifiedSpace
 
 
-def size_of(result: TargetResult) -> int:
-    """Bytes that the passes of `result` had to write: the target's, or those of the files that filled it."""
-    if result.space is not None:
-        return int(result.space.filled or 0)
-    return int(result.target.identity.size)
-
-
 def figure_problems(result: TargetResult) -> Iterator[str]:
     """Figures that cannot be, whatever the outcome."""
     space, of_space = result.space, isinstance(result.target.identity, SpaceIdentity)

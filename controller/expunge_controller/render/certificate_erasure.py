@@ -10,7 +10,7 @@ from expunge_controller.records.certificate import (
     CertifiedInterruption,
     CertifiedReadBack,
 )
-from expunge_controller.render.markup import Label, fields, number, percent, seconds, section
+from expunge_controller.render.markup import Label, fields, hint, number, percent, seconds, section
 from expunge_controller.render.technique_words import in_words
 
 _ENDS = {
@@ -82,7 +82,7 @@ def findings(erasure: CertifiedErasure) -> str:
         if erasure.read_back
         else [(_READ_BACK, "nothing was read back 未做读回")]
     )
-    return fields(rows) + f"<p class='hint'>{_HONEST.markup}</p>"
+    return fields(rows) + hint(_HONEST)
 
 
 _CANARIES = Label("Canaries", "金丝雀块")

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from expunge_agent.protocol.receipt_files import Files, FilesPass, FileTally
-from expunge_controller.render.markup import Label, bullets, fields, grid, number, seconds, section, size
+from expunge_controller.render.markup import (
+    Label,
+    bullets,
+    fields,
+    grid,
+    heading,
+    number,
+    seconds,
+    section,
+    size,
+)
 
 _OUTCOMES = {
     "sanitized-with-exceptions": "sanitized with exceptions 已清除（有例外）",
@@ -55,7 +65,7 @@ def files_section(files: Files) -> str:
             [_pass(run) for run in files.passes],
             Label("no pass was run", "未执行覆写"),
         ),
-        f"<h3>{Label('Files with a shortfall', '有缺陷的文件').markup}</h3>",
+        heading(Label("Files with a shortfall", "有缺陷的文件")),
         bullets(named, Label("none", "无")),
     )
 

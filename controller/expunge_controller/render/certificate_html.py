@@ -27,6 +27,7 @@ from expunge_controller.render.markup import (
     bullets,
     fields,
     grid,
+    heading,
     number,
     percent,
     rate,
@@ -280,11 +281,11 @@ def _shortfalls(certificate: Certificate) -> str:
     done = certificate.sanitization
     return section(
         Label("What this result does not cover", "本结果未涵盖的内容"),
-        f"<h3>{Label('Exceptions', '例外').markup}</h3>",
+        heading(Label("Exceptions", "例外")),
         bullets(done.exceptions, _NOTHING),
-        f"<h3>{Label('Not covered', '未覆盖').markup}</h3>",
+        heading(Label("Not covered", "未覆盖")),
         bullets(done.not_covered, _NOTHING),
-        f"<h3>{Label('Limitations', '局限').markup}</h3>",
+        heading(Label("Limitations", "局限")),
         bullets([*done.limitations, *certificate.assurance], _NOTHING),
     )
 
@@ -351,7 +352,7 @@ def _blank(title: Label, blank: Blank) -> str:
         f'<p class="line"><span>{label.markup}</span><span class="fill">{text(value)}</span></p>'
         for label, value in lines
     )
-    return f"<div><h3>{title.markup}</h3>{body}</div>"
+    return f"<div>{heading(title)}{body}</div>"
 
 
 def _person(person: Person) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expunge_agent.protocol.key_rules import KeyCondition
 from expunge_agent.protocol.receipt_keys import KeyDestruction
-from expunge_controller.render.markup import Label, bullets, fields, grid, number, section
+from expunge_controller.render.markup import Label, bullets, fields, grid, heading, hint, number, section
 
 _CONDITIONS = {
     KeyCondition.VALIDATED_MODULE: Label("validated cryptographic module", "密码模块经过验证"),
@@ -37,13 +37,13 @@ def key_section(key: KeyDestruction) -> str:
                 (Label("Bytes of keys overwritten", "覆写的密钥区字节"), number(int(key.overwritten))),
             ]
         ),
-        f"<h3>{Label('Conditions', '条件').markup}</h3>",
+        heading(Label("Conditions", "条件")),
         grid(
             [(40, Label("Condition", "条件")), (12, Label("Holds", "是否成立")), (48, Label("Why", "依据"))],
             [(_named(one.id), _HOLDS[one.holds], one.why) for one in key.conditions],
             Label("no condition is told", "未说明条件"),
         ),
-        f"<h3>{Label('Known copies of the key', '已知密钥副本').markup}</h3>",
+        heading(Label("Known copies of the key", "已知密钥副本")),
         grid(
             [
                 (32, Label("Where", "位置")),
@@ -54,9 +54,9 @@ def key_section(key: KeyDestruction) -> str:
             [(one.where, one.what, _FATES[one.fate], one.detail) for one in key.copies],
             Label("none is known", "无已知副本"),
         ),
-        f"<h3>{Label('What can still be read', '仍可读取的内容').markup}</h3>",
+        heading(Label("What can still be read", "仍可读取的内容")),
         bullets(key.readable, Label("nothing that is known", "已知范围内没有")),
-        f"<p class='hint'>{_HONEST.markup}</p>",
+        hint(_HONEST),
     )
 
 
@@ -65,4 +65,4 @@ def _named(condition: str) -> str:
     if condition not in list(KeyCondition):
         return condition
     label = _CONDITIONS[KeyCondition(condition)]
-    return f"{label.english} {label.chinese} ({condition})"
+    return f"{label.plain} ({condition})"

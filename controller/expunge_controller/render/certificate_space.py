@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from expunge_controller.records.certificate import NOT_RECORDED, CertifiedSpace
-from expunge_controller.render.markup import Label, fields, number, section
+from expunge_controller.render.markup import Label, fields, hint, number, section
 
 _ENDS = {
     "full": "the file system gave no more 文件系统已满",
@@ -59,5 +59,5 @@ def space_section(space: CertifiedSpace) -> str:
                 ),
             ]
         ),
-        f"<p class='hint'>{_HONEST.markup}</p>",
+        hint(_HONEST),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from expunge_controller.records.certificate import CertifiedVolume
-from expunge_controller.render.markup import Label, grid, section
+from expunge_controller.render.markup import Label, grid, hint, section
 
 _STEPS = {
     "unmount": Label("unmounted", "卸载文件系统"),
@@ -55,7 +55,7 @@ def _members(volume: CertifiedVolume) -> str:
         rows,
         Label("none", "无"),
     )
-    return table + f"<p class='hint'>{_HINT.markup}</p>"
+    return table + hint(_HINT)
 
 
 def _steps(volume: CertifiedVolume) -> str:
@@ -77,4 +77,4 @@ def _steps(volume: CertifiedVolume) -> str:
 
 def _step(what: str) -> str:
     known = _STEPS.get(what)
-    return f"{known.english} {known.chinese}" if known is not None else what
+    return known.plain if known is not None else what

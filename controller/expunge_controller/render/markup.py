@@ -14,9 +14,24 @@ class Label(NamedTuple):
     chinese: str
 
     @property
+    def plain(self) -> str:
+        """Both, as a value in a table."""
+        return f"{self.english} {self.chinese}"
+
+    @property
     def markup(self) -> str:
         """Both, side by side."""
         return f'{html.escape(self.english)} <span class="zh" lang="zh">{html.escape(self.chinese)}</span>'
+
+
+def heading(label: Label) -> str:
+    """A caption above a part of a section."""
+    return f"<h3>{label.markup}</h3>"
+
+
+def hint(label: Label) -> str:
+    """A sentence about what is above it."""
+    return f"<p class='hint'>{label.markup}</p>"
 
 
 def text(value: object) -> str:

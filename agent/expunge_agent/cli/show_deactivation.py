@@ -1,4 +1,4 @@
-"""What a person calls a device, and what stands on it, as the verbs show both."""
+"""What stands on a device, as the verbs show it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ from collections.abc import Mapping, Sequence
 import click
 
 from expunge_agent.core.deactivation import Step, listed
-from expunge_agent.devices.aliases import resolve
-
-
-def resolved(paths: Sequence[str]) -> tuple[str, ...]:
-    """The paths that are meant, each that was called otherwise said on stderr. Raises NotFoundError, RefusedError."""
-    found = tuple(resolve(path) for path in paths)
-    for given, path in zip(paths, found, strict=True):
-        if given != path:
-            click.echo(f"{given} is {path}", err=True)
-    return found
 
 
 def show_deactivation(steps: Mapping[str, Sequence[Step]]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import host
 from expunge_agent.errors import BusyError, ExpungeError, NotFoundError
@@ -23,6 +24,7 @@ from expunge_agent.protocol.identity import KeyIdentity
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import MediumFacts, Reason, Refusal, TargetResult
 from expunge_agent.protocol.receipt_keys import KeyDestruction
+from expunge_agent.results import result_of
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.vault import work
 from expunge_agent.vault.access import perform
@@ -42,7 +44,7 @@ STATE_IT = (
 
 
 class VaultRun:
-    """The work on target number `index`, like `targets.TargetRun`."""
+    """The work on target number `index`, like `target_run.TargetRun`."""
 
     def __init__(
         self,
@@ -200,10 +202,8 @@ class VaultRun:
         notes = [f"subject {entry.subject} of vault {settings.vault}", f"root keys: {where(settings.holder)}"]
         wanted = self._order.level
         less = "" if level.reaches(wanted) else f"{level} was earned, {wanted} was asked."
-        return TargetResult(
-            target=self._target,
-            outcome=outcome,
-            refusal=None,
+        return replace(
+            self._told(Verdict(outcome, level, exceptions, failure)),
             identity_before=self._identity,
             identity_opened=self._identity,
             identity_after=self._identity,
@@ -213,36 +213,23 @@ class VaultRun:
                 notes=[*notes, *([earlier] if earlier else [])],
             ),
             technique=Technique.VAULT_SHRED.value,
-            level_achieved=level,
-            passes=[],
-            verifications=[],
-            exceptions=exceptions,
             not_covered=["The ciphertext stays where it is, and copies of it where they are."],
-            finished_at=timestamp(self._around.now()),
-            failure=failure,
             downgrade=less if outcome is Outcome.SANITIZED else "",
             key=key,
         )
 
     def _ended(self, refusal: Refusal, *, begun: bool) -> TargetResult:
         """It was refused; or, once begun, what became of it cannot be seen any more."""
-        return TargetResult(
-            target=self._target,
-            outcome=Outcome.UNKNOWN if begun else Outcome.REFUSED,
-            refusal=None if begun else refusal,
-            identity_before=None,
-            identity_opened=None,
-            identity_after=None,
-            medium=None,
-            technique=Technique.VAULT_SHRED.value if begun else "",
-            level_achieved=Level.NONE,
-            passes=[],
-            verifications=[],
-            exceptions=[],
-            not_covered=[],
-            finished_at=timestamp(self._around.now()),
-            failure=f"The shredding was begun, and then: {refusal.detail}"[:4000] if begun else "",
-        )
+        if not begun:
+            return replace(self._told(Verdict(Outcome.REFUSED, Level.NONE, [])), refusal=refusal)
+        why = f"The shredding was begun, and then: {refusal.detail}"[:4000]
+        told = self._told(Verdict(Outcome.UNKNOWN, Level.NONE, [], why))
+        return replace(told, technique=Technique.VAULT_SHRED.value)
+
+    def _told(self, verdict: Verdict) -> TargetResult:
+        """The result without what the vault has to say of it."""
+        so_far = self._ledger.target(self._index)
+        return result_of(self._target, so_far, verdict, None, self._around.now(), not_covered=[])
 
     def _place(self) -> Place:
         access = self._around.vaults
