@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def lab_report(pytestconfig: pytest.Config) -> Report:
 
 
 @pytest.fixture(scope="session")
-def machine(lab_report: Report) -> Machine:
+def machine(lab_report: Report) -> Iterator[Machine]:
     """What guests start from, built now if need be; skips where there can be none."""
     if reason := unavailable():
         pytest.skip(f"no virtual machine can run here: {reason}")
@@ -91,4 +93,5 @@ def machine(lab_report: Report) -> Machine:
     except CannotBuild as error:
         pytest.skip(f"the laboratory cannot be built here: {error}")
     lab_report.facts.update(made.base.facts)
-    return made
+    with closing(made):
+        yield made

@@ -155,6 +155,9 @@ class InGuest(Drive):
         super().__init__(guest, case, serial)
         self._medium = medium
         self._inside: Inside | None = None
+        self._asked = f"/run/{serial}.asked"
+        self.told_apart = False
+        """Whether it writes down, from its next start on, what it is asked."""
 
     @property
     def _notes(self) -> str:
@@ -163,6 +166,7 @@ class InGuest(Drive):
     def on(self) -> None:
         options = ["--serial", self.serial, "--seconds", str(SECONDS), "--haste", str(HASTE)]
         options += ["--rotating"] * (self.case.technique in ROTATING)
+        options += ["--log", self._asked] * self.told_apart
         options += [word for fault in self.case.faults for word in ("--fault", fault)]
         find = f"mkdir -p /var/lib/expunge/sim; grep -la {medium_serial(self.serial)} /sys/block/sd*/device/vpd_pg80"
         image = f"/dev/{self.guest.run(find).ok().out.split('/')[3]}"
@@ -178,6 +182,10 @@ class InGuest(Drive):
     def hasten(self) -> None:
         assert self._inside is not None, "the drive is off"
         self._inside.hasten()
+
+    def asked_how_far(self) -> bool:
+        """Whether somebody has sent REQUEST SENSE since its start: only the agent does."""
+        return self.guest.run(f'grep -q \'"cdb": "03\' {self._asked}').code == 0
 
     def left(self) -> int:
         return self._medium.path.read_bytes().count(RECORD)

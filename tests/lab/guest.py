@@ -81,6 +81,10 @@ class Machine:
         held = image.assemble(base, cache).open("rb")
         return cls(base, Path(f"/proc/{os.getpid()}/fd/{held.fileno()}"), cache, held)
 
+    def close(self) -> None:
+        """Let go of the initramfs: no guest starts from it any more."""
+        self.image.close()
+
 
 def unavailable() -> str:
     """Why no guest can run here; empty if one can."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -49,8 +50,10 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        machine = Machine.make(arguments.cache.absolute())
-        with tempfile.TemporaryDirectory(prefix="expunge-lab-") as name:
+        with (
+            closing(Machine.make(arguments.cache.absolute())) as machine,
+            tempfile.TemporaryDirectory(prefix="expunge-lab-") as name,
+        ):
             folder = Path(name)
             with Guest(machine, folder, [] if arguments.bare else every_kind(folder)) as guest:
                 print(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -19,6 +21,8 @@ SANITIZES = [
 FORGETFUL = [Case(f"{kind}-sanitize-block", (FORGETS,)) for kind in ("ata", "scsi")]
 SECURITY = [Case("ata-security-erase"), Case("ata-security-erase-enhanced")]
 FORMAT = Case("scsi-format-unit")
+NO_RECORD = [case for case in SANITIZES if case.kind == "scsi"]
+"""A SCSI drive tells of a sanitize only while it runs: it must still run when the agent comes back."""
 CUT = [*SANITIZES, *FORGETFUL, *SECURITY, FORMAT]
 
 
@@ -39,6 +43,7 @@ def cut(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         def power_on(drive: InGuest, seen: Seen) -> None:
             seen.remembered = drive.remembers()
+            drive.told_apart = drive.case in NO_RECORD
             drive.on()
             seen.resumed = drive.at_work()
 
@@ -46,11 +51,27 @@ def cut(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             scene.begin()
             guest.reboot()
             scene.each(power_on)
-            scene.each(lambda drive, _: drive.hasten())
-            scene.go_on(guest)
+            scene.each(lambda drive, _: drive.hasten() if drive.case not in NO_RECORD else None)
+            over = threading.Event()
+            slow = [drive for drive in scene.drives.values() if drive.case in NO_RECORD]
+            with ThreadPoolExecutor(1) as pool:
+                beside = pool.submit(hasten_when_asked, slow, over)
+                try:
+                    scene.go_on(guest)
+                finally:
+                    over.set()
+                beside.result()
             yield scene
         finally:
             scene.end()
+
+
+def hasten_when_asked(drives: list[InGuest], over: threading.Event) -> None:
+    """Hasten each drive once the agent has found it at work."""
+    while drives and not over.wait(2):
+        for drive in [one for one in drives if one.asked_how_far()]:
+            drive.hasten()
+            drives.remove(drive)
 
 
 @pytest.mark.parametrize("case", SANITIZES, ids=lambda case: case.name)
