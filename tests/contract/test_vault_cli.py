@@ -49,7 +49,7 @@ def test_from_put_to_receipt(vault: VaultCli) -> None:
     fates = {(copy.where.split(",")[0], copy.fate) for copy in key.copies}
     assert ("tape 12", "remains") in fates
     assert (str(vault.folder), "destroyed") in fates
-    assert {one.id: one.holds for one in key.conditions}["keys-in-reach"] == "no"
+    assert {one.id: one.holds for one in key.conditions}["keys-in-reach"] == "unknown"
     assert b"Receipt 1" in done.stdout
     assert vault.states() == {"alice": "shredded", "bob": "live"}
     vault.run("get", alice, "--out", str(vault.root / "out"), code=3)

@@ -38,6 +38,7 @@ from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import FreeSpace, Left, Rest, Taken
 from expunge_agent.techniques.space_fill import Room, make_names, take_space
 from expunge_controller.records import space_checks
+from expunge_controller.records.extent import size_of
 from expunge_profiles.load import builtin
 from support.agents import Bench
 
@@ -192,7 +193,7 @@ def problems(told: FreeSpace | None, clean: bool = True) -> str:
 
 def test_a_whole_block_is_accepted() -> None:
     assert problems(space()) == ""
-    assert space_checks.size_of(result(space())) == 800
+    assert size_of(result(space())) == 800
 
 
 @pytest.mark.parametrize(
