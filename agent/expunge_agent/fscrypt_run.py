@@ -6,18 +6,18 @@ import hashlib
 
 from msgspec.structs import replace
 
-from expunge_agent.core.fscrypt import SHARED, FscryptCase, busy, fscrypt_case, readable_after
+from expunge_agent.core.fscrypt import SHARED, UNSEEN, FscryptCase, busy, fscrypt_case, readable_after
 from expunge_agent.core.guard import readable
 from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import fscrypt, fscrypt_traces, host
+from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host
 from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
 from expunge_agent.events import EventLog
-from expunge_agent.fscrypt_stored import destroy_file
+from expunge_agent.fscrypt_destroying import destroy_file
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import Identity, KeyIdentity, differences
@@ -105,7 +105,7 @@ def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | 
     """What is known of the folder's key now; `known` is what stored it when the run began."""
     wish = wish or KeyWish()
     policy = fscrypt.policy_of(identity.path)
-    stored = fscrypt.stored(identity.path, policy) if known is None else known
+    stored = fscrypt_stored.stored(identity.path, policy) if known is None else known
     found = fscrypt_traces.copies(policy.key, wish.search, [one.where for one in stored])
     return fscrypt_case(policy, stored, found, wish.search, wish.statements)
 
@@ -196,9 +196,13 @@ class FscryptRun:
             KeyStep(name=REMOVE, done=not trouble, detail=told, trouble=trouble, evidence=evidence)
         )
         stored = [self._destroy(one) for one in case.stored] if not trouble else case.stored
-        if not trouble and (open_still := fscrypt.stays_readable(ordered.path)):
-            trouble = f"{len(open_still)} entries of the folder can still be opened."
-        self._steps.key_step(KeyStep(name=CHECK, done=not trouble, trouble=trouble))
+        tried = ""
+        if not trouble:
+            after = fscrypt.stays_readable(ordered.path)
+            tried = f"{after.files} files below the folder were tried{'' if after.all else ', not all'}: "
+            tried += f"{len(after.open)} can still be opened." if after.open else "none can be opened."
+            trouble = tried if after.open else ""
+        self._steps.key_step(KeyStep(name=CHECK, done=not trouble, detail=tried, trouble=trouble))
         return self._judged(ordered, case, plan, stored, trouble)
 
     def _destroy(self, one: KeyCopy) -> KeyCopy:
@@ -214,6 +218,8 @@ class FscryptRun:
                 fate="remains",
                 detail="Other keys need it; without the stored policy it does not open this one.",
             )
+        if one.what == UNSEEN:
+            return one
         self._steps.key_step_begun(name)
         fate, detail = destroy_file(one.where)
         after = KeyCopy(where=one.where, what=one.what, fate=fate, detail=detail[:4000])  # type: ignore[arg-type]
@@ -223,12 +229,12 @@ class FscryptRun:
     def _judged(
         self, ordered: KeyIdentity, case: FscryptCase, plan: TargetPlan, stored: list[KeyCopy], trouble: str
     ) -> TargetResult:
-        removed = self._so_far.key.steps[REMOVE]
+        removed, check = self._so_far.key.steps[REMOVE], self._so_far.key.steps[CHECK]
         in_kernel = KeyCopy(
             where="the kernel's keyring of the file system",
             what="the key, unwrapped",
             fate="remains" if trouble else "destroyed",
-            detail=removed.detail,
+            detail=f"{removed.detail} {check.detail}".strip(),
         )
         left = [one for one in stored if one.fate != "destroyed" and one.what != SHARED]
         doubts = [*plan.doubts, *(f"{one.where}: {one.detail}" for one in left)]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from expunge_agent.core.fscrypt import RAW_KEY, STORED_COPY, protectors_of
+from expunge_agent.core.fscrypt import RAW_KEY, STORED_COPY, UNSEEN, protectors_of
 from expunge_agent.devices import fscrypt
+from expunge_agent.devices.fscrypt_stored import stored
 from expunge_agent.devices.fscrypt_traces import identifier
 from expunge_agent.fscrypt_run import identify
 from expunge_agent.journal import Journal
@@ -255,6 +256,76 @@ def test_a_folder_without_a_key_is_refused(bench: Bench, folder: Folder) -> None
     plain.rename(folder.path)
     result = bench.run(order).targets[0]
     assert result.outcome is Outcome.REFUSED
+
+
+def through_a_bind_mount(lab, folder: Folder) -> None:
+    """A mount that shows a part of the file system alone; `folder` is reached by it from now on."""
+    home, point = folder.mount / "home", lab.name("bound")
+    home.mkdir()
+    point.mkdir()
+    folder.path.rename(home / "private")
+    folder.path = lab.mount(home, "--bind", at=point) / "private"
+
+
+def test_what_is_stored_is_found_at_another_mount_of_the_file_system(
+    bench: Bench, folder: Folder, lab
+) -> None:
+    through_a_bind_mount(lab, folder)
+    (result,) = take_away(bench, folder, vouched(search=folder.mount)).targets
+    assert (result.outcome, result.level_achieved) == (Outcome.SANITIZED, Level.CLEAR), result
+    assert not folder.policy.exists()
+    assert not folder.protector.exists()
+    assert folder.read() == b""
+
+
+def test_where_the_root_is_mounted_nowhere_the_claim_is_blocked(bench: Bench, folder: Folder, lab) -> None:
+    through_a_bind_mount(lab, folder)
+    lab.unmount(folder.mount)
+    refused = take_away(bench, folder).targets[0]
+    assert refused.refusal.reason is Reason.LEVEL_NOT_ACHIEVABLE
+    assert "mounted nowhere" in refused.refusal.detail
+    result = take_away(bench, folder, allow_downgrade=True).targets[0]
+    assert (result.outcome, result.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+    (unseen,) = [one for one in result.key.copies if one.fate == "unknown"]
+    assert unseen.what == UNSEEN
+    assert any(unseen.where in one for one in result.key.readable)
+    assert folder.read() == b""
+    lab.mount(folder.device, at=folder.mount)
+    assert folder.policy.exists(), "it was said that it may be there"
+    again = take_away(bench, folder).targets[0]
+    assert again.level_achieved is Level.CLEAR
+    assert not folder.policy.exists()
+
+
+def test_what_is_stored_below_a_mount_that_covers_it_is_unknown(bench: Bench, folder: Folder, lab) -> None:
+    lab.mount("none", "-t", "tmpfs", at=folder.mount / ".fscrypt")
+    refused = take_away(bench, folder).targets[0]
+    assert refused.refusal.reason is Reason.LEVEL_NOT_ACHIEVABLE
+    assert "mounted over" in refused.refusal.detail
+    assert folder.read()
+
+
+def test_a_top_that_is_covered_does_not_count_as_seen(folder: Folder, lab) -> None:
+    through_a_bind_mount(lab, folder)
+    here = str(folder.path)
+    policy = fscrypt.policy_of(here)
+    assert [one.fate for one in stored(here, policy)] == ["remains"] * 3
+    lab.mount("none", "-t", "tmpfs", at=folder.mount)
+    assert [one.what for one in stored(here, policy)] == [UNSEEN]
+
+
+def test_files_are_tried_at_any_depth_up_to_a_bound(folder: Folder) -> None:
+    deep = folder.path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "kept.txt").write_bytes(SECRET)
+    os.mkfifo(deep / "pipe")
+    opened = fscrypt.stays_readable(str(folder.path))
+    assert sorted(opened.open) == [str(deep / "kept.txt"), str(folder.path / "accounts.txt")]
+    assert (opened.files, opened.all) == (2, True)
+    assert not fscrypt.stays_readable(str(folder.path), most=3).all
+    assert fscrypt.remove(str(folder.path), folder.key).complete
+    after = fscrypt.stays_readable(str(folder.path))
+    assert after == ([], 2, True)
 
 
 class Crash(BaseException):

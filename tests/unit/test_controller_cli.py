@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from expunge_agent.account import login_name
 from expunge_agent.errors import NotFoundError, UsageError
 from expunge_agent.protocol import sshsig, wire
 from expunge_agent.protocol.base import Level, Outcome, timestamp
@@ -306,8 +307,8 @@ def test_what_is_stated_of_keys_stands_in_the_order(
         "roots": [],
         "search": ["/backup"],
         "statements": [
-            {"id": "no-escrow", "holds": "yes", "said_by": "custodian"},
-            {"id": "no-header-backup", "holds": "no", "said_by": "custodian"},
+            {"id": "no-escrow", "holds": "yes", "said_by": f"{login_name()}, for custodian"},
+            {"id": "no-header-backup", "holds": "no", "said_by": f"{login_name()}, for custodian"},
         ],
     }
 

@@ -9,9 +9,12 @@ import pytest
 
 from expunge_agent.core.luks_case import HEADER_COPY
 from expunge_agent.devices.crypt_maps import holding, in_keyring
-from expunge_agent.devices.key_traces import from_crypttab, header_copies
-from expunge_agent.devices.roots import Roots
+from expunge_agent.devices.crypttab import Sought, from_crypttab
+from expunge_agent.devices.key_traces import header_copies
+from expunge_agent.devices.nodes import all_disks
+from expunge_agent.devices.roots import LIVE, Roots
 from support.luks import recorded
+from support.recorded import lay_out
 
 UUID = "00000000-0000-4000-8000-000000000002"
 PLAIN = UUID.replace("-", "")
@@ -80,12 +83,87 @@ def test_crypttab_by_uuid_or_path(tmp_path: Path) -> None:
         "d UUID=other /etc/key\n#e /dev/sdz1 /etc/key\nshort\n\xff\n",
         encoding="latin-1",
     )
-    found = {one.where: one.fate for one in from_crypttab([str(tmp_path), "/nowhere"], UUID, ["/dev/sdz1"])}
+    found = {
+        one.where: one.fate
+        for one in from_crypttab([str(tmp_path), "/nowhere"], Sought(UUID, "", ["/dev/sdz1"]))
+    }
     assert found == {
         f"{tmp_path}/etc/key": "remains",
         "fido2-device=auto": "unknown",
         "/dev/sdk4": "remains" if os.path.lexists("/dev/sdk4") else "unknown",
     }
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Roots:
+    """The recorded machine; its /dev/sdb1 has tags, and udev knows that a copy of its label is on vdb."""
+    roots = lay_out(tmp_path / "machine")
+    data = roots.run / "udev/data"
+    data.mkdir(parents=True)
+    for disk in all_disks(roots):
+        if disk.name == "sdb":
+            (data / f"b{disk.partitions[0].number}").write_text(
+                "E:ID_FS_LABEL_ENC=archive\nE:ID_PART_ENTRY_UUID=AB-01\nE:ID_PART_ENTRY_NAME=two\\x20words\n"
+            )
+        if disk.name in ("sda", "vdb"):
+            (data / f"b{disk.number}").write_text(
+                "E:ID_FS_LABEL_ENC=twice\nE:ID_PART_ENTRY_UUID=AB-02-" + disk.name
+            )
+    return roots
+
+
+def keys_of(folder: Path, roots: Roots, device: str, label: str = "") -> list[tuple[str, str]]:
+    """What a crypttab with one entry for `device` names for /dev/sdb1: how, and with which fate."""
+    (folder / "etc").mkdir(exist_ok=True)
+    (folder / "etc/key").write_bytes(b"k")
+    (folder / "etc/crypttab").write_text(f"secret {device} /etc/key luks\n")
+    found = from_crypttab([str(folder)], Sought(UUID, label, ["/dev/sdb1"]), roots)
+    return [(one.what.partition(" named")[0], one.fate) for one in found]
+
+
+OURS, PERHAPS = [("the key file", "remains")], [("perhaps the key file", "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("device", "named"),
+    [
+        (f"UUID={UUID.upper()}", OURS),
+        (f"/dev/disk/by-uuid/{UUID}", OURS),
+        ("UUID=11111111-2222", []),
+        ("LABEL=archive", OURS),
+        ('LABEL="archive"', OURS),
+        ("PARTUUID=ab-01", OURS),
+        ("PARTUUID=ab-02-sda", []),
+        ("PARTLABEL=two\\040words", OURS),
+        ("LABEL=twice", PERHAPS),
+        ("LABEL=gone", PERHAPS),
+        ("ID=ata-disk", PERHAPS),
+        ("/dev/disk/by-id/ata-gone-part1", PERHAPS),
+        ("/dev/mapper/gone", PERHAPS),
+        ("/dev/sda", PERHAPS),
+    ],
+)
+def test_crypttab_by_any_name(tmp_path: Path, machine: Roots, device: str, named: object) -> None:
+    assert keys_of(tmp_path, machine, device) == named
+
+
+def test_crypttab_by_the_label_in_the_header(tmp_path: Path, machine: Roots) -> None:
+    assert keys_of(tmp_path, machine, "LABEL=vault", label="vault") == OURS
+
+
+def test_crypttab_by_a_file_with_the_header(tmp_path: Path) -> None:
+    """A path that is no device belongs to the system of the table; what lies there is read for its UUID."""
+    (tmp_path / "secret.img").write_bytes(recorded("luks2")[0])
+    (tmp_path / "other.img").write_bytes(recorded("luks2-tokens")[0])
+    assert keys_of(tmp_path, LIVE, "/secret.img") == OURS
+    assert keys_of(tmp_path, LIVE, "/other.img") == []
+    assert keys_of(tmp_path, LIVE, "/gone.img") == PERHAPS
+
+
+def test_a_key_that_is_drawn_anew_each_time_is_no_copy(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/crypttab").write_text("swap /dev/sdz1 /dev/urandom swap\n")
+    assert from_crypttab([str(tmp_path)], Sought(UUID, "", ["/dev/sdz1"])) == []
 
 
 def test_headers_below_a_folder(tmp_path: Path) -> None:

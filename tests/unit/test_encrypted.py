@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from expunge_agent.core.encrypted import HEAD, recognised
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.devices.encrypted import with_encryption
+from expunge_agent.devices import encrypted
+from expunge_agent.devices.encrypted import encryption_at, with_encryption
 from expunge_agent.devices.look import look
 from support.luks import NAMES, recorded, with_json
 
@@ -98,3 +99,18 @@ def test_the_note_stands_with_the_medium(tmp_path) -> None:
     assert with_encryption(found).notes[-1].startswith("LUKS2 00000000-")
     gone = Medium(path=str(tmp_path / "none"), identity=found.identity, type=MediumType.FILE)
     assert with_encryption(gone) == gone
+
+
+def test_an_odd_header_is_a_note_and_breaks_nothing(tmp_path, monkeypatch) -> None:
+    head, _ = recorded("luks2")
+    odd = put(0x4000 + 72, b"shake_128\0", put(72, b"shake_128\0", head))
+    image = tmp_path / "disk.img"
+    image.write_bytes(odd)
+    (said,) = encryption_at(str(image))
+    assert said.startswith("a damaged LUKS header (The first LUKS2 header has a checksum of an unknown kind")
+
+    def broken(*_: object) -> list[str]:
+        raise TypeError
+
+    monkeypatch.setattr(encrypted, "recognised", broken)
+    assert encryption_at(str(image)) == ["begins with something that could not be recognised (TypeError)"]

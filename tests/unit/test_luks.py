@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.luks import NotLuksError, begins_like_luks, parse, uuid_of
+from expunge_agent.protocol import canonical
 from support.luks import NAMES, recorded, reseal, with_json
 
 MIB = 1 << 20
@@ -152,3 +153,101 @@ def test_any_change_is_noticed_or_harmless(name: str, at: int, over: bytes) -> N
     except NotLuksError:
         return
     assert 0 < header.area <= size
+
+
+@pytest.mark.parametrize(
+    "name", [b"shake_128", b"shake256", b"SHAKE-128", b"no such", b"", b"\xff\x1b[2J", b"md5-sha1"]
+)
+def test_a_checksum_without_a_length_of_its_own_or_unknown_is_refused(name: bytes) -> None:
+    head, size = recorded("luks2")
+    odd = bytearray(head)
+    for place in (0, int.from_bytes(head[8:16], "big")):
+        odd[place + 72 : place + 104] = name.ljust(32, b"\0")
+    with pytest.raises(NotLuksError, match=r"checksum of an unknown kind \(.*\)\.$") as caught:
+        parse(bytes(odd), size)
+    assert str(caught.value).isprintable()
+
+
+_ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["9" * 5000, "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+_PLACES = (
+    ("config",),
+    ("config", "keyslots_size"),
+    ("config", "requirements"),
+    ("segments",),
+    ("segments", "0"),
+    ("segments", "0", "type"),
+    ("segments", "0", "offset"),
+    ("segments", "0", "encryption"),
+    ("segments", "x"),
+    ("keyslots",),
+    ("keyslots", "0"),
+    ("keyslots", "0", "area"),
+    ("keyslots", "0", "key_size"),
+    ("tokens",),
+    ("tokens", "0"),
+)
+
+
+@given(st.sampled_from(_PLACES), _ANY)
+def test_any_json_with_a_right_checksum_is_a_header_or_a_sentence(
+    place: tuple[str, ...], value: object
+) -> None:
+    head, size = recorded("luks2-tokens")
+
+    def odd(plain: dict) -> None:
+        for key in place[:-1]:
+            plain = plain[key]
+        plain[place[-1]] = value
+
+    _header_or_sentence(with_json(head, odd), size)
+
+
+@given(st.integers(16, 4095), st.binary(min_size=1, max_size=300))
+def test_any_fields_with_a_right_checksum_are_a_header_or_a_sentence(at: int, over: bytes) -> None:
+    head, size = recorded("luks2")
+    odd = bytearray(head)
+    length = int.from_bytes(head[8:16], "big")
+    for place in (0, length):
+        odd[place + at : place + at + len(over)] = over
+        reseal(odd, place, length)
+    _header_or_sentence(bytes(odd), size)
+
+
+@given(st.integers(8, 591), st.binary(min_size=1, max_size=200))
+def test_any_fields_of_the_first_version_too(at: int, over: bytes) -> None:
+    head, size = recorded("luks1")
+    _header_or_sentence(head[:at] + over + head[at + len(over) :], size)
+
+
+@pytest.mark.parametrize("depth", [500, 6000])
+def test_json_nested_beyond_measure(depth: int) -> None:
+    head, size = recorded("luks2")
+    odd = bytearray(head)
+    length = int.from_bytes(head[8:16], "big")
+    text = b'{"segments":{"0":{"type":' + b"[" * depth + b"]" * depth + b"}}}"
+    for place in (0, length):
+        odd[place + 4096 : place + length] = text[: length - 4096].ljust(length - 4096, b"\0")
+        reseal(odd, place, length)
+    _header_or_sentence(bytes(odd), size)
+
+
+def _header_or_sentence(head: bytes, size: int) -> None:
+    try:
+        header = parse(head, size)
+    except NotLuksError as error:
+        text = str(error)
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert text.isprintable()
+    else:
+        canonical.dumps(header)
+        assert header.one_line.isprintable()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from expunge_agent import errors
+from expunge_agent import account, errors
 from expunge_agent.files import exists
 from expunge_agent.protocol import canonical, psid
 from expunge_agent.protocol.base import Outcome
@@ -83,12 +81,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=_BADNESS.index, default=Outcome.SANITIZED)
 
 
-def login_name() -> str:
-    """Who runs this program; a number where the account has no name (as in some containers)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+login_name = account.login_name
 
 
 def print_json(value: Any) -> None:

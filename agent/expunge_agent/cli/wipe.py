@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from expunge_agent.account import vouching
 from expunge_agent.cli.common import (
     EXIT_CODES,
     known_profiles,
@@ -91,7 +92,7 @@ def _text(_ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--case", default="", callback=_text, help="Case or ticket number, for the receipt.")
 @click.option("--reason", default="", callback=_text, help="Why, for the receipt.")
 @click.option(
-    "--requested-by", default="", callback=_text, help="Who asks; the user's login name if left out."
+    "--requested-by", default="", callback=_text, help="Who asks; the account that runs this if left out."
 )
 @psid_option
 @space_options
@@ -181,7 +182,7 @@ def _wish(root: Path, options: Mapping[str, Any], eyes: Eyes) -> Wish:
         case_number=options["case"],
         reason=options["reason"],
         deactivate=options["deactivate"],
-        keys=key_wish(options, asks, eyes),
+        keys=key_wish(options, vouching(options["requested_by"]), eyes),
         allow_exceptions=options["allow_exceptions"],
         keep=options["keep"],
     )

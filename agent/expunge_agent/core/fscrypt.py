@@ -20,6 +20,7 @@ RAW_KEY = "a file with the raw key"
 STORED_COPY = "a copy of the policy that the fscrypt tool stores"
 POLICY, PROTECTOR = "the stored policy, which wraps the key", "a protector of this key alone"
 SHARED = "a protector of other keys too"
+UNSEEN = "perhaps a stored policy and its protectors"
 _POLICY_V2 = struct.Struct("<BBBBB3x16s")
 _POLICY_V1 = struct.Struct("<BBBB8s")
 _STRENGTH = {1: 256, 5: 128, 7: 128, 9: 256}
@@ -114,11 +115,7 @@ def fscrypt_case(
         _strength(policy),
         stated(KeyCondition.KEY_ENTROPY, statements),
         stated(KeyCondition.ALWAYS_ENCRYPTED, statements),
-        condition(
-            KeyCondition.KEYS_IN_REACH,
-            "unknown",
-            "What stores the key are files: earlier places of them may be out of reach, on flash in any case.",
-        ),
+        _in_reach(stored),
         stated(KeyCondition.NO_KEY_IN_MEMORY, statements),
         looked_for(no_backup, searched),
         looked_for(refuted(stated(KeyCondition.NO_ESCROW, statements), raw), searched),
@@ -164,6 +161,18 @@ def _strength(policy: Policy) -> Condition:
     if bits < 0:
         return condition(KeyCondition.KEY_STRENGTH, "unknown", f"{told}: its strength is not known here.")
     return condition(KeyCondition.KEY_STRENGTH, "yes" if bits >= BITS else "no", f"{told}: {bits} bits.")
+
+
+def _in_reach(stored: Sequence[KeyCopy]) -> Condition:
+    if unseen := [f"{one.where}: {one.detail}" for one in stored if one.what == UNSEEN]:
+        return condition(
+            KeyCondition.KEYS_IN_REACH, "no", f"What may be stored there cannot be reached: {listing(unseen)}"
+        )
+    return condition(
+        KeyCondition.KEYS_IN_REACH,
+        "unknown",
+        "What stores the key are files: earlier places of them may be out of reach, on flash in any case.",
+    )
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:

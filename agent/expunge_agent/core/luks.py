@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from typing import Any
 
@@ -28,6 +29,11 @@ _LUKS2 = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 _CHECKSUM = slice(448, 512)
 _LUKS1_SLOTS, _LUKS1_ACTIVE = 8, 0x00AC71F3
 _MOST_AREA = 1 << 40
+_CHECKSUMS = tuple(f"sha{one}" for one in ("1", "224", "256", "384", "512", "3-256", "3-384", "3-512"))
+"""Names of hashes that a checksum may have: those with a length of their own (cryptsetup writes sha256)."""
+_UUID = re.compile(r"[0-9A-Za-z-]{1,40}")
+_ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+"""What reading bytes that are no header may end in."""
 
 
 class NotLuksError(ValueError):
@@ -84,11 +90,16 @@ class LuksHeader(Frozen, frozen=True):
 def parse(head: bytes, size: int) -> LuksHeader:
     """The header in `head`, the first bytes (`HEAD`, or all) of something that has `size` bytes.
 
-    Of LUKS2 the newer of the two headers with a right checksum counts. Raises NotLuksError.
+    Of LUKS2 the newer of the two headers with a right checksum counts. Raises NotLuksError, whatever the bytes.
     """
-    if head[:8] == MAGIC + b"\0\1":
-        return _version1(head, size)
-    return _version2(head, size)
+    try:
+        return _version1(head, size) if head[:8] == MAGIC + b"\0\1" else _version2(head, size)
+    except NotLuksError:
+        raise
+    except _ODD as error:
+        raise NotLuksError(
+            f"It has a damaged LUKS header: what stands in it makes no sense ({type(error).__name__})."
+        ) from error
 
 
 def begins_like_luks(head: bytes) -> bool:
@@ -112,7 +123,7 @@ def _version1(head: bytes, size: int) -> LuksHeader:
     slots = [_SLOT1.unpack_from(head, _LUKS1.size + at * _SLOT1.size) for at in range(_LUKS1_SLOTS)]
     ends = [offset * _SECTOR + key_bytes * stripes for _, _, _, offset, stripes in slots]
     uuid = _text(fields[10])
-    if not uuid or not name or not 0 < key_bytes <= 512 or max(ends) > _MOST_AREA:
+    if not _UUID.fullmatch(uuid) or not name or not 0 < key_bytes <= 512 or max(ends) > _MOST_AREA:
         raise NotLuksError("It begins like LUKS1, and what follows makes no sense: the header is damaged.")
     area = max(payload, *(_up(end) for end in ends))
     return LuksHeader(
@@ -120,7 +131,7 @@ def _version1(head: bytes, size: int) -> LuksHeader:
         uuid=uuid,
         area=U64(min(area, size)),
         payload=U64(payload),
-        cipher=f"{name}-{mode}",
+        cipher=_said(f"{name}-{mode}"),
         key_bits=key_bytes * 8,
         keyslots=sum(active == _LUKS1_ACTIVE for active, *_ in slots),
         segments=["crypt"],
@@ -144,12 +155,7 @@ def _version2(head: bytes, size: int) -> LuksHeader:
     _, _, plain, fields = max(found, key=lambda one: one[:2])
     if len(found) == 1 and not doubts:
         doubts = ["one of the two headers is missing"]
-    try:
-        return _described(fields, plain, size, doubts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotLuksError(
-            f"It has a LUKS2 header with a right checksum that makes no sense ({type(error).__name__})."
-        ) from error
+    return _described(fields, plain, size, doubts)
 
 
 def _one_of_two(head: bytes, place: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -163,12 +169,11 @@ def _one_of_two(head: bytes, place: int) -> tuple[tuple[Any, ...], dict[str, Any
         raise NotLuksError(f"The {which} LUKS2 header is damaged: its version, size or offset cannot be.")
     area = bytearray(head[place : place + length])
     area[_CHECKSUM] = bytes(64)
-    try:
-        digest = hashlib.new(algorithm, area).digest()
-    except ValueError as error:
+    if algorithm not in _CHECKSUMS:
         raise NotLuksError(
             f"The {which} LUKS2 header has a checksum of an unknown kind ({readable(algorithm, 32)})."
-        ) from error
+        )
+    digest = hashlib.new(algorithm, area).digest()
     if fields[11][: len(digest)] != digest:
         raise NotLuksError(f"The {which} LUKS2 header is damaged: its checksum is wrong.")
     try:
@@ -191,7 +196,7 @@ def _described(fields: tuple[Any, ...], plain: dict[str, Any], size: int, doubts
     bits = [8 * _count(one["key_size"]) for one in slots.values() if one.get("type") != "reencrypt"]
     required = plain["config"].get("requirements", {}).get("mandatory", [])
     uuid = _text(fields[7])
-    if not uuid:
+    if not _UUID.fullmatch(uuid):
         raise ValueError("no UUID")
     return LuksHeader(
         version=2,

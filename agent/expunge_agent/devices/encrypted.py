@@ -17,7 +17,7 @@ def with_encryption(medium: Medium) -> Medium:
 
 
 def encryption_at(path: str) -> list[str]:
-    """See `recognised`; empty where `path` cannot be read."""
+    """See `recognised`; empty where `path` cannot be read. It is a note: whatever stands there, nothing else breaks on it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -29,5 +29,7 @@ def encryption_at(path: str) -> list[str]:
         return recognised(head, os.lseek(fd, 0, os.SEEK_END))
     except OSError:
         return []
+    except Exception as error:  # noqa: BLE001
+        return [f"begins with something that could not be recognised ({type(error).__name__})"]
     finally:
         os.close(fd)

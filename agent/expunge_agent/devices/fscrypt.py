@@ -5,21 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from expunge_agent.core.fscrypt import POLICY, PROTECTOR, SHARED, Policy, Removal, parse_policy, protectors_of
+from expunge_agent.core.fscrypt import Policy, Removal, parse_policy
 from expunge_agent.devices import mounts
 from expunge_agent.devices.roots import LIVE, Roots, names, read_text
-from expunge_agent.protocol.receipt_keys import KeyCopy
 
 _GET_POLICY_EX = 0xC0096616
 _REMOVE_KEY_ALL_USERS = 0xC0406619
 _GET_KEY_STATUS = 0xC080661A
 _IDENTIFIER = 2
 _SPEC = struct.Struct("<II32s")
-_MOST_METADATA = 1 << 16
+MOST_TRIED = 100_000
+"""Entries of a folder that are tried after its key has gone."""
 
 
 class NotFscryptError(ValueError):
@@ -85,21 +86,47 @@ def remove(path: str, key: str) -> Removal:
     return Removal(before=before, after=status(path, key), flags=flags, error=told)
 
 
-def stays_readable(path: str) -> list[str]:
-    """Entries right below the folder whose contents can still be opened; empty where all want the key."""
-    found = []
-    for name in names(Path(path)):
-        here = os.path.join(path, name)  # noqa: PTH118
-        try:
-            fd = os.open(here, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            if not Path(f"/proc/self/fd/{fd}").is_dir():  # folders open, and show names that say nothing
-                found.append(here)
-        finally:
-            os.close(fd)
-    return found
+class Tried(NamedTuple):
+    """``open``: files of a folder whose contents can still be opened; ``files``: how many were tried; ``all``: whether
+    none was left untried."""
+
+    open: list[str]
+    files: int
+    all: bool
+
+
+def stays_readable(path: str, most: int = MOST_TRIED) -> Tried:
+    """Try to open the regular files below the folder, at any depth, up to `most` entries; without the key none opens.
+
+    Other file systems below it are not entered. Folders open without the key too, and show names that say nothing.
+    """
+    queue, found, files, looked, whole = [path], list[str](), 0, 0, True
+    device = os.lstat(path).st_dev
+    while queue:
+        here = queue.pop()
+        for name in names(Path(here)):
+            if (looked := looked + 1) > most:
+                return Tried(found, files, False)
+            one = os.path.join(here, name)  # noqa: PTH118
+            try:
+                seen = os.lstat(one)
+            except OSError:
+                whole = False
+                continue
+            if stat.S_ISDIR(seen.st_mode) and seen.st_dev == device:
+                queue.append(one)
+            elif stat.S_ISREG(seen.st_mode):
+                files += 1
+                found += [one] if _opens(one) else []
+    return Tried(found, files, whole)
+
+
+def _opens(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def holders(path: str, roots: Roots = LIVE) -> list[str]:
@@ -123,33 +150,6 @@ def holders(path: str, roots: Roots = LIVE) -> list[str]:
     return list(found.values())
 
 
-def stored(path: str, policy: Policy) -> list[KeyCopy]:
-    """What the fscrypt tool keeps of the policy below ``.fscrypt`` on the folder's file system: the policy itself, and its
-    protectors, those of other policies too told apart."""
-    base = Path(_mount_point(path)) / ".fscrypt"
-    own = base / "policies" / policy.key
-    if not own.is_file():
-        return []
-    found = [KeyCopy(where=str(own), what=POLICY, fate="remains")]
-    others = {
-        name
-        for other in names(base / "policies")
-        if other != policy.key
-        for name in protectors_of(_small(base / "policies" / other))
-    }
-    for name in protectors_of(_small(own)):
-        for place in _protector(base, name):
-            shared = name in others or place.name.endswith(".link")
-            found.append(KeyCopy(where=str(place), what=SHARED if shared else PROTECTOR, fate="remains"))
-    return found
-
-
-def _protector(base: Path, name: str) -> Iterator[Path]:
-    for place in (base / "protectors" / name, base / "protectors" / f"{name}.link"):
-        if place.is_file():
-            yield place
-
-
 def _status(path: str, key: str) -> tuple[int, int]:
     request = bytearray(_SPEC.pack(_IDENTIFIER, 0, bytes.fromhex(key)) + bytes(88))
     fd = os.open(_mount_point(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -170,11 +170,3 @@ def _mount_point(path: str) -> str:
     """The mount through which `path` is reached; itself where that cannot be told (any folder of the file system does)."""
     mount = mounts.mount_holding(mounts.all_mounts(LIVE).mounts, path, LIVE)
     return mount.point if mount is not None else path
-
-
-def _small(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MOST_METADATA)
-    except OSError:
-        return b""

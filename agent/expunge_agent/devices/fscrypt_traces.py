@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -49,10 +49,10 @@ def copies(key: str, folders: Sequence[str], but: Sequence[str]) -> list[KeyCopy
 def look_through(asked: bytes) -> bytes:
     """The work of the child: the paths, as JSON."""
     wish = json.loads(asked)
-    key, known = wish["key"], set(wish["but"])
+    key, known = wish["key"], set(_numbers(wish["but"]))
     found: dict[str, list[str]] = {"raw": [], "stored": []}
     for path, status in regular_files(wish["folders"]):
-        if status is None or status.st_size > _SMALL or path in known:
+        if status is None or status.st_size > _SMALL or (status.st_dev, status.st_ino) in known:
             continue
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - the path may be no UTF-8
@@ -64,6 +64,14 @@ def look_through(asked: bytes) -> bytes:
         elif key.encode() in data:
             found["stored"].append(os.fsdecode(path))
     return json.dumps(found).encode()
+
+
+def _numbers(paths: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Device and inode of each: a file may be reached through several mounts."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            seen = os.stat(path)  # noqa: PTH116
+            yield seen.st_dev, seen.st_ino
 
 
 def identifier(raw: bytes) -> str:

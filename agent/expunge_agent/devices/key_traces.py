@@ -1,11 +1,10 @@
-"""Where else the key of a LUKS volume may be: copies of its header in folders, key files named in crypttab(5)."""
+"""Where else the key of a LUKS volume may be: copies of its header in folders and files."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from expunge_agent.core import luks
 from expunge_agent.core.guard import readable
@@ -14,8 +13,6 @@ from expunge_agent.protocol.receipt_keys import KeyCopy
 
 MAX_COPIES = 100
 """Copies listed; more are counted."""
-_NO_KEY_FILE = ("", "none", "-")
-_TOKEN_OPTIONS = ("tpm2-device", "fido2-device", "pkcs11-uri", "keyscript", "header", "tpm2-measure-pcr")
 
 
 def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, int]] = ()) -> list[KeyCopy]:
@@ -35,7 +32,7 @@ def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, in
             continue
         seen.add((status.st_dev, status.st_ino))
         try:
-            same = uuid in _uuids(path)
+            same = uuid in uuids_at(path)
         except OSError:
             blind += 1
             continue
@@ -60,49 +57,6 @@ def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, in
             )
         )
     return found
-
-
-def from_crypttab(roots: Iterable[str], uuid: str, paths: Iterable[str]) -> list[KeyCopy]:
-    """Key files, tokens and headers that ``etc/crypttab`` below each of `roots` names for the volume, which it may call
-    by UUID or by one of `paths`."""
-    names = {f"UUID={uuid}", f"/dev/disk/by-uuid/{uuid}", *paths}
-    found: list[KeyCopy] = []
-    for root in roots:
-        table = Path(root) / "etc/crypttab"
-        try:
-            text = table.read_bytes()[: 1 << 20].decode("utf-8", "backslashreplace")
-        except OSError:
-            continue
-        for line in text.splitlines():
-            words = line.split()
-            if len(words) < 2 or words[0].startswith("#") or words[1].replace('"', "") not in names:
-                continue
-            found += _named(words, root, str(table))
-    return found
-
-
-def _named(words: list[str], root: str, table: str) -> Iterator[KeyCopy]:
-    """What one line of crypttab gives away: ``name device key-file options``."""
-    where = f"{readable(table, 500)}, {readable(words[0], 100)}"
-    if len(words) > 2 and words[2] not in _NO_KEY_FILE:
-        place = words[2] if words[2].startswith("/dev/") else os.path.join(root, words[2].lstrip("/"))  # noqa: PTH118
-        there = os.path.lexists(place)
-        yield KeyCopy(
-            where=readable(place, 1000),
-            what=f"the key file named in {where}",
-            fate="remains" if there else "unknown",
-            detail="It opens nothing without a header; with a backup of the header it does."
-            if there
-            else "It is not there now; it may be on a medium that is not attached.",
-        )
-    for option in words[3].split(",") if len(words) > 3 else []:
-        if option.partition("=")[0] in _TOKEN_OPTIONS:
-            yield KeyCopy(
-                where=readable(option, 500),
-                what=f"an option in {where}",
-                fate="unknown",
-                detail="It tells where a passphrase or a header comes from; what is there was not looked at.",
-            )
 
 
 def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -133,8 +87,8 @@ def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result 
                     queue.append(entry.path)
 
 
-def _uuids(path: str) -> set[str]:
-    """The UUIDs of all LUKS headers in a file, damaged ones too."""
+def uuids_at(path: str) -> set[str]:
+    """The UUIDs of all LUKS headers in a file or device, damaged ones too. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return {luks.uuid_of(os.pread(fd, 512, place)) for place in (0, *luks.SECOND_OFFSETS)} - {""}

@@ -9,8 +9,9 @@ from expunge_agent.core.guard import readable
 from expunge_agent.core.luks_case import IN_KEYRING, LuksCase, luks_case
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.devices.crypt_maps import in_keyring
+from expunge_agent.devices.crypttab import Sought, from_crypttab
 from expunge_agent.devices.encrypted import encryption_at
-from expunge_agent.devices.key_traces import from_crypttab, header_copies
+from expunge_agent.devices.key_traces import header_copies
 from expunge_agent.devices.process import Result, run_tool
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.order_keys import KeyWish
@@ -80,7 +81,7 @@ def _elsewhere(header: luks.LuksHeader, medium: Medium, wish: KeyWish) -> list[K
     found = header_copies(header.uuid, wish.search, known)
     if wish.header is not None and isinstance(medium.identity, BlockIdentity):
         found += _on_the_device(header, medium.path)
-    return found + from_crypttab(["/", *wish.roots], header.uuid, own)
+    return found + from_crypttab(["/", *wish.roots], Sought(header.uuid, header.label, own))
 
 
 def _on_the_device(header: luks.LuksHeader, path: str) -> list[KeyCopy]:

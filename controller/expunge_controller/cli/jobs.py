@@ -26,8 +26,7 @@ def command(
     app: App, order: str | None, follow: bool, cancel: bool, reason: str, limit: int, as_json: bool
 ) -> int:
     """List the newest orders, show, follow or cancel one: ORDER is an order id or the start of its digest."""
-    import getpass
-
+    from expunge_agent.account import login_name
     from expunge_agent.errors import UsageError
     from expunge_agent.protocol import canonical
     from expunge_controller import dispatch
@@ -44,7 +43,7 @@ def command(
         raise UsageError("--reason belongs to --cancel.", "Leave it out.")
     with app.controller() as controller:
         if cancel and order is not None:
-            row = dispatch.cancel(controller, order, by=getpass.getuser(), reason=reason, now=utc_now())
+            row = dispatch.cancel(controller, order, by=login_name(), reason=reason, now=utc_now())
             _say_cancelled(row, as_json)
             return 0
         if order is None:

@@ -34,8 +34,7 @@ def register(
     as_json: bool,
 ) -> None:
     """Register the medium TARGET (a path or serial number) of MACHINE; its custody begins."""
-    import getpass
-
+    from expunge_agent.account import login_name
     from expunge_controller import fleet
     from expunge_controller.cli.targets import resolve
     from expunge_controller.context import utc_now
@@ -52,7 +51,7 @@ def register(
                 found.identity,
                 machine_id=row.machine_id,
                 hint=found.hint,
-                actor=by or getpass.getuser(),
+                actor=by or login_name(),
                 now=utc_now(),
                 property_number=property_number,
                 source=source,

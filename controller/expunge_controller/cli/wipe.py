@@ -99,8 +99,7 @@ def command(
     A TARGET is a path or serial number on the machine, UUID=, PARTUUID=, LABEL= or PARTLABEL= of a block
     device there, or a registered medium (digest, property number, label); free-space:MOUNTPOINT what was deleted from a file system that stays. With --json the progress comes as JSON Lines.
     """
-    import getpass
-
+    from expunge_agent.account import login_name, vouching
     from expunge_agent.errors import UsageError
     from expunge_agent.protocol import psid
     from expunge_agent.protocol.base import Level
@@ -121,7 +120,7 @@ def command(
             "Nobody can be asked here whether this is meant.", "Add --yes, or call it in a terminal."
         )
     psids = psid.read(psid_file.read(psid.MOST + 1), targets) if psid_file is not None else {}
-    requested_by = requested_by or getpass.getuser()
+    said_by, requested_by = vouching(requested_by), requested_by or login_name()
     with app.controller() as controller:
         profile = policies.profile_called(app.home, profile_id)
         with controller.store.read() as unit:
@@ -143,7 +142,7 @@ def command(
             keep=keep,
             now=utc_now(),
             deactivate=deactivate,
-            keys=key_wish(controller, row, requested_by, len(found), **keys),
+            keys=key_wish(controller, row, said_by, len(found), **keys),
         )
         if dry_run:
             _print_order(order, row, profile, warnings, as_json)
