@@ -20,7 +20,7 @@ from expunge_agent.core.outcome import Verdict, judge, judge_erasure
 from expunge_agent.core.plan import Draw, TargetPlan, is_file, plan_target
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES, TargetProgress
 from expunge_agent.core.reach import takes, whole_subsystem
-from expunge_agent.deactivating import free, volume_facts
+from expunge_agent.deactivating import free, settle, volume_facts
 from expunge_agent.devices import host
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.encrypted import with_encryption
@@ -107,6 +107,7 @@ class TargetRun:
 
         A medium that disappears under the work is waited for; once back, it is taken up where it was.
         """
+        settle(self._so_far, self._steps)
         while True:
             self._gone = ""
             result = self._attempt()
@@ -115,6 +116,7 @@ class TargetRun:
 
     def give_up(self, outcome: Outcome, why: str) -> TargetResult:
         """The result of a target that is not worked on any more, or never was: nothing is earned."""
+        settle(self._so_far, self._steps)
         return untouched(self._target, self._so_far, outcome, why, self._around)
 
     def _attempt(self) -> TargetResult | None:
@@ -181,10 +183,7 @@ class TargetRun:
         def objection() -> Refusal | None:
             nonlocal medium
             medium, usage = look(path, system=self._around.system)
-            due = self._target
-            if medium is not None:
-                due = replace(due, identity=resized(due.identity, medium.identity, self._grows_to))
-            return guard(due, medium, usage, self._around.system)
+            return guard(self._due(medium), medium, usage, self._around.system)
 
         if self._order.deactivate and (refusal := self._free(path)):
             return refusal
@@ -216,18 +215,37 @@ class TargetRun:
         if is_file(self._target):
             return None  # what loops over a file is not this file's to take down
         medium, usage = look(path, system=self._around.system)
-        against = standing_objections(self._target, medium, usage, self._around.system)
+        against = standing_objections(self._due(medium), medium, usage, self._around.system)
         against = [
             one for one in against if one.reason is not Reason.IN_USE
         ]  # by whom, the plan knows better
         if against or medium is None:
             return against[0] if against else None
-        if self._so_far.plan is None:
+        if refusal := header_refusal(self._order, self._profile, self._around.system):
+            return refusal
+        plan = self._so_far.plan
+        if plan is None:
             _, unfit = volume_facts(path)
-            planned = self._plan(path, medium)
+            planned = self._plan(path, medium, freed=True)
             if unfit is not None or isinstance(planned, Refusal):
                 return unfit if unfit is not None else planned  # type: ignore[return-value]
-        return free(path, self._so_far, self._steps, self._around, self._paths_beside())
+            plan = planned
+        luks = plan.luks
+        return free(
+            path,
+            self._so_far,
+            self._steps,
+            self._around,
+            self._paths_beside(),
+            lambda closed: still_held(luks, [], closed) if luks is not None else None,
+        )
+
+    def _due(self, medium: Medium | None) -> Target:
+        """The target as it is to be found now: it may show what it hid before."""
+        if medium is None:
+            return self._target
+        found = resized(self._target.identity, medium.identity, self._grows_to)
+        return replace(self._target, identity=found)
 
     def _paths_beside(self) -> frozenset[str]:
         """Where the order's other targets are."""
@@ -238,7 +256,8 @@ class TargetRun:
                     found.add(find(other.identity, other.hint) or "")
         return frozenset(found - {""})
 
-    def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
+    def _plan(self, path: str, medium: Medium, *, freed: bool = False) -> TargetPlan | Refusal:
+        """The steps; with `freed` as they will be once nothing stands on it."""
         drive = examine(path)
         tuning = self._around.tuning
         plan = plan_target(
@@ -257,8 +276,9 @@ class TargetRun:
                 unread_cipher=tuning.unread_cipher,
             ),
         )
-        held = still_held(plan.luks, []) if isinstance(plan, TargetPlan) and plan.luks else None
-        return held or plan
+        if freed or isinstance(plan, Refusal) or plan.luks is None:
+            return plan
+        return still_held(plan.luks, []) or plan
 
     def _scope(self, drive: Drive | None, path: str) -> Scope:
         return scope_of(drive, path, self._ordered_beside(), Eyes.open(system=self._around.system))
