@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from expunge_agent.core.deactivation import Step, StepKind, Taking, plan_deactivation
-from expunge_agent.core.guard import SystemPaths, listing, readable, unreached
+from expunge_agent.core.guard import SystemPaths, elsewhere_objection, listing, readable, unreached
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.volume import doubts as doubts_of
 from expunge_agent.core.volume import not_covered
@@ -14,7 +15,7 @@ from expunge_agent.core.volume_progress import VolumeFacts
 from expunge_agent.devices.deactivate import is_there, take_down
 from expunge_agent.devices.patience import PATIENCE
 from expunge_agent.devices.standing import standing_at, surface
-from expunge_agent.devices.usage import Eyes
+from expunge_agent.devices.usage import Eyes, used_elsewhere
 from expunge_agent.devices.volumes import volume_at
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.receipt_steps import DeactivationStep
@@ -24,6 +25,7 @@ from expunge_agent.surroundings import Surroundings
 _ROUNDS = 3
 """How often what was taken down may come back (udev sets arrays and volume groups up by itself) before it is given up."""
 _PAUSE = 0.1
+_LEAVE_THE_DEVICE = (StepKind.UNMOUNT, StepKind.SWAPOFF)
 _ONE_AT_A_TIME = threading.Lock()
 """Targets of one order may have the same array on them."""
 
@@ -44,27 +46,38 @@ def taking_of(path: str, system: SystemPaths, ordered: frozenset[str]) -> Taking
     until = time.monotonic() + PATIENCE
     while True:
         eyes = Eyes.open(system=system)
-        tree = standing_at(path, eyes)
+        tree, beside = standing_at(path, eyes), used_elsewhere(path, eyes)
         found = Taking() if tree is None else plan_deactivation(tree, surface(eyes), ordered)
+        if beside is not None and (against := elsewhere_objection(beside)):
+            found.refusals.append(against)
         in_use = any(one.reason is Reason.IN_USE for one in found.refusals)
         if not in_use or time.monotonic() > until:
             return found
         time.sleep(_PAUSE)
 
 
+def closed_by(taking: Taking) -> frozenset[str]:
+    """The devices that will be gone."""
+    return frozenset(step.device for step in taking.steps if step.what not in _LEAVE_THE_DEVICE)
+
+
 def free(
-    path: str, so_far: TargetProgress, steps: Steps, around: Surroundings, ordered: frozenset[str]
+    path: str,
+    so_far: TargetProgress,
+    steps: Steps,
+    around: Surroundings,
+    ordered: frozenset[str],
+    objection: Callable[[frozenset[str]], Refusal | None],
 ) -> Refusal | None:
     """Take down what stands on the device at `path`; why that could not be done, with what was taken down already.
 
-    `ordered`: paths of the order's other targets. Nothing is written to the target here.
+    `ordered`: paths of the order's other targets. `objection` is asked before each round what else speaks against it
+    once the devices that it is given (``dm-3``) are gone. Nothing is written to the target here.
     """
     with _ONE_AT_A_TIME:
-        _settle(so_far, steps)
         for _ in range(_ROUNDS):
             taking = taking_of(path, around.system, ordered)
-            if taking.refusals:
-                first = taking.refusals[0]
+            if first := next(iter(taking.refusals), None) or objection(closed_by(taking)):
                 return _told(first.reason, first.detail, first.remedy, so_far)
             if not taking.steps:
                 return None
@@ -103,7 +116,7 @@ def _take(step: Step, steps: Steps) -> str:
     return why
 
 
-def _settle(so_far: TargetProgress, steps: Steps) -> None:
+def settle(so_far: TargetProgress, steps: Steps) -> None:
     """A step in which a run broke off: what it was to take down is looked for, and how that ended is written."""
     open_step = so_far.volume.left_open
     if open_step is None:

@@ -62,10 +62,7 @@ class Preparation:
         def objection() -> Refusal | None:
             nonlocal medium
             medium, usage = look(path, system=self._around.system)
-            due = self._target
-            if medium is not None:
-                due = replace(due, identity=resized(due.identity, medium.identity, self.grows_to))
-            return guard(due, medium, usage, self._around.system)
+            return guard(self._due(medium), medium, usage, self._around.system)
 
         if self._order.deactivate and (refusal := self._free(path)):
             return refusal
@@ -120,21 +117,40 @@ class Preparation:
         if is_file(self._target):
             return None  # what loops over a file is not this file's to take down
         medium, usage = look(path, system=self._around.system)
-        against = standing_objections(self._target, medium, usage, self._around.system)
+        against = standing_objections(self._due(medium), medium, usage, self._around.system)
         against = [
             one for one in against if one.reason is not Reason.IN_USE
         ]  # by whom, the plan knows better
         if against or medium is None:
             return against[0] if against else None
-        if self._so_far.plan is None:
+        if refusal := header_refusal(self._order, self._profile, self._around.system):
+            return refusal
+        plan = self._so_far.plan
+        if plan is None:
             _, unfit = volume_facts(path)
-            planned = self._plan(path, medium)
+            planned = self._plan(path, medium, freed=True)
             if unfit is not None or isinstance(planned, Refusal):
                 return unfit if unfit is not None else planned  # type: ignore[return-value]
-        beside = paths_beside(self._order, self._target)
-        return free(path, self._so_far, self._steps, self._around, beside)
+            plan = planned
+        luks = plan.luks
+        return free(
+            path,
+            self._so_far,
+            self._steps,
+            self._around,
+            paths_beside(self._order, self._target),
+            lambda closed: still_held(luks, [], closed) if luks is not None else None,
+        )
 
-    def _plan(self, path: str, medium: Medium) -> TargetPlan | Refusal:
+    def _due(self, medium: Medium | None) -> Target:
+        """The target as it is to be found now: it may show what it hid before."""
+        if medium is None:
+            return self._target
+        found = resized(self._target.identity, medium.identity, self.grows_to)
+        return replace(self._target, identity=found)
+
+    def _plan(self, path: str, medium: Medium, *, freed: bool = False) -> TargetPlan | Refusal:
+        """The steps; with `freed` as they will be once nothing stands on it."""
         drive = examine(path)
         tuning = self._around.tuning
         plan = plan_target(
@@ -147,8 +163,9 @@ class Preparation:
             with_luks(self._scope(drive, path), medium, self._profile, self._order.keys),
             drawn(tuning.cipher, tuning.unread_cipher),
         )
-        held = still_held(plan.luks, []) if isinstance(plan, TargetPlan) and plan.luks else None
-        return held or plan
+        if freed or isinstance(plan, Refusal) or plan.luks is None:
+            return plan
+        return still_held(plan.luks, []) or plan
 
     def _scope(self, drive: Drive | None, path: str) -> Scope:
         system = self._around.system

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
 
@@ -141,9 +141,12 @@ def _shred(
         steps.key_step(_check(case, bearer, numbers))
 
 
-def still_held(case: LuksCase, numbers: list[str]) -> Refusal | None:
-    """The refusal while a mapped device holds the volume's key; `numbers`: ``major:minor`` of the target."""
-    held = holding(case.header.uuid, numbers)
+def still_held(case: LuksCase, numbers: list[str], closed: Collection[str] = frozenset()) -> Refusal | None:
+    """The refusal while a mapped device holds the volume's key; `numbers`: ``major:minor`` of the target.
+
+    `closed`: devices (``dm-3``) that will be gone by the time it matters.
+    """
+    held = [one for one in holding(case.header.uuid, numbers) if one.partition(" ")[0] not in closed]
     if not held:
         return None
     return Refusal(

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
+from expunge_agent.deactivating import settle
 from expunge_agent.devices import host
 from expunge_agent.devices.look import find
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
@@ -67,6 +68,7 @@ class TargetRun:
 
         A medium that disappears under the work is waited for; once back, it is taken up where it was.
         """
+        settle(self._so_far, self._steps)
         while True:
             self._gone = ""
             result = self._attempt()
@@ -75,6 +77,7 @@ class TargetRun:
 
     def give_up(self, outcome: Outcome, why: str) -> TargetResult:
         """The result of a target that is not worked on any more, or never was: nothing is earned."""
+        settle(self._so_far, self._steps)
         return untouched(self._target, self._so_far, outcome, why, self._around)
 
     def _attempt(self) -> TargetResult | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from expunge_agent.core.deactivation import (
     MountedAt,
+    Over,
     Standing,
     StepKind,
     Surface,
@@ -140,6 +141,9 @@ REFUSED = [
     (disk(mounts=(MountedAt("/mnt", namespace="99"),)), Reason.MOUNTED, "process 99"),
     (disk(mounts=(MountedAt("(btrfs 1234)"),)), Reason.MOUNTED, "no mount point"),
     (disk(mounts=(MountedAt("/mnt/\udc80"),)), Reason.MOUNTED, "no mount point"),
+    (disk(mounts=(MountedAt("/mnt", over=(Over("9", "/mnt"),)),)), Reason.MOUNTED, "hidden by another"),
+    (disk(mounts=(MountedAt("/mnt", overlays=("/merged",)),)), Reason.MOUNTED, "/merged"),
+    (disk(device("dm-1", held=True)), Reason.IN_USE, "held by something"),
     (disk(swaps=(Swap("/dev/sda", GIB + 1),)), Reason.SWAP, "swapped out"),
     (disk(swaps=(Swap("/dev/sda", GIB // 2),), mounts=(MountedAt("/m", swaps=(Swap("/m/s", GIB),)),)), Reason.SWAP, "free"),
     (disk(*(device(f"dm-{n}") for n in range(1001))), Reason.HELD, "1001 things"),
@@ -157,6 +161,27 @@ def test_a_mount_off_the_target_keeps_the_one_around_it() -> None:
     tree = disk(mounts=(MountedAt("/mnt/a"),))
     assert reasons(plan_deactivation(tree, Surface(("/", "/mnt/a", "/mnt/a/usb"), GIB))) == [Reason.MOUNTED]
     assert did(plan_deactivation(tree, Surface(("/", "/mnt/a", "/mnt/ab"), GIB)))
+
+
+def test_a_mount_off_the_target_is_not_taken_for_one_of_its_own_at_the_same_point() -> None:
+    tree = disk(mounts=(MountedAt("/mnt/a", mount_id="1"), MountedAt("/mnt/a/b", mount_id="2")))
+    assert did(plan_deactivation(tree, Surface(("/", "/mnt/a", "/mnt/a/b"), GIB)))
+    twice = Surface(("/", "/mnt/a", "/mnt/a/b", "/mnt/a/b"), GIB)
+    assert reasons(plan_deactivation(tree, twice)) == [Reason.MOUNTED]
+
+
+def test_what_hides_a_mount_goes_first_when_it_is_the_targets_too() -> None:
+    hidden = MountedAt("/mnt/a/b", mount_id="2", over=(Over("3", "/mnt/a"),))
+    outer = MountedAt("/mnt/a", mount_id="3")
+    tree = disk(device("sda1", "partition", mounts=(hidden,)), device("sda2", "partition", mounts=(outer,)))
+    points = Surface(("/", "/mnt/a", "/mnt/a/b"), GIB)
+    assert did(plan_deactivation(tree, points)) == [("unmount", "/mnt/a"), ("unmount", "/mnt/a/b")]
+
+
+def test_a_file_system_on_two_devices_of_the_target_is_unmounted_once() -> None:
+    mount = MountedAt("/mnt/pool", mount_id="7")
+    tree = disk(*(device(name, "partition", mounts=(replace(mount),)) for name in ("sda1", "sda2")))
+    assert did(plan_deactivation(tree, ROOMY)) == [("unmount", "/mnt/pool")]
 
 
 def test_a_target_of_the_same_order_is_not_taken_down() -> None:

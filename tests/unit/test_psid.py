@@ -46,8 +46,9 @@ OTHER = "0123456789abcdef0123456789abcdef"
         ("K7Q2-M9X4-V8B3-N6Z1-C5L0-P2T7-R4W9-Y6J8", ["a"], {"a": LABEL}),
         ("K7Q2M9X4 V8B3N6Z1 C5L0P2T7 R4W9Y6J8", ["a"], {"a": LABEL}),
         (f"a {LABEL}", ["a"], {"a": LABEL}),
-        (f"a\t{LABEL}\nb  {OTHER}\n", ["b", "a"], {"a": LABEL, "b": OTHER}),
-        (f"b {OTHER}\n", ["a", "b"], {"b": OTHER}),
+        (f"a\t{LABEL}\nb  {OTHER}\n", ["b", "a"], {"a": LABEL, "b": OTHER.upper()}),
+        (LABEL.lower(), ["a"], {"a": LABEL}),
+        (f"b {OTHER}\n", ["a", "b"], {"b": OTHER.upper()}),
     ],
 )
 def test_how_it_is_handed_in(text: str, names: list[str], due: dict[str, str]) -> None:
@@ -116,6 +117,7 @@ def test_the_plan_hands_it_to_the_revert_alone() -> None:
     both = (Technique.OPAL_REVERT, Technique.ATA_SANITIZE_CRYPTO)
     for offered, label, due in (
         (both[:1], LABEL, (Technique.OPAL_REVERT, LABEL)),
+        (both[:1], LABEL.lower(), (Technique.OPAL_REVERT, LABEL)),
         (both, LABEL, (Technique.ATA_SANITIZE_CRYPTO, "00" * 16)),
     ):
         drive = Drive(

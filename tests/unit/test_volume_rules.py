@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from expunge_agent.core.guard import guard
 from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
+from expunge_agent.core.obstacles import ALONE
+from expunge_agent.core.plan import NOTHING_DRAWN, plan_target
+from expunge_agent.core.selection import Candidate, select, taken
 from expunge_agent.core.volume import (
     Layout,
     Volume,
@@ -19,13 +22,17 @@ from expunge_agent.core.volume import (
     lvm_part,
     lvm_suffix,
     not_covered,
+    uncredited,
 )
+from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import BlockIdentity
-from expunge_agent.protocol.receipt import Reason
+from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_agent.protocol.receipt_steps import Member
+from expunge_profiles.load import builtin
 
 IDS = "LVM-" + "a1B2" * 16
-REACHED = (Layout.PARTITION, Layout.LINEAR, Layout.RAID, Layout.CRYPT)
+REACHED = (Layout.PARTITION, Layout.LINEAR, Layout.RAID, Layout.CRYPT, Layout.CONTROLLER)
 
 
 def volume(layout: Layout = Layout.LINEAR, **more: object) -> Volume:
@@ -98,6 +105,59 @@ def test_what_is_left_is_said_for_everything_below_too() -> None:
     striped = " ".join(not_covered(volume(Layout.RAID, level="raid0")))
     assert "Copies and parity" not in striped
     assert not_covered(volume(Layout.PARTITION)) == ["Everything of the drive outside vg/one."]
+
+
+def test_what_the_device_mapper_did_not_say_is_refused() -> None:
+    found = forbidden(volume(Layout.CRYPT, below=(volume(unasked=True),)))
+    assert found is not None
+    assert "dmsetup did not say" in found.why and "/dev/mapper/control" in found.remedy
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_arrays_earn_nothing_and_nothing_that_lies_on_them(layout: Layout) -> None:
+    array = layout in (Layout.RAID, Layout.CONTROLLER)
+    assert bool(uncredited(volume(layout))) is array
+    assert bool(uncredited(volume(Layout.CRYPT, below=(volume(below=(volume(layout),)),)))) is array
+    assert uncredited(None) == ""
+
+
+def selected(over: Volume, policy: str, *, downgrade: bool = False) -> Candidate | Refusal:
+    who = BlockIdentity(bus="lvm", model="vg/one", serial=IDS, wwn="", size=U64(1 << 30))
+    medium = Medium(path="/dev/dm-3", identity=who, type=MediumType.VIRTUAL, volume=over)
+    profile = builtin()[policy]
+    plan = plan_target(
+        Target(identity=who), medium, None, profile, Level.CLEAR, downgrade, ALONE, NOTHING_DRAWN
+    )
+    found = taken(select(Target(identity=who), medium, None, profile, Level.CLEAR, downgrade))
+    assert isinstance(plan, Refusal) is isinstance(found, Refusal)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["usb-flash", "unknown"])
+def test_a_volume_earns_no_more_than_its_weakest_member(kind: str) -> None:
+    """One pass is not enough on a stick, and so not on a mapping onto one."""
+    weak, good = (
+        Member(path=path, kind="disk", type=of, depth=1, identity=BlockIdentity(bus="usb", model="M", serial="S", wwn="", size=U64(1)))
+        for path, of in (("/dev/sdx", kind), ("/dev/sdy", "hdd"))
+    )  # fmt: skip
+    refused = selected(volume(members=(good, weak)), "nist-clear")
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.PROFILE_NOT_APPLICABLE
+    assert f"lies on /dev/sdx, which is of type {kind}" in refused.detail
+    assert isinstance(selected(volume(members=(good,)), "nist-clear"), Candidate)
+
+
+def test_an_array_is_overwritten_without_a_level_and_only_where_that_is_allowed() -> None:
+    array = volume(Layout.RAID, level="raid1")
+    refused = selected(array, "nist-clear")
+    assert isinstance(refused, Refusal)
+    assert (refused.reason, "order each of its members" in refused.remedy) == (
+        Reason.LEVEL_NOT_ACHIEVABLE,
+        True,
+    )
+    found = selected(array, "nist-clear", downgrade=True)
+    assert isinstance(found, Candidate)
+    assert (found.earns, "is an array" in found.detail) == (Level.NONE, True)
 
 
 def test_the_guard_refuses_it_by_that_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -205,3 +206,33 @@ def test_the_plan_for_partitions(roots: Roots) -> None:
         ("close-crypt", "plainmap"),
     ]
     assert [step.on for step in plan(roots, "sde2").steps] == ["plainmap"]
+
+
+class Live(Roots):
+    """A recorded tree that counts as this machine."""
+
+    live = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "unasked"),
+    [
+        (0, b"0 100 linear\n", False),
+        (1, b"", True),
+        (1, b"0 100 linear\n", True),
+        (0, b"", True),
+        (0, b"0 100 raid raid1 2\n", True),
+        (0, b"0 100 raid raid1 2 AA 100/100 idle 0 0 -\n", False),
+    ],
+)
+def test_a_device_mapper_that_does_not_answer_is_no_good_news(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch, code: int, said: bytes, unasked: bool
+) -> None:
+    def run_tool(command: list[str], seconds: float) -> SimpleNamespace:
+        return SimpleNamespace(stdout=said, stderr=b"", returncode=code, timed_out=False)
+
+    monkeypatch.setattr("expunge_agent.devices.volumes.run_tool", run_tool)
+    live = Live(roots.sys, roots.proc, roots.dev, roots.etc, roots.run)
+    found = volume_of(mapped(live, "vg--a-plain"), ask=True)
+    assert found is not None
+    assert (found.unasked, forbidden(found) is not None) == (unasked, unasked)

@@ -13,17 +13,17 @@ from expunge_agent.core.deactivation import Step
 from expunge_agent.core.guard import SystemPaths, guard, standing_objections
 from expunge_agent.core.medium import Medium, Usage
 from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
-from expunge_agent.deactivating import taking_of, volume_facts
+from expunge_agent.deactivating import closed_by, taking_of, volume_facts
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.space import PREFIX
 from expunge_agent.devices.usage import Eyes
-from expunge_agent.errors import RefusedError, UsageError
+from expunge_agent.errors import UsageError
 from expunge_agent.local import Wish
 from expunge_agent.protocol.identity import BlockIdentity, SpaceWish, Target, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
-from expunge_agent.shredding import with_luks
+from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.terminal import size_text
 from expunge_agent.tree_preview import Preview, preview
 
@@ -73,7 +73,7 @@ class Asked:
 def plan_targets(wanted: Sequence[Named], asked: Asked, eyes: Eyes) -> list[Planned]:
     """Targets by identity, each guarded and planned.
 
-    Raises Objection for the first that must not be wiped, UsageError for one named twice, RefusedError.
+    Raises Objection for the first that must not be wiped, UsageError for one named twice.
     """
     keys = asked.wish.keys
     if keys is not None and keys.header is not None and len(wanted) > 1:
@@ -91,15 +91,20 @@ def plan_targets(wanted: Sequence[Named], asked: Asked, eyes: Eyes) -> list[Plan
 
 
 def plan_deactivation(plan: Sequence[Planned], wish: Wish, system: SystemPaths) -> dict[str, list[Step]]:
-    """What stands on each target and is to be taken down, by the target's path. Raises RefusedError."""
+    """What stands on each target and is to be taken down, by the target's path. Raises Objection."""
     if not wish.deactivate:
         return {}
-    paths = [one.steps.path for one in plan if isinstance(one.target.identity, BlockIdentity)]
+    blocks = [one for one in plan if isinstance(one.target.identity, BlockIdentity)]
+    paths = frozenset(one.steps.path for one in blocks)
     found = {}
-    for path in paths:
-        taking = taking_of(path, system, frozenset(paths) - {path})
-        if taking.refusals:
-            raise RefusedError(taking.refusals[0].detail, taking.refusals[0].remedy)
+    for one in blocks:
+        path, luks = one.steps.path, one.steps.luks
+        taking = taking_of(path, system, paths - {path})
+        refusal = next(iter(taking.refusals), None)
+        if refusal is None and luks is not None:
+            refusal = still_held(luks, [], closed_by(taking))
+        if refusal is not None:
+            raise Objection(refusal, one.target)
         found[path] = taking.steps
     return found
 
@@ -142,6 +147,8 @@ def _steps(
     )
     if isinstance(steps, Refusal) or one.narrow:
         return steps
+    if steps.luks is not None and not wish.deactivate and (held := still_held(steps.luks, [])):
+        return held
     _, unreached = volume_facts(one.path)
     return steps if unreached is None else unreached
 

@@ -7,6 +7,7 @@ loss; anything else, and anything that the running system or a process needs, re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -75,15 +76,27 @@ class Swap:
 
 
 @dataclass(frozen=True)
+class Over:
+    """A mount that hides another one, by its id."""
+
+    mount_id: str
+    point: str
+
+
+@dataclass(frozen=True)
 class MountedAt:
     """One mount of a file system. ``namespace``: a process in another mount namespace, empty for our own.
 
     ``users``: ``<pid> <name>`` of processes that have something of it open or stand in it. ``layers`` and
     ``swaps``: loop devices over files in it, and swap files. ``beside``: further devices of the file system.
+    ``over``: mounts to which its name leads instead. ``overlays``: those that use directories of it.
     """
 
     point: str
     namespace: str = ""
+    mount_id: str = ""
+    over: tuple[Over, ...] = ()
+    overlays: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     layers: tuple[Standing, ...] = ()
     swaps: tuple[Swap, ...] = ()
@@ -96,7 +109,7 @@ class Standing:
 
     ``label`` is the name of a mapped device, ``uuid`` that of mapping or array; ``system`` why the running system
     needs it; ``pool`` its ZFS pool; ``beside``: devices off the target that it stands on too. ``cache_set``: the
-    bcache set that it caches for.
+    bcache set that it caches for. ``held``: the kernel says that something has it, and nothing of it is seen.
     """
 
     name: str
@@ -111,13 +124,14 @@ class Standing:
     swaps: tuple[Swap, ...] = ()
     beside: tuple[str, ...] = ()
     cache_set: str = ""
+    held: bool = False
     layers: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What of the machine a plan depends on: all mount points of our own namespace, and bytes of memory
-    that can still be given to programs."""
+    """What of the machine a plan depends on: the point of each mount of our own namespace (as often as something
+    is mounted there), and bytes of memory that can still be given to programs."""
 
     points: tuple[str, ...] = ()
     available: int = 0
@@ -153,7 +167,9 @@ class _Planner:
         self._mounts: list[tuple[Standing, MountedAt]] = list(_all_mounts(tree))
         self._begun: set[str] = set()
         self._through: set[str] = set()
-        self._unmounted: set[int] = set()
+        self._unmounted: set[str] = set()
+        self._points = Counter({_key(one): one.point for _, one in self._mounts}.values())
+        self._by_id = {one.mount_id: (layer, one) for layer, one in self._mounts if one.mount_id}
         self._swap_used = 0
 
     def clear(self, layer: Standing) -> None:
@@ -248,13 +264,17 @@ class _Planner:
             self._swap_used += swap.used
 
     def _unmount(self, mount: MountedAt, layer: Standing) -> None:
-        """A mount, after what lies below its point or on files in it."""
-        if id(mount) in self._unmounted:  # not by its place: several may be mounted on one
+        """A mount, after what hides it, lies below its point, or on files in it."""
+        if _key(mount) in self._unmounted:  # not by its place: several may be mounted on one
             return
-        self._unmounted.add(id(mount))
+        self._unmounted.add(_key(mount))
         self._mount_objections(mount)
+        for one in mount.over:
+            if known := self._by_id.get(one.mount_id):
+                self._unmount(known[1], known[0])
         for under, other in self._mounts:
-            if _below(other.point, mount.point):
+            hidden = mount.mount_id and mount.mount_id in {one.mount_id for one in other.over}
+            if _below(other.point, mount.point) and not hidden:
                 self._unmount(other, under)
         for above in mount.layers:
             self._take_down(above)
@@ -282,6 +302,13 @@ class _Planner:
                 f"{layer.path} is open in process {listing(layer.opened_by)}.",
                 "End that program first.",
             )
+        if layer.held:
+            self._refuse(
+                Reason.IN_USE,
+                f"{layer.path} is held by something that the kernel does not name: a file system that an overlay or "
+                "a mount namespace out of sight keeps, or a driver.",
+                "Find out what uses it (lsblk, findmnt), and take that down by hand.",
+            )
 
     def _mount_objections(self, mount: MountedAt) -> None:
         point = readable(mount.point)
@@ -303,13 +330,31 @@ class _Planner:
                 f"The file system on {point} is in use by process {listing(mount.users)}.",
                 "End that program first.",
             )
-        own = {one.point for _, one in self._mounts}
-        foreign = [one for one in self._surface.points if _below(one, mount.point) and one not in own]
+        self._hidden(mount)
+        if mount.overlays:
+            self._refuse(
+                Reason.MOUNTED,
+                f"Overlays have directories of the file system on {point}: {listing(mount.overlays)}.",
+                "Unmount the overlays first.",
+            )
+        every = Counter(self._surface.points)
+        foreign = [one for one in every if _below(one, mount.point) and every[one] > self._points[one]]
         if foreign:
             self._refuse(
                 Reason.MOUNTED,
                 f"Other file systems are mounted below {point}: {listing(foreign)}.",
                 "Unmount those first; they do not stand on the target.",
+            )
+
+    def _hidden(self, mount: MountedAt) -> None:
+        """What is mounted over it and does not stand on the target would be taken down in its place."""
+        strange = [one.point for one in mount.over if one.mount_id not in self._by_id]
+        if strange:
+            self._refuse(
+                Reason.MOUNTED,
+                f"The mount on {readable(mount.point)} is hidden by another file system, mounted over it on "
+                f"{listing(strange)}.",
+                "Unmount that one first; it does not stand on the target.",
             )
 
     def _add(self, what: StepKind, on: str, layer: Standing, beside: Sequence[str] = ()) -> bool:
@@ -339,6 +384,11 @@ def _all_mounts(layer: Standing) -> Iterator[tuple[Standing, MountedAt]]:
             yield from _all_mounts(above)
     for above in layer.layers:
         yield from _all_mounts(above)
+
+
+def _key(mount: MountedAt) -> str:
+    """Which mount it is: a btrfs is met on each of its devices."""
+    return mount.mount_id or f"object {id(mount)}"
 
 
 def _below(point: str, tree: str) -> bool:

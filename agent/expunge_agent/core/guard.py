@@ -122,6 +122,12 @@ def standing_objections(
     return [refusal for refusal in found if refusal is not None]
 
 
+def elsewhere_objection(usage: Usage) -> Refusal | None:
+    """What forbids it for those who use the same data by another way (`Usage` holds nobody else)."""
+    found = (rule(None, None, usage, DEFAULT_SYSTEM) for rule in (*IN_THE_WAY, _in_use))
+    return next((refusal for refusal in found if refusal is not None), None)
+
+
 def unreached(path: str, volume: Volume) -> Refusal | None:
     """Why the volume at `path` cannot be overwritten, or None."""
     found = forbidden(volume)

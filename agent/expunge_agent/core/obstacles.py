@@ -21,7 +21,7 @@ from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.reach import others, whole_subsystem
 from expunge_agent.core.technique import BY_KEY, Technique, earns
-from expunge_agent.core.volume import BUSES
+from expunge_agent.core.volume import BUSES, uncredited
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.key_rules import lesser
@@ -124,6 +124,20 @@ def credit(case: Case, technique: Technique) -> Level:
     return earns(technique, case.type)
 
 
+def unfit_medium(medium: Medium, kind: MediumType, profile: Profile) -> str:
+    """Why `profile` is not for `medium` of the type `kind`, in words; empty when it is.
+
+    A volume is no better than the weakest of what it lies on: each member must be of a type that the profile is for.
+    """
+    if kind.value not in profile.media:
+        return f"{readable(medium.path)} is of type {kind}"
+    members = medium.volume.members if medium.volume is not None else ()
+    unfit = next((one for one in members if one.type not in profile.media), None)
+    if unfit is None:
+        return ""
+    return f"{readable(medium.path)} lies on {readable(unfit.path)}, which is of type {readable(unfit.type)}"
+
+
 def shortfall(case: Case, technique: Technique) -> str:
     """Why `technique` cannot count for the whole medium, in words; empty when nothing is left out.
 
@@ -136,6 +150,8 @@ def shortfall(case: Case, technique: Technique) -> str:
         luks = case.scope.luks
         if isinstance(luks, LuksCase) and luks.level is Level.NONE:
             return f"the conditions of cryptographic erase are not met: {luks.lacking}"
+    if array := uncredited(case.medium.volume):
+        return array
     if drive is None or case.medium.partition:
         return ""
     stuck = [area for area in drive.hidden if area.size and (drive.distrusted or not area.restorable)]
@@ -359,10 +375,11 @@ def _namespace(one: NvmeNamespace) -> str:
 
 
 def _other_media(case: Case, _technique: Technique) -> Obstacle | None:
-    if case.profile is None or case.type.value in case.profile.media:
+    why = unfit_medium(case.medium, case.type, case.profile) if case.profile is not None else ""
+    if case.profile is None or not why:
         return None
     return Obstacle(
-        f"profile {case.profile.id} is not for media of type {case.type}",
+        f"profile {case.profile.id} is for {', '.join(case.profile.media)}; {why}",
         "Choose a profile for this kind of medium: expunge-agent profiles",
         Reason.PROFILE_NOT_APPLICABLE,
     )

@@ -10,7 +10,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import Scope
+from expunge_agent.core.obstacles import Scope, unfit_medium
 from expunge_agent.core.selection import Candidate, Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
@@ -122,10 +122,10 @@ def plan_target(
     draw: Draw,
 ) -> TargetPlan | Refusal:
     """The steps for one target, or why there are none that the order would accept."""
-    if medium.type not in profile.media:
+    if why := unfit_medium(medium, medium.type, profile):
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
-            detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {medium.path} is of type {medium.type}.",
+            detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {why}.",
             remedy="Choose a profile for this kind of medium: expunge profiles list",
         )
     selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
@@ -143,7 +143,7 @@ def plan_target(
             verification=planned_verification(profile),
             drive=drive,
             key=draw.bytes(32).hex(),
-            secret=target.psid if chosen.technique is Technique.OPAL_REVERT else draw.bytes(16).hex(),
+            secret=target.psid.upper() if chosen.technique is Technique.OPAL_REVERT else draw.bytes(16).hex(),
             doubts=[*doubts, *unseen(drive)],
             downgrade=selection.downgrade,
         )

@@ -21,9 +21,11 @@ from expunge_agent.core.obstacles import (
     reaches_all,
     settled_type,
     shortfall,
+    unfit_medium,
 )
 from expunge_agent.core.preference import erase_seconds, preference, read_back_seconds
 from expunge_agent.core.technique import Technique, earns
+from expunge_agent.core.volume import uncredited
 from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import Reason, Refusal
@@ -177,10 +179,11 @@ def _refusal(
 ) -> Refusal:
     name = readable(case.medium.path, 500)
     profile = case.profile
-    if profile is not None and case.type.value not in profile.media:
+    unfit = unfit_medium(case.medium, case.type, profile) if profile is not None else ""
+    if profile is not None and unfit:
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
-            detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {name} is of type {case.type}.",
+            detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {unfit}.",
             remedy="Choose a profile for this kind of medium: expunge-agent profiles",
         )
     nearly = [against for one, against in found.items() if against and credit(case, one).reaches(level)]
@@ -188,6 +191,8 @@ def _refusal(
     # On a file or a virtual device nothing comes near purge; what stands below it may.
     helpful = nearly or [against for against in found.values() if against]
     remedies = list(dict.fromkeys(one.remedy for one in helpful if one.remedy))
+    if uncredited(case.medium.volume):
+        remedies.insert(0, "Take the array apart and order each of its members.")
     less = _best(candidates)
     if less is not None:
         remedies.append(f"Or allow a downgrade: {less.technique} earns {less.earns}.")

@@ -44,6 +44,8 @@ class Layout(StrEnum):
     MOVING = "moving"
     INNER = "inner"
     CONTAINER = "container"
+    CONTROLLER = "controller"
+    """An array that a RAID controller shows as one disk."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Volume:
     below: tuple[Volume, ...] = ()
     group: str = ""
     """The volume group of a logical volume."""
+    unasked: bool = False
+    """The device mapper was asked what it is made of, and did not answer."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,11 @@ def _of_itself(volume: Volume) -> Forbidden | None:
             "Remove the snapshots first (lvremove); their copy-on-write areas stay on the drives, which only "
             "ordering those reaches.",
         )
+    if volume.unasked:
+        return Forbidden(
+            "dmsetup did not say what it is mapped by, so nobody knows whether what is written replaces its data",
+            "Install dmsetup, run the agent as root, and let its unit use /dev/mapper/control; then order again.",
+        )
     if volume.under_way:
         return Forbidden(
             f"the kernel is still at work on it ({volume.under_way}): members that are not in step keep old data",
@@ -172,6 +181,19 @@ def doubts(volume: Volume | None) -> list[str]:
     return [*([own] if volume.missing else []), *(line for one in volume.below for line in doubts(one))]
 
 
+def uncredited(volume: Volume | None) -> str:
+    """Why no level can be had on `volume`, in words; empty where one can.
+
+    What counts on which medium credits a RAID logical drive with nothing before every member of it is sanitized
+    (ADR 0023): the host sees one copy of what several members hold.
+    """
+    if volume is None:
+        return ""
+    if volume.layout in (Layout.RAID, Layout.CONTROLLER):
+        return f"{volume.name} is an array, and an array earns nothing before each member of it is sanitized by itself"
+    return next((why for one in volume.below if (why := uncredited(one))), "")
+
+
 def not_covered(volume: Volume | None) -> list[str]:
     """What overwriting all that `volume` maps leaves as it is."""
     if volume is None:
@@ -182,6 +204,8 @@ def not_covered(volume: Volume | None) -> list[str]:
 
 def _not_mapped(volume: Volume) -> list[str]:
     """The same for one volume without those below it."""
+    if volume.layout is Layout.CONTROLLER:
+        return [f"Whatever the drives behind the RAID controller hold besides what {volume.name} shows."]
     if volume.layout is Layout.PARTITION:
         return [f"Everything of the drive outside {volume.name}."]
     said = [

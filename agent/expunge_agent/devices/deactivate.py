@@ -9,7 +9,7 @@ from pathlib import Path
 
 from expunge_agent.core.deactivation import Step, StepKind
 from expunge_agent.core.guard import readable
-from expunge_agent.devices import mounts
+from expunge_agent.devices import mount_tree, mounts
 from expunge_agent.devices.process import run_tool
 from expunge_agent.devices.roots import LIVE, Roots, read_bytes, read_text
 from expunge_agent.errors import ExpungeError, NotFoundError
@@ -29,7 +29,12 @@ def is_there(step: Step, roots: Roots = LIVE) -> bool:
 
 
 def take_down(step: Step, roots: Roots = LIVE) -> str:
-    """Do the step. Empty when what it takes down was seen to be gone; else why it is not, in words."""
+    """Do the step. Empty when what it takes down was seen to be gone; else why it is not, in words.
+
+    umount goes by name: what the name leads to is looked at once more right before.
+    """
+    if step.what is StepKind.UNMOUNT and (why := mount_tree.topmost(step.on, _numbers(step, roots), roots)):
+        return why
     before = _count(step, roots)
     said = _act(step, roots)
     until = time.monotonic() + _GONE_SECONDS
@@ -106,14 +111,19 @@ def _in_the_first_namespace(roots: Roots) -> list[str]:
 def _count(step: Step, roots: Roots) -> int:
     """How often what the step takes down is there."""
     if step.what is StepKind.UNMOUNT:
-        number = read_text(_folder(step, roots) / "dev")
-        every = mounts.mounts_of_devices(mounts.all_mounts(roots).mounts, frozenset([number]) - {""}, roots)
-        return sum(one.point == step.on for one in every)
+        seen = mount_tree.acting(mounts.all_mounts(roots))
+        return sum(
+            one.point == step.on for one in mounts.mounts_of_devices(seen, _numbers(step, roots), roots)
+        )
     if step.what is StepKind.SWAPOFF:
         return mounts.swaps(roots).count(step.on)
     if step.what is StepKind.STOP_BCACHE_SET:
         return int((roots.sys / "fs/bcache" / step.on).is_dir())
     return int(_stands(step, roots))
+
+
+def _numbers(step: Step, roots: Roots) -> frozenset[str]:
+    return frozenset([read_text(_folder(step, roots) / "dev")]) - {""}
 
 
 def _stands(step: Step, roots: Roots) -> bool:

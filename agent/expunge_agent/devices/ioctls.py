@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import struct
@@ -34,6 +35,16 @@ def logical_sector(fd: int) -> int:
 def physical_sector(fd: int) -> int:
     """Bytes of the smallest unit the device can write without reading first. Raises OSError."""
     return _unsigned(fd, BLKPBSZGET, "I")
+
+
+def is_claimed(path: str) -> bool:
+    """Whether the kernel refuses an exclusive open for reading, because a file system or a driver has the device."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    os.close(fd)
+    return False
 
 
 def read_only(fd: int) -> bool:

@@ -31,6 +31,12 @@ class Mount:
     options: str
     namespace: str = ""
     """``pid`` of a process in that mount namespace; empty for our own."""
+    parent: str = ""
+    """The id of the mount that it is mounted on."""
+    shared: str = ""
+    """Its peer group, empty for a private mount."""
+    master: str = ""
+    """The peer group of which it gets what happens there, empty for none."""
 
     @property
     def title(self) -> str:
@@ -53,10 +59,14 @@ class Mount:
 
 @dataclass(frozen=True)
 class Mounts:
-    """All mounts seen; ``unseen``: processes whose mounts this user may not read."""
+    """All mounts seen; ``unseen``: processes whose mounts this user may not read.
+
+    ``copies``: mounts in other namespaces that have device and place of one in ``mounts``, as most processes have.
+    """
 
     mounts: tuple[Mount, ...]
     unseen: int
+    copies: tuple[Mount, ...] = ()
 
 
 def unescape(field: bytes) -> str:
@@ -82,15 +92,24 @@ def parse_mountinfo(data: bytes, namespace: str = "") -> list[Mount]:
                 source=unescape(right[1]),
                 options=unescape(right[2]) if len(right) > 2 else "",
                 namespace=namespace,
+                parent=left[1].decode("ascii", "replace"),
+                shared=_group(left[6:], b"shared:"),
+                master=_group(left[6:], b"master:"),
             )
         )
     return found
+
+
+def _group(fields: list[bytes], name: bytes) -> str:
+    found = (one.removeprefix(name) for one in fields if one.startswith(name))
+    return next(found, b"").decode("ascii", "replace")
 
 
 def all_mounts(roots: Roots = LIVE) -> Mounts:
     """The mounts of our own namespace and, as far as this user may look, of all others."""
     found = parse_mountinfo(read_bytes(roots.proc / "self/mountinfo"))
     known = {(mount.number, mount.point) for mount in found}
+    copies: list[Mount] = []
     spaces: set[tuple[str, str]] = set()
     with contextlib.suppress(PermissionError):
         spaces |= {space for space in [_namespace(roots, "self")] if space}
@@ -109,7 +128,9 @@ def all_mounts(roots: Roots = LIVE) -> Mounts:
                 if (mount.number, mount.point) not in known:
                     known.add((mount.number, mount.point))
                     found.append(mount)
-    return Mounts(mounts=tuple(found), unseen=unseen)
+                else:
+                    copies.append(mount)
+    return Mounts(mounts=tuple(found), unseen=unseen, copies=tuple(copies))
 
 
 def mounts_of_devices(mounts: Iterable[Mount], numbers: frozenset[str], roots: Roots = LIVE) -> list[Mount]:

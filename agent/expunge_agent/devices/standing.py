@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
-from expunge_agent.core.deactivation import MountedAt, Standing, Surface, Swap
-from expunge_agent.devices import ioctls, mounts, stack, usage, volumes
+from expunge_agent.core.deactivation import MountedAt, Over, Standing, Surface, Swap
+from expunge_agent.devices import ioctls, mount_tree, mounts, overlays, stack, usage, volumes
 from expunge_agent.devices.mounts import Mount, unescape
 from expunge_agent.devices.nodes import Node, by_number, family, number_of_path
 from expunge_agent.devices.occupants import Occupants
@@ -20,6 +20,8 @@ _DEPTH = 16
 _WHOLE = "a holder of the whole drive"
 _WRITE_BACK = "the backing store of zram"
 _TOO_DEEP = "a stack too deep to follow"
+_OURS = "self"
+"""This process, where it sees a copy of the machine's mounts that does not follow them."""
 
 
 def standing_on(node: Node, eyes: Eyes) -> Standing:
@@ -37,7 +39,7 @@ def surface(eyes: Eyes) -> Surface:
     """What of the machine a plan depends on."""
     found = re.search(rb"^MemAvailable:\s*(\d+) kB$", read_bytes(eyes.roots.proc / "meminfo"), re.MULTILINE)
     return Surface(
-        points=tuple(dict.fromkeys(one.point for one in eyes.mounts.mounts if not one.namespace)),
+        points=tuple(one.point for one in mount_tree.acting(eyes.mounts)),
         available=int(found[1]) * 1024 if found else 0,
     )
 
@@ -60,6 +62,8 @@ class _Builder:
         self._eyes = eyes
         self._occupants = Occupants(eyes.roots)
         self._swaps = swap_areas(eyes.roots)
+        self._acting = mount_tree.acting(eyes.mounts)
+        self._every = [*eyes.mounts.mounts, *eyes.mounts.copies]
         self._own = family(root, eyes.disks).numbers
 
     def tree(self) -> Standing:
@@ -78,7 +82,9 @@ class _Builder:
         eyes = self._eyes
         numbers = frozenset([node.number]) if node.number else frozenset[str]()
         above = [*node.partitions, *node.holders, *eyes.loops_over.get(node.number, ())]
-        seen = mounts.mounts_of_devices(eyes.mounts.mounts, numbers, eyes.roots)
+        swaps = tuple(one for one in self._swaps if number_of_path(one.path, eyes.roots) == node.number)
+        seen = self._mounts_on(numbers)
+        at_rest = not (above or seen or swaps)
         return Standing(
             name=node.name,
             kind=stack.kind(node),
@@ -89,22 +95,39 @@ class _Builder:
             pool=eyes.zfs.get(node.number, ""),
             opened_by=eyes.open_now.of_devices(numbers).processes,
             mounts=tuple(self._mounted(one, node, depth) for one in seen),
-            swaps=tuple(one for one in self._swaps if number_of_path(one.path, eyes.roots) == node.number),
+            swaps=swaps,
+            held=at_rest and eyes.roots.live and ioctls.is_claimed(str(node.path)),
             beside=self._beside(node) if node != self._root else (),
             cache_set=link_name(node.folder / "bcache/set"),
             layers=tuple(self._layer(one, depth + 1) for one in above),
         )
 
+    def _mounts_on(self, numbers: frozenset[str]) -> list[Mount]:
+        """The mounts to take down, and those elsewhere that would stay when that is done."""
+        roots = self._eyes.roots
+        gone = mounts.mounts_of_devices(self._acting, numbers, roots)
+        ids = {one.mount_id for one in gone}
+        others = [
+            one for one in mounts.mounts_of_devices(self._every, numbers, roots) if one.mount_id not in ids
+        ]
+        stay = [one for one in others if mount_tree.astray(one, gone, self._eyes.mounts)]
+        return [*gone, *({one.namespace: one for one in stay}.values())]
+
     def _mounted(self, mount: Mount, node: Node, depth: int) -> MountedAt:
-        if mount.namespace or not self._eyes.roots.live:
-            return MountedAt(point=mount.point, namespace=mount.namespace)
-        numbers = {mount.number, _device_of(mount.point)} - {""}
-        return MountedAt(
-            point=mount.point,
+        if mount.mount_id and mount not in self._acting:
+            return MountedAt(point=mount.point, namespace=mount.namespace or _OURS)
+        over = tuple(Over(one.mount_id, one.point) for one in mount_tree.hiding(mount, self._acting))
+        found = MountedAt(point=mount.point, mount_id=mount.mount_id, over=over)
+        if not self._eyes.roots.live:
+            return found
+        numbers = {mount.number, mount_tree.device_of(mount, self._eyes.roots)} - {""}
+        return replace(
+            found,
             users=self._occupants.of(frozenset(numbers)),
             layers=tuple(self._layer(one, depth + 1) for one in self._loops_in(numbers)),
             swaps=tuple(one for one in self._swaps if _file_on(one.path) in numbers),
             beside=self._members_beside(node),
+            overlays=tuple(one.title for one in overlays.over(mount, numbers, self._eyes.mounts)),
         )
 
     def _loops_in(self, numbers: Iterable[str]) -> list[Node]:
@@ -145,13 +168,6 @@ def _unknown(node: Node, kind: str) -> Standing:
 
 def _with_layers(found: Standing, extra: list[Standing]) -> Standing:
     return replace(found, layers=(*found.layers, *extra)) if extra else found
-
-
-def _device_of(path: str) -> str:
-    try:
-        return _number(os.stat(path).st_dev)  # noqa: PTH116 - may hold surrogates
-    except (OSError, ValueError):
-        return ""
 
 
 def _file_on(path: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Kind, Usage
-from expunge_agent.devices import ioctls, mounts, multipath, zfs
+from expunge_agent.devices import ioctls, mounts, multipath, overlays, zfs
 from expunge_agent.devices.nodes import (
     Family,
     Node,
@@ -68,7 +68,35 @@ class Eyes:
 
 def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
     """The usage of the block device `node`, seen at `path`; that of further paths to the same disk included."""
-    usage = _of_path(node, path, eyes, depth)
+    return _with_paths(_of_path(node, path, eyes, depth), node, eyes, depth)
+
+
+def elsewhere(node: Node, path: str, eyes: Eyes) -> Usage:
+    """Who uses the same data as `node` by another way, and so stays when all that stands on `node` is taken down:
+    what it loops over, and further paths to the disk."""
+    own, every = _itself(node, path, eyes), of_block(node, path, eyes)
+
+    def others(name: str) -> tuple[str, ...]:
+        return tuple(one for one in getattr(every, name) if one not in getattr(own, name))
+
+    return Usage(
+        path=path,
+        kind=Kind.BLOCK,
+        mounts=others("mounts"),
+        swaps=others("swaps"),
+        holders=others("holders"),
+        loops=others("loops"),
+        opened_by=others("opened_by"),
+    )
+
+
+def used_elsewhere(path: str, eyes: Eyes) -> Usage | None:
+    """`elsewhere` of the block device at `path`; None where there is none."""
+    node = by_number(number_of_path(path, eyes.roots), eyes.roots)
+    return elsewhere(node, path, eyes) if node is not None else None
+
+
+def _with_paths(usage: Usage, node: Node, eyes: Eyes, depth: int) -> Usage:
     for other in eyes.paths.get(node.disk.number, ()):
         same = multipath.same_part(other, node) if other != node.disk else None
         if same is not None:
@@ -77,11 +105,16 @@ def of_block(node: Node, path: str, eyes: Eyes, depth: int = 0) -> Usage:
 
 
 def _of_path(node: Node, path: str, eyes: Eyes, depth: int) -> Usage:
+    return _with_backing(_itself(node, path, eyes), node, eyes, depth)
+
+
+def _itself(node: Node, path: str, eyes: Eyes) -> Usage:
+    """The usage of the device alone, not of what it loops over."""
     kin = family(node, eyes.disks)
     numbers = kin.numbers
     seen = mounts.mounts_of_devices(eyes.mounts.mounts, numbers, eyes.roots)
     opened = eyes.open_now.of_devices(numbers)
-    usage = Usage(
+    return Usage(
         path=path,
         kind=Kind.BLOCK,
         mounts=_unique(mount.title for mount in seen),
@@ -95,7 +128,6 @@ def _of_path(node: Node, path: str, eyes: Eyes, depth: int) -> Usage:
         system=system_reason(numbers, eyes),
         notes=_blind_spots(eyes, opened.unseen),
     )
-    return _with_backing(usage, node, eyes, depth)
 
 
 def of_file(walked: Walked, seen: os.stat_result, eyes: Eyes) -> Usage:
@@ -168,11 +200,15 @@ def _loops_over_file(path: str, seen: os.stat_result, eyes: Eyes) -> Iterable[st
 def system_reason(numbers: frozenset[str], eyes: Eyes) -> str:
     """Why a family of devices belongs to the system, asked of stat(2) and not only of the mount table."""
     own = eyes.mounts.mounts
-    in_table = [m.point for m in mounts.mounts_of_devices(own, numbers, eyes.roots) if not m.namespace]
-    if reason := eyes.system.device_reason(in_table):
+    on_it = [m for m in mounts.mounts_of_devices(own, numbers, eyes.roots) if not m.namespace]
+    if reason := eyes.system.device_reason([m.point for m in on_it]):
         return reason
     if not eyes.roots.live:
         return ""
+    for mount in on_it:
+        for overlay in overlays.over(mount, {mount.number}, eyes.mounts):
+            if not overlay.namespace and eyes.system.device_reason([overlay.point]):
+                return f"the overlay that is the system's {overlay.point} has a directory of it"
     for point in (*eyes.system.mounts, *eyes.system.own):
         try:
             device = os.stat(point).st_dev  # noqa: PTH116

@@ -13,7 +13,7 @@ from expunge_agent.core.volume import (
     lvm_part,
     lvm_suffix,
 )
-from expunge_agent.devices import describe, stack
+from expunge_agent.devices import describe, raid, stack
 from expunge_agent.devices.nodes import Node, by_number, number_of_path, resolve
 from expunge_agent.devices.process import run_tool
 from expunge_agent.devices.roots import names, read_int, read_text
@@ -27,12 +27,18 @@ _AT_WORK = ("resync", "recover", "reshape", "repair")
 
 
 def volume_of(node: Node, *, ask: bool = False) -> Volume | None:
-    """What `node` maps, from sysfs alone; None for a drive. Nothing is opened.
+    """What `node` maps, from sysfs alone; None for a drive and for a loop device over a file. Nothing is opened.
 
     With `ask` dmsetup is asked too (root): for the targets of mappings, and the state of LVM's RAID volumes.
     """
     if node.is_partition:
         return _partition(node, ask)
+    if raid.is_volume(node):
+        return Volume(name=str(node.path), layout=Layout.CONTROLLER)
+    if node.disk.backing_file and (under := slaves(node)):
+        return Volume(
+            name=str(node.path), layout=Layout.LINEAR, members=members(node), below=_volumes(under, ask)
+        )
     if (node.folder / "md").is_dir():
         return _array(node, ask)
     if (node.folder / "dm").is_dir():
@@ -48,8 +54,11 @@ def volume_at(path: str) -> Volume | None:
 
 
 def slaves(node: Node) -> list[Node]:
-    """The devices that `node` is directly built on."""
+    """The devices that `node` is directly built on; of a loop device the block device that it lies over."""
     folder = node.disk.folder / "slaves"
+    if backing := node.disk.backing_file:
+        under = by_number(number_of_path(backing, node.roots), node.roots)
+        return [under] if under is not None else []
     found = (resolve(node.roots, folder / name) for name in names(folder))
     return [one for one in found if one is not None]
 
@@ -160,8 +169,12 @@ def _logical(node: Node, name: str, uuid: str, ask: bool) -> Volume:
 
 def _below(node: Node, ask: bool) -> tuple[Volume, ...]:
     """The volumes that `node` lies on, those between which LVM keeps for itself passed over."""
+    return _volumes(slaves(node), ask)
+
+
+def _volumes(nodes: list[Node], ask: bool) -> tuple[Volume, ...]:
     found: dict[str, Volume] = {}
-    for one in slaves(node):
+    for one in nodes:
         volume = volume_of(one, ask=ask)
         if volume is not None:
             inner = volume.layout in (Layout.INNER, Layout.THIN_POOL)
@@ -172,7 +185,9 @@ def _below(node: Node, ask: bool) -> tuple[Volume, ...]:
 def _asked(volume: Volume, node: Node) -> Volume:
     """`volume` with what dmsetup says (Documentation/admin-guide/device-mapper/dm-raid.rst: health, sync action)."""
     lines = _status(node)
-    raids = [line for line in lines if line[2] == "raid" and len(line) > 7]
+    raids = [line for line in lines if line[2] == "raid"]
+    if not lines or any(len(line) < 8 for line in raids):
+        return replace(volume, unasked=True)
     health = "".join(line[5] for line in raids)
     busy = [line[7] for line in raids if line[7] not in ("idle", "check", "frozen")]
     return replace(
@@ -217,6 +232,8 @@ def _status(node: Node) -> list[list[str]]:
     try:
         result = run_tool(["dmsetup", "status", "--major", major, "--minor", minor], _SECONDS)
     except ExpungeError:
+        return []
+    if result.timed_out or result.returncode != 0:
         return []
     lines = (line.split() for line in result.stdout.decode("ascii", "replace").splitlines())
     return [line for line in lines if len(line) >= 3 and line[0].isdigit()]

@@ -17,7 +17,8 @@ _FORM = "Give the 32 letters and digits alone for one target, or a line `TARGET 
 def read(data: bytes, names: Sequence[str]) -> dict[str, Psid]:
     """The PSIDs in `data` by target; `names` are the targets as they were named on the command line.
 
-    Blanks and hyphens within a PSID that stands alone are taken for the label's grouping. Raises
+    Blanks and hyphens within a PSID that stands alone are taken for the label's grouping, and small letters for the
+    capitals that labels are printed in: a wrong one costs one of the few tries a drive allows. Raises
     UsageError, which never repeats what might be a PSID.
     """
     if len(data) > MOST:
@@ -54,4 +55,4 @@ def _psid(text: str, name: str) -> Psid:
             f"{len(plain)} characters.",
             "Copy it from the drive's label; it is not the serial number, the WWN or the MSID.",
         )
-    return plain
+    return plain.upper()
