@@ -47,6 +47,7 @@ REMOTE = (
     "ocfs2",
 )
 STACKED = ("overlay", "aufs", "ecryptfs", "unionfs")
+ATTRIBUTES_IN_PLACE = ("ext2", "ext3", "ext4")
 IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
 
 UNKNOWN, DELAYED, ENCODED, ENCRYPTED, INLINE, UNWRITTEN, SHARED = 0x2, 0x4, 0x8, 0x80, 0x200, 0x800, 0x2000
@@ -99,7 +100,8 @@ class Ground:
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """What the kernel says of one regular file. ``parts`` None: it does not say where the file lies.
-    ``names``: how many of its ``links`` lie in the target; ``used`` how the kernel itself uses it."""
+    ``names``: how many of its ``links`` lie in the target; ``used`` how the kernel itself uses it.
+    ``attributes``: the length of each extended attribute that is not the system's own."""
 
     size: int
     parts: Sequence[Part] | None
@@ -109,6 +111,7 @@ class FileFacts:
     opened_by: tuple[str, ...] = ()
     used: str = ""
     system: str = ""
+    attributes: Sequence[int] = ()
 
 
 class Reach(NamedTuple):
@@ -205,11 +208,25 @@ def _exceptions(ground: Ground, facts: FileFacts) -> list[str]:
             found.append(f"{_shared(shared)}, where what they hold stays")
         if any(part.flags & ENCRYPTED for part in parts):
             found.append("a part of it is stored encrypted by the file system")
+    if words := _attributes(ground, facts):
+        found.append(words)
     if ground.memory and ground.swap and facts.size:
         found.append("pages of it may have gone to swap")
     if parts and ground.filesystem not in (*IN_PLACE, *IN_MEMORY, "btrfs"):
         found.append(f"whether {ground.filesystem} always writes in place is not known here")
     return found
+
+
+def _attributes(ground: Ground, facts: FileFacts) -> str:
+    """ext writes a value of the same length where it lay (one that needs blocks of its own into new ones)."""
+    if ground.memory or not facts.attributes:
+        return ""
+    if ground.filesystem in ATTRIBUTES_IN_PLACE and max(facts.attributes) < ground.block:
+        return ""
+    count = sum(facts.attributes)
+    return (
+        f"its extended attributes ({count} bytes) are taken away, but what they held may stay on the medium"
+    )
 
 
 def _shared(parts: Sequence[Part]) -> str:

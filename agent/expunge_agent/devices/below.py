@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import translate
 from types import TracebackType
 
+from expunge_agent.devices.seen import Seen, seen_of
 from expunge_agent.protocol.identity import TreeIdentity
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT = 64
 """Folders held open at a time."""
+ELSEWHERE = "another file system or mount begins on the way to it"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Something below the directory: its path relative to it. ``error``: why it could not be looked at;
-    ``seen`` is None then."""
+    ``seen`` is None then. ``elsewhere``: a folder that belongs to something else, and is not entered."""
 
     path: str
     seen: os.stat_result | None
     error: str = ""
+    elsewhere: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -42,7 +47,8 @@ class Below:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.device = os.fstat(fd).st_dev
+        root = seen_of(fd)
+        self.device, self._mount = root.device, root.mount
         self._folders: dict[str, int] = {}
 
     def __enter__(self) -> Below:
@@ -82,11 +88,29 @@ class Below:
                 if here != self.fd:
                     os.close(here)
                 here = below
+            if not self.is_near(seen_of(here)):
+                raise OSError(errno.EXDEV, ELSEWHERE)
         except BaseException:
             if here != self.fd:
                 os.close(here)
             raise
         return here
+
+    @contextmanager
+    def fresh(self, path: str) -> Iterator[int]:
+        """The folder to which the relative `path` leads now, whatever it led to before. Raises OSError."""
+        if not path:
+            yield self.fd
+            return
+        fd = self._open(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def is_near(self, seen: Seen) -> bool:
+        """Whether it lies on the directory's file system and was reached through no other mount."""
+        return seen.device == self.device and seen.mount == self._mount
 
     def place(self, path: str) -> tuple[int, str]:
         """(folder, name) of the relative `path`."""
@@ -99,7 +123,7 @@ class Below:
             folder, name = self.place(path)
             return Entry(path, os.lstat(name, dir_fd=folder))
         except OSError as error:
-            return Entry(path, None, os.strerror(error.errno or 0))
+            return Entry(path, None, reason(error))
 
     def walk(self, closed: frozenset[str] = frozenset()) -> Iterator[Entry]:
         """Everything below, folders before what is in them; of another file system, or a mount point
@@ -111,7 +135,7 @@ class Below:
                 with os.scandir(self.folder(path)) as found:
                     names = sorted((one.inode(), one.name) for one in found)
             except OSError as error:
-                yield Entry(path, None, os.strerror(error.errno or 0))
+                yield Entry(path, None, reason(error))
                 continue
             folders = []
             for _, name in names:
@@ -124,6 +148,15 @@ class Below:
     def is_elsewhere(self, entry: Entry, closed: frozenset[str]) -> bool:
         """Whether a folder belongs to another file system or subvolume, or something is mounted on it."""
         return entry.seen is not None and (entry.seen.st_dev != self.device or entry.path in closed)
+
+
+def reason(error: OSError) -> str:
+    """Why something below could not be reached, in words."""
+    if error.errno == errno.EXDEV:
+        return ELSEWHERE
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "a symbolic link, or something else that is not followed, stands there or on the way to it"
+    return os.strerror(error.errno or 0)
 
 
 def is_plain(path: str) -> bool:

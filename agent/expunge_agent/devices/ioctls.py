@@ -16,6 +16,7 @@ BLKPBSZGET = 0x127B
 BLKGETSIZE64 = 0x80081272 if sys.maxsize > 2**32 else 0x80041272
 BLKGETDISKSEQ = 0x80081280
 LOOP_GET_STATUS64 = 0x4C05
+FS_IOC_GETVERSION = 0x80087601 if sys.maxsize > 2**32 else 0x80047601
 FS_IOC_GETFLAGS = 0x80086601 if sys.maxsize > 2**32 else 0x80046601
 FS_IMMUTABLE = 0x10
 FS_APPEND = 0x20
@@ -64,6 +65,14 @@ def file_flags(fd: int) -> int:
     """The inode's attributes as lsattr shows them; 0 where the file system has none."""
     try:
         return _unsigned(fd, FS_IOC_GETFLAGS, "L")
+    except OSError:
+        return 0
+
+
+def generation(fd: int) -> int:
+    """The inode's generation, new each time its number is used again; 0 where the file system has none."""
+    try:
+        return _unsigned(fd, FS_IOC_GETVERSION, "L") & 0xFFFFFFFF
     except OSError:
         return 0
 

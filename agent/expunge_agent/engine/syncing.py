@@ -43,6 +43,15 @@ def hold_alone(fd: int) -> bool:
     return True
 
 
+def lease_of(fd: int) -> int:
+    """The lease that is left (F_WRLCK, F_RDLCK, F_UNLCK): while somebody waits to open the file already that which
+    he will leave."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETLEASE)
+    except OSError:
+        return fcntl.F_UNLCK
+
+
 def _fail() -> None:
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number))

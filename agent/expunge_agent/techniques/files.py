@@ -21,6 +21,7 @@ from expunge_agent.engine.file_pieces import PieceEngine
 from expunge_agent.engine.meter import Meter
 from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.syncing import sync_filesystem
+from expunge_agent.files import explained, sync_folder
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt_files import (
@@ -55,7 +56,8 @@ def list_files(work: FilesWork) -> None:
     refused = _Refused()
     digest = write_list(lister.items(), work.list_path, refused.see)
     lister.close_batch()
-    _sync_folder(work)
+    with explained(work.list_path):
+        sync_folder(work.folder)
     totals = lister.totals
     work.recorder.files_listed(
         Listing(
@@ -100,12 +102,18 @@ def overwrite_files(work: FilesWork) -> None:
             except Stopped:
                 return
     if not work.keep and not work.identity.names and not work.identity.include:
-        work.recorder.files_folders(_remove_folders(work, bytes.fromhex(listing.secret)))
+        ends = Ends(work.below, bytes.fromhex(listing.secret))
+        work.recorder.files_folders(_remove_folders(work, ends))
     work.recorder.files_finished(view.meter.done, (time.monotonic_ns() - began) // 1_000_000)
 
 
 def write_manifest(work: FilesWork) -> None:
-    """The list of outcomes, one canonical line a file, durable on return."""
+    """The list of outcomes, one canonical line a file, durable on return. Raises NoSpaceError where the disk is full."""
+    with explained(work.manifest_path):
+        work.recorder.files_manifest(_manifest(work))
+
+
+def _manifest(work: FilesWork) -> str:
     digest, progress = hashlib.sha256(), work.so_far
     beside, encoder = (
         work.manifest_path.with_suffix(".new"),
@@ -121,8 +129,8 @@ def write_manifest(work: FilesWork) -> None:
         out.flush()
         os.fsync(out.fileno())
     beside.replace(work.manifest_path)
-    _sync_folder(work)
-    work.recorder.files_manifest(digest.hexdigest())
+    sync_folder(work.folder)
+    return digest.hexdigest()
 
 
 def not_covered(ground: Ground, *, keep: bool, holes: int) -> list[str]:
@@ -133,8 +141,11 @@ def not_covered(ground: Ground, *, keep: bool, holes: int) -> list[str]:
     ]
     if ground.memory:
         said = ["Pages of memory that held the data before."]
-    if not keep:
+    if keep:
+        said.append("Names, times and extended attributes: they stay as they were.")
+    else:
         said.append("Old names in blocks that the folders had and gave back.")
+        said.append("What symbolic links led to, and extended attributes of folders, in blocks given back.")
     if holes:
         said.append(f"{holes} bytes of holes: they hold nothing on the medium and were left as they are.")
     if ground.flash:
@@ -209,19 +220,10 @@ def _line(item: Item, progress: FilesProgress) -> ManifestLine:
     )
 
 
-def _remove_folders(work: FilesWork, secret: bytes) -> int:
-    """Take away every folder below that is empty now; how many."""
-    ends = Ends(work.below, secret)
-    paths = [entry.path for entry in work.below.walk() if entry.is_folder]
-    work.below.forget()
-    removed = sum(ends.remove_folder(path) for path in reversed(paths))
+def _remove_folders(work: FilesWork, ends: Ends) -> int:
+    """Take away every folder that was listed and is empty now; how many."""
+    with work.list_path.open("rb") as file:
+        folders = [item for item in read_list(file) if item.folder]
+    removed = sum(ends.remove_folder(item) for item in reversed(folders))
     sync_filesystem(work.below.fd)
     return removed
-
-
-def _sync_folder(work: FilesWork) -> None:
-    fd = os.open(work.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -27,8 +27,21 @@ from expunge_agent.engine.sources import Source
 from expunge_agent.engine.syncing import sync_filesystem
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt_files import FileTally
+from expunge_agent.techniques.files_attributes import overwrite_attributes, own_attributes
 from expunge_agent.techniques.files_ends import Ends
-from expunge_agent.techniques.files_hold import Held, has_size_of_pass, hold, settle, shorten
+from expunge_agent.techniques.files_hold import (
+    CHANGED,
+    OPENED,
+    Held,
+    changed_since,
+    has_size_of_pass,
+    hold,
+    hold_again,
+    is_opened,
+    settle,
+    shorten,
+    stamp_of,
+)
 from expunge_agent.techniques.files_list import Item
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_agent.techniques.read_back import places
@@ -69,6 +82,7 @@ class Batch:
 
     def run(self) -> None:
         """Take every step that is still missing. Raises Stopped, and OSError where the file system gives out."""
+        self._work.below.forget()  # what was moved away since is not followed
         try:
             written = self._work.so_far.written
             if written is None or written.batch != self._number:
@@ -109,11 +123,18 @@ class Batch:
         for index in range(len(plan.passes)):
             if index >= first:
                 self._pass(index, durable if index == first else 0)
+                self._stamp()
             if index in plan.verify_after and index >= first:
                 self._check(index)
         for held in self._held:
             if held.fd >= 0 and not held.is_out:
                 settle(held)
+
+    def _stamp(self) -> None:
+        """What each is like before it is read back: whatever is changed from now on shows."""
+        for held in self._held:
+            if held.fd >= 0:
+                held.stamp = stamp_of(held.fd)
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
         """Whether what was durable still is: a file that was given its size back lost the end of its last block."""
@@ -252,40 +273,49 @@ class Batch:
         """
         out = {one.number: one for one in written.troubles}
         for item in self._items:
-            held = Held(item)
+            trouble = out.get(item.number)
+            held = Held(item) if item.other or trouble else hold_again(item, self._work.below)
             self._held.append(held)
-            if trouble := out.get(item.number):
+            if trouble:
                 held.outcome, held.why, held.remedy = trouble.outcome, trouble.why, trouble.remedy
-            elif not item.other and not self._work.keep:
-                self._hold_again(held)
+            elif held.fd >= 0:
+                uncached(held.fd, held.item.room)
+                if self._work.keep and item.size and not os.fstat(held.fd).st_size:
+                    held.fail(CHANGED)
+        self._compare(index for index, held in enumerate(self._held) if held.fd >= 0 and not held.is_out)
+
+    def _compare(self, places: Iterable[int]) -> None:
+        """What these open files hold, with the last pass: one that holds anything else has failed."""
         pieces = [
             piece
-            for index, held in enumerate(self._held)
-            if held.fd >= 0
-            for piece in cut(_up_to(held.item.ranges(), held.item.size), index, held.fd, held.item.at)
+            for index in places
+            for held in (self._held[index],)
+            for piece in cut(
+                _up_to(held.item.ranges(), os.fstat(held.fd).st_size), index, held.fd, held.item.at
+            )
         ]
         seen = Checked()
         for group in windows(pieces):
             self._engine.check(group, self._sources[-1], seen)
         for place in (*seen.wrong, *seen.failed):
-            self._held[place].fail("it was changed after it had been overwritten")
+            self._held[place].fail(CHANGED)
 
-    def _hold_again(self, held: Held) -> None:
-        """Open what still stands under the name, unless it is empty already or another file."""
-        entry = self._work.below.look(os.fsdecode(held.item.path))
-        if (
-            not entry.is_file
-            or entry.seen is None
-            or entry.seen.st_ino != held.item.inode
-            or not entry.seen.st_size
-        ):
-            return
-        again = hold(held.item, self._work.below, resumed=True)
-        if again.is_out:
-            held.fail(f"it was changed after it had been overwritten: {again.why}")
-        else:
-            held.fd = again.fd
-            uncached(held.fd, held.item.room)
+    def _look_again(self) -> None:
+        """Before names go: what was touched after the last pass is compared with it once more."""
+        touched = []
+        for index, held in enumerate(self._held):
+            if held.fd < 0 or held.is_out:
+                continue
+            if is_opened(held):
+                held.fail(OPENED)
+            elif held.stamp is not None and (now := stamp_of(held.fd)) != held.stamp:
+                if now[0] != held.stamp[0]:
+                    held.fail(CHANGED)
+                    continue
+                held.stamp = now
+                uncached(held.fd, held.item.room)
+                touched.append(index)
+        self._compare(touched)
 
     def _end(self) -> None:
         """Take names away, or give sizes back, and make it durable."""
@@ -294,7 +324,11 @@ class Batch:
             raise AssertionError("a batch without a list")
         ends = Ends(self._work.below, bytes.fromhex(listing.secret))
         others = 0
+        self._look_again()
+        self._overwrite_attributes()
         for held in self._held:
+            if held.fd >= 0 and not held.is_out and (why := changed_since(held)):
+                held.fail(why)
             if held.is_out:
                 continue
             if held.item.why:
@@ -312,18 +346,33 @@ class Batch:
         ends.sync()
         self._work.recorder.files_removed(self._as_done(ends.removed - others, others))
 
+    def _overwrite_attributes(self) -> None:
+        """Random bytes in place of extended attributes, durable before they are taken away. Raises OSError."""
+        found = False
+        for held in self._held:
+            if held.fd < 0 or held.is_out or self._work.keep or not own_attributes(held.fd):
+                continue
+            try:
+                overwrite_attributes(held.fd)
+            except OSError as error:
+                held.fail(
+                    f"its extended attributes could not be overwritten: {os.strerror(error.errno or 0)}"
+                )
+                continue
+            before, held.stamp = held.stamp, stamp_of(held.fd)
+            if before is not None and before[:2] != held.stamp[:2]:
+                held.fail(CHANGED)
+            found = True
+        if found:
+            sync_filesystem(self._work.below.fd)
+
     def _give_back(self, held: Held) -> None:
         if held.item.other:
             return
-        if held.fd < 0:  # an earlier run was killed before it came to this
-            again = hold(held.item, self._work.below, resumed=True)
-            if again.is_out:
-                held.outcome, held.why = (
-                    "sanitized-with-exceptions",
-                    f"its size could not be given back: {again.why}",
-                )
-                return
-            held.fd = again.fd
+        if held.fd < 0:
+            held.outcome = "sanitized-with-exceptions"
+            held.why = "its size could not be given back: another file, or none, has its name now"
+            return
         shorten(held)
 
     def _as_done(self, removed: int, others: int) -> BatchDone:

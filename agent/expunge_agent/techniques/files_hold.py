@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import stat
 from dataclasses import dataclass
 
 from expunge_agent.core.file_reach import own, stayed
-from expunge_agent.devices.below import Below
+from expunge_agent.devices.below import Below, reason
+from expunge_agent.devices.seen import mark_of, seen_of
 from expunge_agent.engine.extents import parts as parts_of
-from expunge_agent.engine.syncing import hold_alone
+from expunge_agent.engine.syncing import hold_alone, lease_of
 from expunge_agent.protocol.receipt_files import FileOutcome
 from expunge_agent.techniques.files_list import Item
 
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+CHANGED = "it was changed after it had been overwritten"
+OPENED = "another program opened it for writing after it had been overwritten"
 
 
 @dataclass(slots=True)
 class Held:
-    """``fd`` −1: it is not open. ``outcome`` and ``why`` once something is wrong with it."""
+    """``fd`` −1: it is not open. ``outcome`` and ``why`` once something is wrong with it.
+
+    ``leased``: the kernel tells who opens it. ``stamp``: what it was like after the last pass.
+    """
 
     item: Item
     fd: int = -1
     outcome: FileOutcome = "sanitized"
     why: str = ""
     remedy: str = ""
+    leased: bool = False
+    stamp: tuple[int, int, int] | None = None
 
     @property
     def is_out(self) -> bool:
@@ -57,17 +65,68 @@ def hold(item: Item, below: Below, *, resumed: bool) -> Held:
         held.fail("it was gone before it was overwritten")
         return held
     except OSError as error:
-        held.refuse(f"it could not be opened for writing: {os.strerror(error.errno or 0)}")
+        held.refuse(f"it could not be opened for writing: {reason(error)}")
         return held
     if not _is_listed(held, below, resumed):
         held.close()
+    held.leased = _is_leased(held)
     return held
+
+
+def hold_again(item: Item, below: Below) -> Held:
+    """Open what stands under the name of a file that an earlier run overwrote; not opened where that is another
+    file, or nothing. It may be cut to nothing already."""
+    held = Held(item)
+    try:
+        folder, name = below.place(os.fsdecode(item.path))
+        fd = os.open(name, _WRITE, dir_fd=folder)
+    except OSError:
+        return held
+    held.fd = fd
+    if not _is_same(held, below):
+        held.close()
+    elif os.fstat(fd).st_size:
+        if not _is_listed(held, below, resumed=True):
+            held.outcome, held.why = "failed", f"{CHANGED}: {held.why}"
+    elif not hold_alone(fd):
+        held.fail("it is open in another process")
+    held.stamp, held.leased = stamp_of(fd) if held.fd >= 0 else None, _is_leased(held)
+    if held.is_out:
+        held.close()
+    return held
+
+
+def stamp_of(fd: int) -> tuple[int, int, int]:
+    """Size and times, one of which every change of the open file changes."""
+    seen = os.fstat(fd)
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def changed_since(held: Held) -> str:
+    """Why the open file is not what the last pass left, or will not stay so; empty where it is and will."""
+    if held.stamp is not None and stamp_of(held.fd) != held.stamp:
+        return CHANGED
+    return OPENED if is_opened(held) else ""
+
+
+def is_opened(held: Held) -> bool:
+    """Whether another program opened the file for writing, or waits to, since it is held."""
+    return held.leased and lease_of(held.fd) == fcntl.F_UNLCK
+
+
+def _is_leased(held: Held) -> bool:
+    return held.fd >= 0 and lease_of(held.fd) == fcntl.F_WRLCK
+
+
+def _is_same(held: Held, below: Below) -> bool:
+    seen = seen_of(held.fd)
+    return below.is_near(seen) and seen.inode == held.item.inode and mark_of(held.fd, seen) == held.item.mark
 
 
 def _is_listed(held: Held, below: Below, resumed: bool) -> bool:
     item, seen = held.item, os.fstat(held.fd)
     sizes = (item.size, item.room) if resumed else (item.size,)
-    if (seen.st_ino, seen.st_dev) != (item.inode, below.device) or not stat.S_ISREG(seen.st_mode):
+    if not _is_same(held, below):
         held.refuse("another file has its name now", "Run it again.")
     elif seen.st_size not in sizes:
         held.refuse(f"its size changed from {item.size} to {seen.st_size} bytes", "Run it again.")

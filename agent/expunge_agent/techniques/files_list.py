@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -18,13 +18,16 @@ import msgspec
 
 from expunge_agent.core.file_reach import WHOLE, Ground, Part, Reach, own, reach
 from expunge_agent.core.guard import readable
-from expunge_agent.devices.below import Below, Entry, Narrowing, is_plain
+from expunge_agent.devices.below import Below, Entry, Narrowing, is_plain, reason
 from expunge_agent.devices.file_facts import Users, closed_below, facts_of
+from expunge_agent.devices.seen import mark_at, mark_of, seen_at, seen_of
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.buffers import MIB
 from expunge_agent.engine.extents import parts as parts_of
+from expunge_agent.files import explained
 from expunge_agent.protocol.identity import TreeIdentity
 from expunge_agent.protocol.receipt import Reason
+from expunge_agent.techniques.files_attributes import attribute_bytes
 
 BATCH_BYTES = 64 * MIB
 """A batch ends with the file that reaches this; a larger file is one by itself."""
@@ -38,7 +41,8 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     """One line. ``batch`` −1: it is refused, for ``reason``. ``other``: no regular file, only unlinked.
 
     ``at``, ``length``: its bytes in the stream. ``parts`` None: the file system does not tell where it lies.
-    ``room``: the size rounded up to what is overwritten.
+    ``room``: the size rounded up to what is overwritten. ``mark``: what tells it from another file with its inode
+    number (`devices.seen`). ``folder``: a directory, in no batch either, to go once it is empty.
     """
 
     number: int
@@ -55,6 +59,8 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     why: list[str] = []
     remedy: str = ""
     reason: str = ""
+    mark: str = ""
+    folder: bool = False
 
     @property
     def shown(self) -> str:
@@ -119,8 +125,8 @@ class Lister:
                 several.setdefault(entry.seen.st_ino, []).append(entry)
             elif entry.is_file:
                 yield self._file(entry, [], users)
-            else:
-                yield self._other(entry)
+            elif (item := self._other(entry)) is not None:
+                yield item
         for entries in several.values():
             yield self._file(entries[0], entries[1:], users)
 
@@ -133,13 +139,13 @@ class Lister:
         closed = closed_below(self.identity.path, self.eyes)
         for entry in self.below.walk(closed):
             if entry.is_folder:
-                if self.below.is_elsewhere(entry, closed) and narrowing.everything:
-                    yield entry
+                if narrowing.everything:
+                    yield replace(entry, elsewhere=self.below.is_elsewhere(entry, closed))
             elif narrowing.takes(entry.path) or (entry.seen is None and narrowing.everything):
                 yield entry
 
-    def _other(self, entry: Entry) -> Item:
-        """What is no regular file: a name that goes, or is refused where it was named as a file."""
+    def _other(self, entry: Entry) -> Item | None:
+        """What is no regular file: a name that goes, or is refused where it was named as a file. None where it went."""
         path = os.fsencode(entry.path)
         if entry.seen is None:
             return self._refuse(
@@ -149,7 +155,7 @@ class Lister:
                 Reach(False, (f"it could not be looked at: {entry.error}",), "", Reason.NOT_PERMITTED),
             )
         what = _KINDS.get(entry.seen.st_mode & 0o170000, "a device node")
-        if entry.is_folder and not self.identity.names:
+        if entry.elsewhere:
             why = "another file system or subvolume begins here, which is not entered"
             return self._refuse(
                 path, entry.seen.st_ino, 0, Reach(False, (why,), "Name it by itself.", Reason.WRONG_KIND)
@@ -160,16 +166,28 @@ class Lister:
             return self._refuse(
                 path, entry.seen.st_ino, 0, Reach(False, (why,), "Name regular files only.", reason)
             )
-        return self._item(path, entry.seen.st_ino, 0, other=True)
+        return self._name(entry, path, entry.seen)
+
+    def _name(self, entry: Entry, path: bytes, seen: os.stat_result) -> Item | None:
+        try:
+            folder, name = self.below.place(entry.path)
+            there = seen_at(folder, name)
+        except OSError:
+            there = None
+        if there is None or (there.inode, there.mode) != (seen.st_ino, seen.st_mode):
+            return None
+        if entry.is_folder:
+            return Item(-1, path, seen.st_ino, 0, other=True, mark=mark_at(there), folder=True)
+        return self._item(path, seen.st_ino, 0, other=True, mark=mark_at(there))
 
     def _file(self, entry: Entry, more: list[Entry], users: Users) -> Item:
         path, seen = os.fsencode(entry.path), entry.seen
         if seen is None:
             raise AssertionError("a file that was not seen")
         try:
-            parts, answer = self._ask(entry, seen, 1 + len(more), users)
+            parts, mark, answer = self._ask(entry, seen, 1 + len(more), users)
         except OSError as error:
-            why = f"it could not be looked at: {os.strerror(error.errno or 0)}"
+            why = f"it could not be looked at: {reason(error)}"
             return self._refuse(
                 path, seen.st_ino, seen.st_size, Reach(False, (why,), "", Reason.NOT_PERMITTED)
             )
@@ -179,23 +197,28 @@ class Lister:
         if not answer.ok:
             return self._refuse(path, seen.st_ino, seen.st_size, answer)
         names = [os.fsencode(one.path) for one in more]
-        return self._item(path, seen.st_ino, seen.st_size, parts=parts, names=names, answer=answer)
+        return self._item(path, seen.st_ino, seen.st_size, parts=parts, names=names, answer=answer, mark=mark)
 
     def _ask(
         self, entry: Entry, seen: os.stat_result, names: int, users: Users
-    ) -> tuple[list[Part] | None, Reach]:
+    ) -> tuple[list[Part] | None, str, Reach]:
         folder, name = self.below.place(entry.path)
         fd = os.open(name, _READ, dir_fd=folder)
         try:
-            now = os.fstat(fd)
-            if (now.st_ino, now.st_dev, now.st_mode) != (seen.st_ino, self.below.device, seen.st_mode):
-                return None, Reach(
-                    False, ("it was replaced while it was looked at",), "Run it again.", Reason.IN_USE
-                )
+            now, there = os.fstat(fd), seen_of(fd)
+            if not self.below.is_near(there) or (now.st_ino, now.st_dev, now.st_mode) != (
+                seen.st_ino,
+                self.below.device,
+                seen.st_mode,
+            ):
+                why = "it was replaced while it was looked at, or something is mounted on it"
+                return None, "", Reach(False, (why,), "Run it again.", Reason.IN_USE)
             parts = None if self.ground.memory else parts_of(fd)
             clipped = None if parts is None else own(parts, self._room(now.st_size))
             system = self._system_reason(entry.path)
-            return clipped, reach(self.ground, facts_of(fd, now, clipped, names, system, users, self.eyes))
+            facts = facts_of(fd, now, clipped, names, system, users, self.eyes)
+            facts = replace(facts, attributes=tuple(attribute_bytes(fd)))
+            return clipped, mark_of(fd, there), reach(self.ground, facts)
         finally:
             os.close(fd)
 
@@ -222,6 +245,7 @@ class Lister:
         names: list[bytes] | None = None,
         answer: Reach = WHOLE,
         other: bool = False,
+        mark: str = "",
     ) -> Item:
         room = size if parts is None else self._room(size)
         item = Item(
@@ -237,6 +261,7 @@ class Lister:
             names=names or [],
             why=list(answer.why),
             remedy=answer.remedy,
+            mark=mark,
         )
         length = sum(end - start for start, end in item.ranges())
         self._count(size, other, length, max(0, room - length))
@@ -275,18 +300,37 @@ class Lister:
 
 
 def write_list(items: Iterator[Item], path: Path, seen: Callable[[Item], None]) -> str:
-    """Write the items to a new file at `path`, durable on return; SHA-256 of it. Each is shown to `seen`."""
+    """Write the items to a new file at `path`, durable on return; SHA-256 of it. Each is shown to `seen`.
+
+    Raises NoSpaceError where the disk is full.
+    """
     encoder, digest = msgspec.json.Encoder(), hashlib.sha256()
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+    with explained(path):
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        lines = bytearray()
         for item in items:
-            line = encoder.encode(item) + b"\n"
-            digest.update(line)
-            out.write(line)
+            lines += encoder.encode(item) + b"\n"
             seen(item)
-        out.flush()
-        os.fsync(out.fileno())
+            if len(lines) >= MIB:
+                _put(path, fd, lines, digest.update)
+        _put(path, fd, lines, digest.update)
+        with explained(path):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
     return digest.hexdigest()
+
+
+def _put(path: Path, fd: int, lines: bytearray, count: Callable[[bytes], None]) -> None:
+    """Write them, and take them out of `lines`."""
+    data = bytes(lines)
+    lines.clear()
+    count(data)
+    with explained(path):
+        while data:
+            data = data[os.write(fd, data) :]
 
 
 def digest_of(path: Path) -> str:
