@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from expunge_agent.targets import TargetRun
 from msgspec.structs import replace
 
 from expunge_agent import deactivating, shredding
@@ -22,6 +21,7 @@ from expunge_agent.deactivating import taking_of
 from expunge_agent.devices import deactivate
 from expunge_agent.devices.look import look
 from expunge_agent.outbox import Outbox
+from expunge_agent.preparing import Preparation
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import FileIdentity, Target
@@ -274,7 +274,7 @@ def test_a_target_that_shows_what_it_hid_is_freed_all_the_same(
     point = lab.mount(device)
     medium = look(device).medium
     assert medium is not None
-    monkeypatch.setattr(TargetRun, "_grows_to", property(lambda _: medium.size))
+    monkeypatch.setattr(Preparation, "grows_to", property(lambda _: medium.size))
     ordered = replace(medium.identity, size=U64(medium.size - MIB))
     order = bench.order(policy="nist-clear", targets=[Target(identity=ordered, hint=device)], deactivate=True)
     (target,) = bench.run(order).targets
