@@ -62,8 +62,9 @@ def finish(held: Session) -> Change | None:
 def _carry_on(held: Session, change: Change) -> None:
     store = held.shelf.current()
     if store.root != change.to_root:
+        before = held.unlock(store)  # or a wrong passphrase would seal the new root key
         held.holder.create(change.to_root)
-        held.shelf.put(_rerooted(held, held.unlock(store), change).store)
+        held.shelf.put(_rerooted(held, before, change).store)
     kept = _read_back(held, change)
     held.record("written", generation=change.generation)
     if held.story.spoiled is None:
