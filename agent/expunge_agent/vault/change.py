@@ -78,7 +78,9 @@ def _rerooted(held: Session, before: Unlocked, change: Change) -> Unlocked:
     vault_key = secrets.token_bytes(keys.KEY)
     bound = keystore.vault_key_bound(held.vault, change.to_root)
     sealed = held.holder.seal(change.to_root, vault_key, bound)
-    return keystore.rerooted(before, change.to_root, vault_key, sealed, change.shred, change.at)
+    return keystore.rerooted(
+        before, change.to_root, vault_key, sealed, change.shred, change.at, held.witness()
+    )
 
 
 def _read_back(held: Session, change: Change) -> int:

@@ -121,6 +121,8 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[io.FileIO]:
     Raises UsageError where `path` is taken (unless `replace`).
     """
     with explained(path):
+        if not replace and os.path.lexists(path):
+            raise _taken(path)
         fd, beside = _nameless(path)
         with io.FileIO(fd, "wb") as sink:
             try:
@@ -132,6 +134,10 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[io.FileIO]:
                 if beside is not None:
                     with suppress(FileNotFoundError):
                         beside.unlink()
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} exists already.", "Name another file, or add --force.")
 
 
 def _nameless(path: Path) -> tuple[int, Path | None]:
@@ -154,7 +160,7 @@ def _named(fd: int, beside: Path | None, path: Path, *, replace: bool) -> None:
         # With a folder given, Python calls linkat(2) with AT_SYMLINK_FOLLOW: open(2), O_TMPFILE.
         os.link(source, at, src_dir_fd=folder)
     except FileExistsError as error:
-        raise UsageError(f"{path} exists already.", "Name another file, or add --force.") from error
+        raise _taken(path) from error
     finally:
         os.close(folder)
     if replace:
