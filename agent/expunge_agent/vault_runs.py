@@ -183,7 +183,9 @@ class VaultRun:
         )
         before = doubts_before(story, entry.made_in, change.generation - 1)
         earlier = (
-            "" if change.order == self._digest else f"It was shredded before this order, at {change.at}."
+            ""
+            if change.order == self._digest
+            else f"The shredding was begun before this order, at {change.at}."
         )
         wanted = Level.NONE if self._order.allow_downgrade else self._order.level
         return self._result(entry, settings, verdict(gone, key, wanted, before), key, earlier)

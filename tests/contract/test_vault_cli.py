@@ -260,6 +260,40 @@ def test_root_keys_do_not_go_into_the_vault(tmp_path: Path) -> None:
     assert not (vault.folder / "vault.json").exists()
 
 
+def test_root_keys_do_not_go_into_the_vault_by_a_link(tmp_path: Path) -> None:
+    vault = VaultCli(tmp_path)
+    vault.folder.mkdir(mode=0o700)
+    (tmp_path / "elsewhere").symlink_to(vault.folder)
+    vault.run("create", "--root-folder", str(tmp_path / "elsewhere" / "keys"), code=2)
+    assert list(vault.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["vault", "keys"])
+def test_a_folder_that_others_may_write_in_is_not_taken(tmp_path: Path, which: str) -> None:
+    vault = VaultCli(tmp_path)
+    (tmp_path / which).mkdir()
+    (tmp_path / which).chmod(0o777)
+    done = vault.run("create", "--root-folder", str(tmp_path / "keys"), code=2)
+    assert b"others may write" in done.stderr
+    (tmp_path / which).chmod(0o700)
+    vault.run("create", "--root-folder", str(tmp_path / "keys"))
+
+
+def test_the_process_that_holds_the_passphrase_leaves_no_core(vault: VaultCli) -> None:
+    """The command itself, not only its child: both wait here for the data."""
+    writer = vault.start("put", "alice", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writer.stdin is not None
+    try:
+        writer.stdin.write(b"y" * 3_000_000)  # more than a pipe holds: the child is reading
+        writer.stdin.flush()
+        limits = Path(f"/proc/{writer.pid}/limits").read_text()
+        (line,) = [one for one in limits.splitlines() if one.startswith("Max core file size")]
+        assert line.split()[4:6] == ["0", "0"]
+    finally:
+        writer.stdin.close()
+        assert writer.wait(30) == 0
+
+
 def test_a_shredding_waits_for_no_one_who_streams(vault: VaultCli) -> None:
     """Somebody writes an object of the vault: the key it uses is not pulled away under it."""
     vault.put("alice", b"x")

@@ -212,3 +212,14 @@ def test_what_went_out_unrecorded_or_is_lost_from_the_journal_is_unknown() -> No
     for story in (Story(exports=[unsaid]), Story(gaps=["cut"])):
         found = {one.id: one for one in conditions(story, KEY, ROOT, beyond=True)}
         assert found["always-encrypted"].holds == "unknown"
+
+
+def test_keys_that_may_lie_in_swap_are_not_called_gone_from_memory() -> None:
+    risky = Story(swappable="the machine swaps")
+    assert {one.id: one.holds for one in conditions(risky, KEY, ROOT, beyond=True)}[
+        "no-key-in-memory"
+    ] == "unknown"
+    risky.statements.append(said("no-key-in-memory"))
+    assert {one.id: one.holds for one in conditions(risky, KEY, ROOT, beyond=True)}[
+        "no-key-in-memory"
+    ] == "yes"

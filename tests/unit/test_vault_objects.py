@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from expunge_agent.errors import (
 from expunge_agent.protocol import canonical
 from expunge_agent.vault import work
 from expunge_agent.vault.look import looking
+from expunge_agent.vault.manifest import manifest
 from expunge_agent.vault.objects import appearing
 from expunge_agent.vault.story import UNSAID
 from support.vaults import NOW, VaultBench
@@ -203,3 +206,47 @@ def test_a_shredded_subject_takes_and_gives_nothing(bench: VaultBench) -> None:
     assert bench.get(other) == DATA
     answer = bench.check()
     assert (answer.sound, answer.wrong) == (1, [])
+
+
+@pytest.mark.parametrize("odd", ["folder", "fifo", "link", "socket"])
+def test_what_is_no_file_among_the_objects_is_named(bench: VaultBench, odd: str) -> None:
+    bench.put("alice", DATA)
+    path = bench.folder / "objects" / ("f" * 32)
+    if odd == "folder":
+        path.mkdir()
+    elif odd == "fifo":
+        os.mkfifo(path)
+    elif odd == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mknod(path, 0o600 | stat.S_IFSOCK)
+    answer = bench.check()
+    assert (answer.sound, len(answer.wrong)) == (1, 1)
+    assert "no regular file" in answer.wrong[0]
+    with looking(bench.place, NOW) as held:
+        assert len(manifest(held, "m", lambda _: None).damaged) == 1
+
+
+def test_memory_that_may_be_swapped_is_written_down_once(
+    bench: VaultBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "swap_risk", lambda: "the machine swaps")
+    for _ in range(2):
+        bench.put("alice", DATA)
+    assert (bench.folder / "journal.jsonl").read_bytes().count(b"the machine swaps") == 1
+    with bench.held() as held:
+        assert held.story.swappable == "the machine swaps"
+
+
+def test_what_killed_writes_left_is_cleared_away(bench: VaultBench) -> None:
+    bench.put("alice", DATA)
+    (root,) = (bench.root / "keys").glob("root-*.json")
+    left = [
+        bench.folder / "keystore" / f".{2:020d}.json.0123456789abcdef.new",
+        bench.root / "known" / bench.vault / ".newest.json.0123456789abcdef.new",
+        root.with_name(f".{root.name}.0123456789abcdef.new"),
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+    bench.change()
+    assert [path for path in left if path.exists()] == []

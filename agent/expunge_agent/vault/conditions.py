@@ -19,6 +19,7 @@ Holds = Literal["yes", "no", "unknown"]
 
 STATED = {
     "validated-module": "the module that sealed data and keys is validated (FIPS 140-3)",
+    "no-key-in-memory": "where memory could not be locked: swap is encrypted by a key that is gone",
     "no-header-backup": "no copy of the root key, nor of those before it, was ever kept: of its file, of what the device holds, of the host's memory",
     "no-escrow": "nobody else was given the root key, or one before it",
 }
@@ -49,7 +50,12 @@ def conditions(
         "key-entropy": ("yes", "drawn from the system's generator (getrandom(2)), or by the token"),
         "always-encrypted": _always_encrypted(story, key),
         "keys-in-reach": _in_reach(doubts, beyond=beyond),
-        "no-key-in-memory": ("yes", "nobody held the vault; key work ran in a process that has ended"),
+        "no-key-in-memory": ("unknown", story.swappable)
+        if story.swappable
+        else (
+            "yes",
+            "nobody held the vault; key work ran in processes that have ended, locked or without swap",
+        ),
         "validated-module": ("unknown", "nobody said so"),
         "no-header-backup": (
             "unknown",

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,11 +76,18 @@ def opened(folder: Path, object_id: str) -> Iterator[tuple[io.FileIO, Header, by
     VerificationError where it lies under another object's name."""
     path = object_path(folder, object_id)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NotFoundError(
             f"The vault has no object {object_id}.", "See: expunge-agent vault list"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise
+        raise _no_file(object_id) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _no_file(object_id)
     with io.FileIO(fd, "rb") as source:
         top, raw = head.decode(source.read(12 + head.MOST) or b"", f"object {object_id}")
         if top.object != object_id:
@@ -89,6 +97,13 @@ def opened(folder: Path, object_id: str) -> Iterator[tuple[io.FileIO, Header, by
             )
         source.seek(len(raw))
         yield source, top, raw
+
+
+def _no_file(object_id: str) -> DocumentError:
+    return DocumentError(
+        f"What lies under the name of object {object_id} is no regular file.",
+        "Remove it, and put the object back from a backup.",
+    )
 
 
 def headers(folder: Path) -> Iterator[Header | DocumentError | VerificationError]:

@@ -91,6 +91,8 @@ class Story:
     """Exports that broke off: plaintext may have left all the same."""
     gaps: list[str] = field(default_factory=list)
     """Why the journal does not tell the whole story."""
+    swappable: str = ""
+    """Why keys of the vault may have come to lie in swap."""
     copies: list[Copy] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     changes: list[tuple[Change, Gone]] = field(default_factory=list)
@@ -146,6 +148,8 @@ def apply(story: Story, record: Entry) -> None:
         story.partly.add(data["export"])
     elif kind == "journal-gap":
         story.gaps.append(data["why"])
+    elif kind == "swappable":
+        story.swappable = data["why"]
     elif kind == "copied":
         story.copies.append(canonical.convert(data["copy"], Copy))
     elif kind == "stated":

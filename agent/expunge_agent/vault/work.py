@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from expunge_agent.devices.private_child import swap_risk
 from expunge_agent.errors import DocumentError, ExpungeError, VerificationError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, PathText, Text, Timestamp
@@ -186,6 +187,8 @@ class _Nowhere(io.RawIOBase):
 def _held(job: Job, *, finishing: bool = True) -> Iterator[Session]:
     place = Place(Path(job.folder), Path(job.known))
     with session.session(place, lambda: bytes.fromhex(job.passphrase), job.now) as held:
+        if not held.story.swappable and (risk := swap_risk()):
+            held.record("swappable", why=risk)
         if finishing:
             finish(held)
         yield held
