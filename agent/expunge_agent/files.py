@@ -48,6 +48,13 @@ def write_durable(path: Path, data: bytes, mode: int = 0o640) -> None:
         sync_folder(path.parent)
 
 
+def sweep(folder: Path, name: str) -> None:
+    """Remove what killed writes of files `name` (a pattern) left beside them; nobody else may be at it."""
+    with explained(folder):
+        for beside in folder.glob(f".{name}.*.new"):
+            beside.unlink(missing_ok=True)
+
+
 def create_folder(folder: Path, files: dict[str, bytes], mode: int = 0o640, folder_mode: int = 0o770) -> bool:
     """Make `folder` with these `files` in it, durable on return; False, and nothing done, where it exists.
 

@@ -34,7 +34,8 @@ class DamagedJournalError(StateError):
 
 
 class Journal:
-    """An open journal; `records` are those found on disk when it was opened. Use as a context manager."""
+    """An open journal; `records` are those found on disk when it was opened, `sums` the sum after
+    each record, those appended since included. Use as a context manager."""
 
     def __init__(self, path: Path, boot: str) -> None:
         self._path = path
@@ -44,6 +45,7 @@ class Journal:
         self._failed = False
         self._count = 0
         self.records: list[Record] = []
+        self.sums: list[str] = []
         with explained(path):
             fresh = not path.exists()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -92,6 +94,7 @@ class Journal:
             raise
         self._sum, self._size = total, self._size + len(line)
         self._count += 1
+        self.sums.append(total)
         return read
 
     def _replay(self) -> None:
@@ -113,6 +116,7 @@ class Journal:
         if expected != line + b"\n" or read.record.n != number:
             raise self._damaged(number)
         self.records.append(read.record)
+        self.sums.append(total)
         return total
 
     def _damaged(self, number: int) -> DamagedJournalError:

@@ -28,9 +28,9 @@ from expunge_agent.results import result_of
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.vault import work
 from expunge_agent.vault.access import perform
-from expunge_agent.vault.findings import destruction, expected, verdict
+from expunge_agent.vault.findings import destruction, doubts_before, expected, verdict
 from expunge_agent.vault.keystore import Entry
-from expunge_agent.vault.look import lets_no_copy_out, looking, where
+from expunge_agent.vault.look import looking, where
 from expunge_agent.vault.session import Place, Settings, settings_of
 from expunge_agent.vault.story import Story
 from expunge_profiles.schema import Profile
@@ -63,6 +63,7 @@ class VaultRun:
         self._digest = canonical.digest(order)
         self._ledger, self._events, self._around = ledger, events, around
         self._folder = Path(identity.path)
+        self._root = ""
 
     def carry_out(self) -> TargetResult | None:
         """The target's result; None when the run was asked to pause.
@@ -114,12 +115,9 @@ class VaultRun:
             settings, story, entry = self._look()
         except ExpungeError as error:
             return Refusal(reason=Reason.TARGET_NOT_FOUND, detail=error.message, remedy=error.remedy), None
-        most, missing = expected(
-            story,
-            entry.key,
-            lets_no_copy_out=lets_no_copy_out(settings.holder),
-            beyond=settings.beyond,
-        )
+        if story.shredding(entry.key) is not None:
+            return None, entry  # nothing is left to do but to say what became of it
+        most, missing = expected(story, entry, self._root, beyond=settings.beyond)
         if not most.reaches(self._order.level) and not self._order.allow_downgrade:
             return Refusal(
                 reason=Reason.LEVEL_NOT_ACHIEVABLE,
@@ -133,7 +131,8 @@ class VaultRun:
     def _look(self) -> tuple[Settings, Story, Entry]:
         settings = settings_of(self._folder)
         with looking(self._place(), timestamp(self._around.now())) as held:
-            entry = held.shelf.current().by_key(self._identity.key)
+            store = held.shelf.current()
+            entry, self._root = store.by_key(self._identity.key), store.root
             if entry is None:
                 raise NotFoundError(
                     f"The vault in {self._folder} has no key {self._identity.key}.",
@@ -179,16 +178,19 @@ class VaultRun:
             story,
             change,
             gone,
+            made_in=entry.made_in,
             where=where(settings.holder),
             folder=str(self._folder),
-            lets_no_copy_out=lets_no_copy_out(settings.holder),
             is_there=lambda path: Path(path).exists(),
         )
+        before = doubts_before(story, entry.made_in, change.generation - 1)
         earlier = (
-            "" if change.order == self._digest else f"It was shredded before this order, at {change.at}."
+            ""
+            if change.order == self._digest
+            else f"The shredding was begun before this order, at {change.at}."
         )
         wanted = Level.NONE if self._order.allow_downgrade else self._order.level
-        return self._result(entry, settings, verdict(gone, key, wanted), key, earlier)
+        return self._result(entry, settings, verdict(gone, key, wanted, before), key, earlier)
 
     def _result(
         self,

@@ -32,7 +32,7 @@ def vault(tmp_path: Path) -> VaultCli:
 
 def test_from_put_to_receipt(vault: VaultCli) -> None:
     alice, bob = vault.put("alice", RECORD), vault.put("bob", RECORD[::-1])
-    assert vault.get(alice) == RECORD
+    assert vault.json("check")["sound"] == 2
     vault.run(*STATED)
     vault.run("note", "--copy", "tape 12")
     done = vault.run("shred", "alice", "--yes", "--case", "C-1")
@@ -72,7 +72,7 @@ def test_what_cannot_be_earned_is_refused_or_said(vault: VaultCli) -> None:
     """A root key in a file, and nobody says that there is no copy of it."""
     alice = vault.put("alice", RECORD)
     vault.run("shred", "alice", "--yes", code=3)
-    assert vault.get(alice) == RECORD
+    assert vault.json("check")["sound"] == 1
     vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
     refused, done = vault.receipts()
     assert refused.targets[0].refusal is not None
@@ -111,7 +111,55 @@ def test_plaintext_that_was_destroyed_is_stated(vault: VaultCli) -> None:
     vault.run("get", alice, "--out", str(vault.root / "plain"))
     vault.run(*STATED)
     vault.run("note", "--destroyed", str(vault.root / "plain"), "--why", "wiped, receipt 3")
+    vault.run("note", "--destroyed", str(vault.root / "nothing"), "--why", "typo", code=18)
+    assert vault.json("list")["exports"] == []
     vault.run("shred", "alice", "--yes")
+
+
+def test_what_is_given_out_after_a_word_is_not_covered_by_it(vault: VaultCli) -> None:
+    """The same place again, standard output, and what was not to be recorded."""
+    alice, plain = vault.put("alice", RECORD), vault.root / "plain"
+    vault.run("get", alice, "--out", str(plain))
+    vault.run("get", alice, "--out", "-")
+    for where in (str(plain), "-"):
+        vault.run("note", "--destroyed", where, "--why", "wiped")
+    vault.run("get", alice, "--out", str(plain), "--force")
+    vault.run("get", alice, "--out", "-")
+    vault.get(alice)
+    vault.run(*STATED)
+    assert [one["where"] for one in vault.json("list")["exports"]] == [
+        str(plain),
+        "standard output",
+        "not recorded",
+    ]
+    vault.run("shred", "alice", "--yes", code=3)
+    for one in vault.json("list")["exports"]:
+        vault.run("note", "--destroyed", one["id"], "--why", "wiped")
+    vault.run("shred", "alice", "--yes")
+
+
+def test_a_vault_put_back_to_before_an_export_is_refused(vault: VaultCli) -> None:
+    alice = vault.put("alice", RECORD)
+    vault.run(*STATED)
+    shutil.copytree(vault.folder, vault.root / "before")
+    vault.run("get", alice, "--out", "-")
+    shutil.rmtree(vault.folder)
+    shutil.copytree(vault.root / "before", vault.folder)
+    assert b"rolled back" in vault.run("shred", "alice", "--yes", "--allow-downgrade", code=11).stderr
+
+
+def test_a_cut_journal_earns_nothing(vault: VaultCli) -> None:
+    alice = vault.put("alice", RECORD)
+    vault.run(*STATED)
+    vault.run("get", alice, "--out", "-")
+    path = vault.folder / "journal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    vault.run("shred", "alice", "--yes", code=3)
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    (result,) = vault.receipts()[-1].targets
+    assert result.key is not None
+    (found,) = [one for one in result.key.conditions if one.id == "always-encrypted"]
+    assert (found.holds, "cut or put back" in found.why) == ("unknown", True)
 
 
 def test_an_old_backup_of_everything_but_the_root_key(vault: VaultCli) -> None:
@@ -198,7 +246,7 @@ def test_a_wrong_passphrase_changes_nothing(vault: VaultCli) -> None:
     assert b"1 to 1024 bytes" in vault.run("check", code=2).stderr
     (vault.root / "pass").write_text("correct horse")
     assert vault.get(object_id) == RECORD
-    assert vault.json("list")["generation"] == "2"
+    assert vault.json("list")["generation"] == "3"
 
 
 def test_nobody_to_ask_for_a_passphrase(vault: VaultCli) -> None:
@@ -210,6 +258,40 @@ def test_root_keys_do_not_go_into_the_vault(tmp_path: Path) -> None:
     vault = VaultCli(tmp_path)
     vault.run("create", "--root-folder", str(vault.folder / "keys"), code=2)
     assert not (vault.folder / "vault.json").exists()
+
+
+def test_root_keys_do_not_go_into_the_vault_by_a_link(tmp_path: Path) -> None:
+    vault = VaultCli(tmp_path)
+    vault.folder.mkdir(mode=0o700)
+    (tmp_path / "elsewhere").symlink_to(vault.folder)
+    vault.run("create", "--root-folder", str(tmp_path / "elsewhere" / "keys"), code=2)
+    assert list(vault.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["vault", "keys"])
+def test_a_folder_that_others_may_write_in_is_not_taken(tmp_path: Path, which: str) -> None:
+    vault = VaultCli(tmp_path)
+    (tmp_path / which).mkdir()
+    (tmp_path / which).chmod(0o777)
+    done = vault.run("create", "--root-folder", str(tmp_path / "keys"), code=2)
+    assert b"others may write" in done.stderr
+    (tmp_path / which).chmod(0o700)
+    vault.run("create", "--root-folder", str(tmp_path / "keys"))
+
+
+def test_the_process_that_holds_the_passphrase_leaves_no_core(vault: VaultCli) -> None:
+    """The command itself, not only its child: both wait here for the data."""
+    writer = vault.start("put", "alice", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writer.stdin is not None
+    try:
+        writer.stdin.write(b"y" * 3_000_000)  # more than a pipe holds: the child is reading
+        writer.stdin.flush()
+        limits = Path(f"/proc/{writer.pid}/limits").read_text()
+        (line,) = [one for one in limits.splitlines() if one.startswith("Max core file size")]
+        assert line.split()[4:6] == ["0", "0"]
+    finally:
+        writer.stdin.close()
+        assert writer.wait(30) == 0
 
 
 def test_a_shredding_waits_for_no_one_who_streams(vault: VaultCli) -> None:
@@ -277,7 +359,7 @@ def test_a_controllers_order_shreds(vault: VaultCli) -> None:
     """An order like any other, signed by the controller, carried out by `run`."""
     for subject in ("alice", "bob", "carol"):
         vault.put(subject, RECORD)
-    vault.run(*STATED)
+    vault.run(*STATED, "--standing")  # the second key is wrapped by a root key that is yet to be made
     bench = Bench.make(vault.root / "state")
     keys = [one["key"] for one in vault.json("list")["subjects"]][:2]
     now = datetime.now(UTC)

@@ -120,7 +120,16 @@ def test_orders_killed_at_random_moments(tmp_path: Path) -> None:
     chance = seeded()
     vault = VaultCli(tmp_path)
     vault.run("create")
-    vault.run("note", "--condition", "no-header-backup=yes", "--condition", "no-escrow=yes", "--why", "test")
+    vault.run(
+        "note",
+        "--condition",
+        "no-header-backup=yes",
+        "--condition",
+        "no-escrow=yes",
+        "--standing",
+        "--why",
+        "test",
+    )
     begun = time.monotonic()
     vault.run("rotate")
     takes = time.monotonic() - begun

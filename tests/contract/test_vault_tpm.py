@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from expunge_agent.errors import NotFoundError, UsageError, VerificationError
 from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.vault.conditions import STATED as WORDS
 from expunge_agent.vault.holders.port import TpmSettings
 from expunge_agent.vault.holders.tpm import TpmHolder
 from support.vault_cli import VaultCli
@@ -80,18 +81,19 @@ def test_kept_rotated_shredded_attested(vault: VaultCli) -> None:
     alice, bob = vault.put("alice", RECORD), vault.put("bob", RECORD)
     shutil.copytree(vault.folder, vault.root / "backup")
     vault.run("rotate")
-    assert vault.get(alice) == RECORD
+    assert vault.json("check")["sound"] == 2
     before = {path.name: path.read_bytes() for path in (vault.folder / "keystore").glob("0*")}
-    vault.run("note", "--condition", "validated-module=yes", "--why", "test")
+    said = [f"--condition={name}=yes" for name in WORDS if name != "no-escrow"]
+    vault.run("note", *said, "--why", "test")
     vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
     vault.run("get", alice, "--out", "-", code=3)
     assert vault.get(bob) == RECORD
     (result,) = vault.receipts()[0].targets
     key = result.key
     assert key is not None
-    # A simulated TPM says that it is software; every condition that is not about that holds.
+    # A simulated TPM says that it is software; and that nobody was given the key nobody said: the passphrase reads it.
     assert (result.outcome, result.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
-    assert {one.id for one in key.conditions if one.holds != "yes"} == {"keys-in-reach"}
+    assert {one.id for one in key.conditions if one.holds != "yes"} == {"keys-in-reach", "no-escrow"}
     assert "software" in result.exceptions[0]
     check_attestation(
         {one.name.partition(" (")[0]: bytes.fromhex(one.hex) for one in key.evidence}, vault, before

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.vault.session import Place, session
 from support.vault_cli import VaultCli
 
 
@@ -16,7 +18,7 @@ def vault(tmp_path: Path) -> Iterator[VaultCli]:
     """Its folder on a file system of 2 MiB; state and root keys beside it."""
     found = VaultCli(tmp_path)
     found.folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(found.folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "none", str(found.folder)], check=True)
     try:
         found.run("create")
         yield found
@@ -48,3 +50,36 @@ def test_a_full_disk(vault: VaultCli) -> None:
         assert vault.get(kept) == b"a" * 300_000
     vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
     assert vault.states()["alice"] == "shredded"
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_shredding_that_a_later_command_finished_gets_its_own_receipt(
+    vault: VaultCli, checked: bool
+) -> None:
+    vault.put("alice", b"a" * 1000)
+    add_subjects(vault, 60)
+    fill = vault.folder / "fill"
+    with fill.open("wb", buffering=0) as handle, pytest.raises(OSError, match="space"):
+        while True:
+            handle.write(b"x" * 4096)
+    with fill.open("r+b") as handle:
+        handle.truncate(fill.stat().st_size - 8192)  # the journal goes on, the next keystore does not fit
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=6)
+    assert vault.receipts()[-1].outcome is Outcome.INTERRUPTED
+    fill.unlink()
+    if checked:
+        vault.run("check")
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    told = vault.receipts()[-1]
+    assert told.targets[0].key is not None
+    again = vault.run("shred", "alice", "--yes", code=5)
+    assert b"already" in again.stdout
+    assert len(vault.receipts()) == 2
+
+
+def add_subjects(vault: VaultCli, count: int) -> None:
+    """Make the keystore larger than what is left free, without the price of as many processes."""
+    place = Place(vault.folder, vault.root / "state" / "vaults")
+    with session(place, vault.secret.encode, "2026-11-22T12:00:00Z") as held:
+        for number in range(count):
+            held.add_subject(f"subject-{number}")

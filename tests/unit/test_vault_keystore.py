@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -229,6 +230,24 @@ def test_a_change_broken_off_at_any_step_is_finished(
             bench.get(alice)
     else:
         assert bench.get(alice) == DATA
+
+
+@pytest.mark.parametrize("step", ["create", "put", "spoil", "destroy"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_wrong_passphrase_after_a_broken_off_change_harms_nothing(
+    bench: VaultBench, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+) -> None:
+    alice = bench.put("alice", DATA)
+    with monkeypatch.context() as patch:
+        break_at(patch, step, after=after)
+        with pytest.raises(Broken):
+            bench.change()
+    with contextlib.suppress(
+        ExpungeError
+    ):  # where the old root is spoiled already, no key is needed any more
+        work.check(canonical.dumps(bench.job(passphrase=b"a typo".hex())))
+    assert bench.check().sound == 1
+    assert bench.get(alice) == DATA
 
 
 def break_at(patch: pytest.MonkeyPatch, step: str, *, after: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,11 @@ from expunge_agent.errors import (
 )
 from expunge_agent.protocol import canonical
 from expunge_agent.vault import work
+from expunge_agent.vault.look import looking
+from expunge_agent.vault.manifest import manifest
 from expunge_agent.vault.objects import appearing
-from support.vaults import VaultBench
+from expunge_agent.vault.story import UNSAID
+from support.vaults import NOW, VaultBench
 
 DATA = b"record 4711 " * 10
 
@@ -139,7 +144,7 @@ def test_check_names_what_is_wrong(bench: VaultBench) -> None:
     assert good not in answer.wrong[0]
 
 
-def test_a_failed_get_is_not_remembered_as_an_export(bench: VaultBench) -> None:
+def test_a_get_that_broke_off_is_remembered_as_partly_given_out(bench: VaultBench) -> None:
     good, bad = bench.put("alice", DATA), bench.put("alice", DATA)
     path = bench.folder / "objects" / bad
     path.write_bytes(path.read_bytes()[:-1])
@@ -147,7 +152,40 @@ def test_a_failed_get_is_not_remembered_as_an_export(bench: VaultBench) -> None:
     with pytest.raises(VerificationError):
         bench.get(bad)
     with bench.held() as held:
-        assert [one.object for one in held.story.exports] == [good]
+        assert [one.object for one in held.story.exports] == [good, bad]
+        assert held.story.partly == {held.story.exports[1].id}
+
+
+def test_a_taken_target_gets_no_plaintext_and_no_record(bench: VaultBench) -> None:
+    object_id = bench.put("alice", DATA)
+    taken = bench.root / "taken"
+    taken.write_bytes(b"before")
+    with pytest.raises(UsageError, match="exists"):
+        work.get(canonical.dumps(bench.job(object=object_id, path=str(taken))))
+    with bench.held() as held:
+        assert held.story.exports == []
+
+
+def test_without_a_record_it_is_still_known_that_something_went_out(bench: VaultBench) -> None:
+    bench.get(bench.put("alice", DATA), record=False)
+    with bench.held() as held:
+        (export,) = held.story.exports
+        assert (export.where, export.by) == (UNSAID, "-")
+
+
+@pytest.mark.parametrize("how", ["cut", "put back"])
+def test_a_journal_without_an_export_that_happened_is_noticed(bench: VaultBench, how: str) -> None:
+    object_id = bench.put("alice", DATA)
+    path = bench.folder / "journal.jsonl"
+    before = path.read_bytes()
+    bench.get(object_id)
+    path.write_bytes(before if how == "put back" else b"".join(path.read_bytes().splitlines(True)[:-1]))
+    with looking(bench.place, NOW) as held:
+        assert "cut or put back" in held.story.gaps[0]
+    bench.change(shred="alice")
+    with looking(bench.place, NOW) as held:  # the new keystore knows the cut journal, which says so itself
+        assert held.gap() == ""
+        assert len(held.story.gaps) == 1
 
 
 def test_unknown_things_are_said(bench: VaultBench) -> None:
@@ -168,3 +206,47 @@ def test_a_shredded_subject_takes_and_gives_nothing(bench: VaultBench) -> None:
     assert bench.get(other) == DATA
     answer = bench.check()
     assert (answer.sound, answer.wrong) == (1, [])
+
+
+@pytest.mark.parametrize("odd", ["folder", "fifo", "link", "socket"])
+def test_what_is_no_file_among_the_objects_is_named(bench: VaultBench, odd: str) -> None:
+    bench.put("alice", DATA)
+    path = bench.folder / "objects" / ("f" * 32)
+    if odd == "folder":
+        path.mkdir()
+    elif odd == "fifo":
+        os.mkfifo(path)
+    elif odd == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mknod(path, 0o600 | stat.S_IFSOCK)
+    answer = bench.check()
+    assert (answer.sound, len(answer.wrong)) == (1, 1)
+    assert "no regular file" in answer.wrong[0]
+    with looking(bench.place, NOW) as held:
+        assert len(manifest(held, "m", lambda _: None).damaged) == 1
+
+
+def test_memory_that_may_be_swapped_is_written_down_once(
+    bench: VaultBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "swap_risk", lambda: "the machine swaps")
+    for _ in range(2):
+        bench.put("alice", DATA)
+    assert (bench.folder / "journal.jsonl").read_bytes().count(b"the machine swaps") == 1
+    with bench.held() as held:
+        assert held.story.swappable == "the machine swaps"
+
+
+def test_what_killed_writes_left_is_cleared_away(bench: VaultBench) -> None:
+    bench.put("alice", DATA)
+    (root,) = (bench.root / "keys").glob("root-*.json")
+    left = [
+        bench.folder / "keystore" / f".{2:020d}.json.0123456789abcdef.new",
+        bench.root / "known" / bench.vault / ".newest.json.0123456789abcdef.new",
+        root.with_name(f".{root.name}.0123456789abcdef.new"),
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+    bench.change()
+    assert [path for path in left if path.exists()] == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from expunge_agent.devices.private_child import keep_out_of_dumps
 from expunge_agent.errors import UsageError
 from expunge_agent.files import read_limited
 from expunge_agent.protocol.base import timestamp
@@ -61,6 +62,7 @@ def access_of(obj: dict[str, object], passphrase_file: Path | None, *, new: bool
 
 
 def _passphrase(path: Path | None, *, new: bool) -> bytes:
+    keep_out_of_dumps()  # this process holds the passphrase until it ends
     if path is not None:
         found = read_limited(path, 65536).split(b"\n", 1)[0].rstrip(b"\r")
     elif sys.stdin.isatty():

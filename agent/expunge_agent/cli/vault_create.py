@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from expunge_agent.cli.vault_common import (
     vault_argument,
 )
 from expunge_agent.errors import UsageError
+from expunge_agent.files import explained
 from expunge_agent.state import State
 from expunge_agent.vault import work
 from expunge_agent.vault.access import perform
@@ -80,10 +82,12 @@ def create(
     folder, vault_id = vault.absolute(), new_id()
     state = State.create(Path(str(obj["state"])))
     roots = (root_folder or known(obj) / vault_id).absolute()
-    if roots.is_relative_to(folder):
+    if _lies_in(roots, folder):
         raise UsageError(
             "The root keys would lie in the vault, and in every backup of it.", "Name a folder elsewhere."
         )
+    for one in (folder, *([roots] if holder == "file" else [])):
+        _check_private(one)
     settings = _settings(holder, roots, tcti, index, module, token)
     access = access_of(obj, passphrase_file, new=True)
     perform(work.create, access.job(folder, now(), holder=settings, vault=vault_id, by=state.principal))
@@ -97,6 +101,26 @@ def create(
                 "shredded later."
             )
     return 0
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    """Whether `inner` is `outer` or in it, also by way of links and of mounts of the same folder elsewhere."""
+    inner, outer = inner.resolve(), outer.resolve()
+    if inner.is_relative_to(outer):
+        return True
+    return outer.exists() and any(one.exists() and one.samefile(outer) for one in (inner, *inner.parents))
+
+
+def _check_private(folder: Path) -> None:
+    with explained(folder):
+        if not folder.exists():
+            return
+        seen = folder.stat()
+    if seen.st_uid not in (0, os.geteuid()) or seen.st_mode & 0o022:
+        raise UsageError(
+            f"{folder} is there already, and others may write in it.",
+            f"Name another folder, or make it yours alone: chmod 700 {folder}",
+        )
 
 
 def _settings(

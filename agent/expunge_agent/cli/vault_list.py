@@ -87,6 +87,7 @@ def _told(held: Session, names: dict[str, str]) -> dict[str, object]:
             for top in seen
             if isinstance(top, Header)
         ],
+        "exports": held.story.left(),
         "damaged": [top.message for top in seen if not isinstance(top, Header)],
     }
 
@@ -116,5 +117,7 @@ def _show(found: dict[str, object], *, objects: bool) -> None:
                 for one in things  # type: ignore[attr-defined]
             ],
         )
+        for one in found["exports"]:  # type: ignore[attr-defined]
+            click.echo(f"Export {one.id}: object {one.object} was given out at {one.at}: {one.where}")
     for line in found["damaged"]:  # type: ignore[attr-defined]
         click.echo(line)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from expunge_agent.cli.common import login_name, print_json
 from expunge_agent.cli.vault_common import Meter, json_option, metered, now, place_of, vault_argument
-from expunge_agent.errors import UsageError
+from expunge_agent.errors import NotFoundError, UsageError
 from expunge_agent.files import write_durable
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.canonical import U64
@@ -38,8 +39,13 @@ from expunge_agent.vault.story import STDOUT, Copy, Statement
     + ".",
 )
 @click.option(
-    "--destroyed", "destroyed", multiple=True, metavar="PATH", help="Plaintext given out there was destroyed."
+    "--destroyed",
+    "destroyed",
+    multiple=True,
+    metavar="PATH|EXPORT",
+    help="Plaintext given out there until now (- is standard output), or that export, was destroyed.",
 )
+@click.option("--standing", is_flag=True, help="The word on a condition holds for later root keys, too.")
 @click.option("--why", default="", help="How that is known; for the receipt.")
 @json_option
 @click.pass_obj
@@ -49,6 +55,7 @@ def note(
     copies: tuple[str, ...],
     said: tuple[str, ...],
     destroyed: tuple[str, ...],
+    standing: bool,
     why: str,
     as_json: bool,
 ) -> int:
@@ -64,12 +71,13 @@ def note(
     if any(len(text) > 1000 or not text.isprintable() for text in (*copies, *destroyed, why)):
         raise UsageError("A note has at most 1000 printable characters.", "Shorten it.")
     with looking(place_of(obj, vault), now()) as held:
+        exports = {one: _exports(held, one) for one in destroyed}
         for where in copies:
             _copied(held, where)
         for name, holds in statements:
-            _state(held, name, holds, why)
-        for path in destroyed:
-            _state(held, "export-destroyed", "yes", f"{_as_recorded(path)}\n{why}")
+            _state(held, name, holds, why, standing=standing)
+        for path, ids in exports.items():
+            _state(held, "export-destroyed", "yes", f"{path}: {why}", exports=ids)
         story = held.story
     if as_json:
         print_json({"copies": story.copies, "statements": story.statements})
@@ -122,9 +130,19 @@ def _condition(text: str) -> tuple[str, Holds]:
     return word
 
 
-def _as_recorded(path: str) -> str:
-    """The place of an export as `get` records it: absolute, links not followed; ``-`` is standard output."""
-    return STDOUT if path == "-" else str(Path(path).absolute())
+def _exports(held: Session, named: str) -> list[str]:
+    """The exports that `named` means: one by its id, or those that went there up to now. Raises NotFoundError.
+
+    `get` records a place as an absolute path, links not followed; ``-`` is standard output.
+    """
+    where = STDOUT if named == "-" else str(Path(named).absolute())
+    found = [one.id for one in held.story.left() if named == one.id or where == one.where]
+    if not found:
+        raise NotFoundError(
+            f"The vault knows of no plaintext that was given out to {named}.",
+            "Name path or export as it is in: expunge-agent vault list --objects",
+        )
+    return found
 
 
 def _copied(held: Session, where: str) -> None:
@@ -133,6 +151,15 @@ def _copied(held: Session, where: str) -> None:
     held.record("copied", copy=copy)
 
 
-def _state(held: Session, name: str, holds: Holds, why: str) -> None:
-    statement = Statement(id=name, holds=holds, why=why, at=held.now, by=login_name())
+def _state(held: Session, name: str, holds: Holds, why: str, **more: Any) -> None:
+    root = held.shelf.current().root
+    statement = Statement(
+        id=name,
+        holds=holds,
+        why=why,
+        at=held.now,
+        by=login_name(),
+        root=root,
+        **more,
+    )
     held.record("stated", statement=statement)

@@ -96,7 +96,7 @@ def put(
 @click.option(
     "--record/--no-record",
     default=True,
-    help="Note in the vault that plaintext was given out; receipts of a shredding then name it.",
+    help="Note in the vault where plaintext went; receipts of a shredding then name it. Without it only that some went.",
 )
 @passphrase_option
 @json_option

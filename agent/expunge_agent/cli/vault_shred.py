@@ -19,7 +19,7 @@ from expunge_agent.cli.vault_common import (
 from expunge_agent.devices import host
 from expunge_agent.errors import InterruptedWipeError, NotFoundError, UsageError
 from expunge_agent.local import Wish, hand_in, local_order
-from expunge_agent.outbox import Sealed
+from expunge_agent.outbox import Outbox, Sealed
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import KeyIdentity, Target
 from expunge_agent.protocol.receipt import Receipt, parse_statement
@@ -99,9 +99,17 @@ def shred(
         raise NotFoundError(
             f"Subject {subject} was shredded, and no receipt of it is here.", "Ask who did it."
         )
+    if (told := _receipt_of(state, key)) is not None:
+        if not as_json:
+            click.echo(f"Subject {subject} was shredded already.")
+        return _show(told, as_json=as_json)
     if earlier and (shredded or _known(state, earlier)):
-        return _already(state, earlier, subject, around, as_json=as_json, done=shredded)
-    _confirm(subject, yes)
+        _check_known(state, earlier, subject)
+        if state.receipt_number(earlier) is None:
+            return _carry_out(state, earlier, around, as_json=as_json)
+        # Its receipt says that it was broken off. What became of the key since takes a receipt of its own.
+    if not shredded:
+        _confirm(subject, yes)
     access.passphrase()
     wish = Wish(
         profile=around.profiles[PROFILE],
@@ -134,18 +142,21 @@ def _known(state: State, digest: str) -> bool:
     return state.order_folder(digest).exists()
 
 
-def _already(
-    state: State, digest: str, subject: str, around: Surroundings, *, as_json: bool, done: bool
-) -> int:
-    """Go on with the order that is at it, or show its receipt."""
+def _receipt_of(state: State, key: str) -> Sealed | None:
+    """The newest receipt that says what became of the vault's key `key`."""
+    for sealed in reversed(list(Outbox(state.root).all())):
+        results = parse_statement(sealed.body).predicate.targets
+        if any(one.key is not None and (one.key.scheme, one.key.key) == (SCHEME, key) for one in results):
+            return sealed
+    return None
+
+
+def _check_known(state: State, digest: str, subject: str) -> None:
     if not _known(state, digest):
         raise NotFoundError(
             f"Subject {subject} was shredded by order {digest[:16]}…, which is not of this state folder.",
             "Ask for the receipt where that was done.",
         )
-    if done and not as_json:
-        click.echo(f"Subject {subject} was shredded already.")
-    return _carry_out(state, digest, around, as_json=as_json)
 
 
 def _carry_out(state: State, digest: str, around: Surroundings, *, as_json: bool) -> int:

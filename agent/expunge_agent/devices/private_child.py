@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from expunge_agent import errors
 from expunge_agent.devices.process import CLEAN_ENVIRONMENT
@@ -87,13 +88,30 @@ def protect() -> Protection:
     """Turn off core dumps and reading by other processes of this user, lock memory, die with the parent."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    dumpable = keep_out_of_dumps()
     return Protection(
         no_core=resource.getrlimit(resource.RLIMIT_CORE)[0] == 0,
-        not_dumpable=dumpable == 0,
+        not_dumpable=dumpable,
         not_locked=_lock(libc),
     )
+
+
+def keep_out_of_dumps() -> bool:
+    """No core dumps of this process from now on, and other processes of this user cannot read it; whether the
+    second could be had. For a process that takes a passphrase in."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
+
+
+def swap_risk() -> str:
+    """Why memory of this process may come to lie in swap, or empty: it is locked, or there is no swap."""
+    with Path("/proc/swaps").open(encoding="ascii", errors="replace") as swaps:
+        if len(swaps.readlines()) < 2:
+            return ""
+    with Path("/proc/self/status").open(encoding="ascii", errors="replace") as status:
+        locked = next((line.split()[1] for line in status if line.startswith("VmLck:")), "0")
+    return "" if locked != "0" else "the machine swaps, and memory with keys in it could not be locked"
 
 
 def _lock(libc: ctypes.CDLL) -> str:

@@ -62,8 +62,9 @@ def finish(held: Session) -> Change | None:
 def _carry_on(held: Session, change: Change) -> None:
     store = held.shelf.current()
     if store.root != change.to_root:
+        before = held.unlock(store)  # or a wrong passphrase would seal the new root key
         held.holder.create(change.to_root)
-        held.shelf.put(_rerooted(held, held.unlock(store), change).store)
+        held.shelf.put(_rerooted(held, before, change).store)
     kept = _read_back(held, change)
     held.record("written", generation=change.generation)
     if held.story.spoiled is None:
@@ -77,7 +78,9 @@ def _rerooted(held: Session, before: Unlocked, change: Change) -> Unlocked:
     vault_key = secrets.token_bytes(keys.KEY)
     bound = keystore.vault_key_bound(held.vault, change.to_root)
     sealed = held.holder.seal(change.to_root, vault_key, bound)
-    return keystore.rerooted(before, change.to_root, vault_key, sealed, change.shred, change.at)
+    return keystore.rerooted(
+        before, change.to_root, vault_key, sealed, change.shred, change.at, held.witness()
+    )
 
 
 def _read_back(held: Session, change: Change) -> int:

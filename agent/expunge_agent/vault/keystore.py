@@ -24,13 +24,22 @@ MOST_BYTES = 128 * 1024 * 1024
 """Bytes of a keystore: some 300,000 subjects."""
 
 
+class Told(Frozen, frozen=True):
+    """How far the vault's journal had come: ``records`` in it, and the ``sum`` of the last. A journal that has
+    not got them was cut or put back."""
+
+    records: U64
+    sum: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
+
+
 class Entry(Frozen, frozen=True):
-    """One subject. ``wrapped`` (nonce, ciphertext, tag) is bound to vault, subject, key and ``generation``,
+    """One subject; its key was made in generation ``made_in``. ``wrapped`` (nonce, ciphertext, tag) is bound to vault, subject, key and ``generation``,
     the one in which it was wrapped; it is empty once the key was destroyed, in generation ``generation``."""
 
     subject: Subject
     key: Id
     made_at: Timestamp
+    made_in: U64
     generation: U64
     wrapped: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{120})?\Z")]
     shredded_at: MaybeTimestamp = ""
@@ -47,6 +56,7 @@ class Keystore(Frozen, frozen=True):
     previous: Digest
     root: Id
     vault_key: Hex
+    journal: Told
     entries: list[Entry]
     mac: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
@@ -87,25 +97,32 @@ def first(vault: str, root: str, vault_key: bytes, sealed: bytes) -> Keystore:
         previous="0" * 64,
         root=root,
         vault_key=sealed.hex(),
+        journal=Told(records=U64(0), sum=""),
         entries=[],
     )
     return _signed(empty, vault_key)
 
 
-def with_subject(before: Unlocked, subject: str, key: str, now: Timestamp) -> Unlocked:
+def with_subject(before: Unlocked, subject: str, key: str, now: Timestamp, journal: Told) -> Unlocked:
     """The next generation, with a fresh data key for `subject`."""
-    store = _next(before.store)
-    entry = Entry(subject=subject, key=key, made_at=now, generation=store.generation, wrapped="")
+    store = _next(before.store, journal)
+    here = store.generation
+    entry = Entry(subject=subject, key=key, made_at=now, made_in=here, generation=here, wrapped="")
     entry = _wrapped(before.vault_key, store, entry, secrets.token_bytes(keys.KEY))
     store = msgspec.structs.replace(store, entries=[*store.entries, entry])
     return Unlocked(_signed(store, before.vault_key), before.vault_key)
 
 
+def witnessing(before: Unlocked, journal: Told) -> Unlocked:
+    """The next generation, the same but for what it says of the journal."""
+    return Unlocked(_signed(_next(before.store, journal), before.vault_key), before.vault_key)
+
+
 def rerooted(
-    before: Unlocked, root: str, vault_key: bytes, sealed: bytes, shred: str, now: Timestamp
+    before: Unlocked, root: str, vault_key: bytes, sealed: bytes, shred: str, now: Timestamp, journal: Told
 ) -> Unlocked:
     """The next generation under another root and another vault key; without the key `shred`, if it is not empty."""
-    store = msgspec.structs.replace(_next(before.store), root=root, vault_key=sealed.hex())
+    store = msgspec.structs.replace(_next(before.store, journal), root=root, vault_key=sealed.hex())
     entries = []
     for entry in before.store.entries:
         if entry.key == shred:
@@ -143,11 +160,12 @@ def vault_key_bound(vault: str, root: str) -> bytes:
     return keys.about("vault key", vault, root)
 
 
-def _next(before: Keystore) -> Keystore:
+def _next(before: Keystore, journal: Told) -> Keystore:
     return msgspec.structs.replace(
         before,
         generation=U64(before.generation + 1),
         previous=canonical.sha256_hex(canonical.dumps(before)),
+        journal=journal,
         mac="",
     )
 

@@ -16,6 +16,8 @@ from expunge_agent.vault.session import Place, Session, session
 def looking(place: Place, now: Timestamp) -> Iterator[Session]:
     """Hold the vault, but not its keys."""
     with session(place, _nobody, now) as held:
+        if why := held.gap():
+            held.story.gaps.append(why)
         yield held
 
 
@@ -30,8 +32,3 @@ def where(settings: HolderSettings) -> str:
     if isinstance(settings, TpmSettings):
         return f"TPM ({settings.tcti}), NV index {settings.index:#010x} and the next"
     return f"token {settings.token!r} ({settings.module})"
-
-
-def lets_no_copy_out(settings: HolderSettings) -> bool:
-    """Whether the holder keeps a root key where nobody can copy it. A token's maker may offer backups of it."""
-    return isinstance(settings, TpmSettings)

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,11 +76,18 @@ def opened(folder: Path, object_id: str) -> Iterator[tuple[io.FileIO, Header, by
     VerificationError where it lies under another object's name."""
     path = object_path(folder, object_id)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NotFoundError(
             f"The vault has no object {object_id}.", "See: expunge-agent vault list"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise
+        raise _no_file(object_id) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _no_file(object_id)
     with io.FileIO(fd, "rb") as source:
         top, raw = head.decode(source.read(12 + head.MOST) or b"", f"object {object_id}")
         if top.object != object_id:
@@ -89,6 +97,13 @@ def opened(folder: Path, object_id: str) -> Iterator[tuple[io.FileIO, Header, by
             )
         source.seek(len(raw))
         yield source, top, raw
+
+
+def _no_file(object_id: str) -> DocumentError:
+    return DocumentError(
+        f"What lies under the name of object {object_id} is no regular file.",
+        "Remove it, and put the object back from a backup.",
+    )
 
 
 def headers(folder: Path) -> Iterator[Header | DocumentError | VerificationError]:
@@ -121,6 +136,8 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[io.FileIO]:
     Raises UsageError where `path` is taken (unless `replace`).
     """
     with explained(path):
+        if not replace and os.path.lexists(path):
+            raise _taken(path)
         fd, beside = _nameless(path)
         with io.FileIO(fd, "wb") as sink:
             try:
@@ -132,6 +149,10 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[io.FileIO]:
                 if beside is not None:
                     with suppress(FileNotFoundError):
                         beside.unlink()
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} exists already.", "Name another file, or add --force.")
 
 
 def _nameless(path: Path) -> tuple[int, Path | None]:
@@ -154,7 +175,7 @@ def _named(fd: int, beside: Path | None, path: Path, *, replace: bool) -> None:
         # With a folder given, Python calls linkat(2) with AT_SYMLINK_FOLLOW: open(2), O_TMPFILE.
         os.link(source, at, src_dir_fd=folder)
     except FileExistsError as error:
-        raise UsageError(f"{path} exists already.", "Name another file, or add --force.") from error
+        raise _taken(path) from error
     finally:
         os.close(folder)
     if replace:

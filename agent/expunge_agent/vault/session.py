@@ -22,10 +22,11 @@ from expunge_agent.files import create_durable, exists, explained, read_limited
 from expunge_agent.journal import DamagedJournalError, Journal
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
+from expunge_agent.protocol.canonical import U64
 from expunge_agent.vault import keys, keystore
 from expunge_agent.vault.holders.port import HolderSettings, KeyHolder, Passphrase
 from expunge_agent.vault.holders.table import open_holder
-from expunge_agent.vault.keystore import Entry, Keystore, Unlocked
+from expunge_agent.vault.keystore import Entry, Keystore, Told, Unlocked
 from expunge_agent.vault.locks import store_lock
 from expunge_agent.vault.shelf import Shelf
 from expunge_agent.vault.story import Story, apply, fold
@@ -95,6 +96,23 @@ class Session:
         plain = canonical.parse(canonical.dumps(data))
         apply(self.story, self._journal.append(kind, self.now, plain))
 
+    def gap(self) -> str:
+        """What the journal lacks, in words, of the records that the keystore knows; empty where it has them."""
+        store = self.shelf.current()
+        count = int(store.journal.records)
+        if count == 0 or self._journal.sums[count - 1 : count] == [store.journal.sum]:
+            return ""
+        return (
+            f"the journal was cut or put back: generation {store.generation} knows {count} records of another"
+        )
+
+    def witness(self) -> Told:
+        """How far the journal has come, for the next keystore; what is missing in it is written down before."""
+        if why := self.gap():
+            self.record("journal-gap", why=why)
+        sums = self._journal.sums
+        return Told(records=U64(len(sums)), sum=sums[-1] if sums else "")
+
     def unlock(self, store: Keystore | None = None) -> Unlocked:
         """The keystore that counts (or `store`) with its vault key, checked. Raises VerificationError."""
         store = store or self.shelf.current()
@@ -119,7 +137,7 @@ class Session:
         """The keystore with `subject` in it, made a subject now if it is new. Raises RefusedError."""
         unlocked = self.unlock()
         if unlocked.store.find(subject) is None:
-            unlocked = keystore.with_subject(unlocked, subject, new_id(), self.now)
+            unlocked = keystore.with_subject(unlocked, subject, new_id(), self.now, self.witness())
             self.shelf.put(unlocked.store)
         self.entry(subject)
         self.shelf.settle(unlocked.store)

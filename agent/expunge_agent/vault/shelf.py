@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from expunge_agent.errors import DocumentError, StateError
-from expunge_agent.files import exists, explained, read_limited, sync_folder, write_durable
+from expunge_agent.files import exists, explained, read_limited, sweep, sync_folder, write_durable
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, Frozen
 from expunge_agent.protocol.canonical import U64
@@ -55,10 +55,11 @@ class Shelf:
         self._floor = floor
 
     def prepare(self) -> None:
-        """Make the folders."""
+        """Make the folders, and clear away what killed writes left in them."""
         for folder in (self._folder, self._floor.parent):
             with explained(folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sweep(folder, "*.json")
 
     def current(self) -> Keystore:
         """The generation that counts; what a killed write left is passed over.

@@ -13,11 +13,14 @@ from expunge_agent.protocol.receipt_keys import Holds, KeyEvidence
 from expunge_agent.vault.words import Id
 
 STDOUT = "standard output"
+UNSAID = "not recorded"
+"""Somebody asked that it be not written down where it went."""
 
 
 class Export(Frozen, frozen=True):
-    """Plaintext of an object that was given out: ``where`` is a path, or `STDOUT`."""
+    """Plaintext of an object that was given out: ``where`` is a path, `STDOUT` or `UNSAID`."""
 
+    id: Id
     object: Id
     key: Id
     where: PathText
@@ -36,14 +39,18 @@ class Copy(Frozen, frozen=True):
 
 
 class Statement(Frozen, frozen=True):
-    """Somebody's word on a condition (`conditions`), or on an export that was destroyed (``id`` is
-    ``export-destroyed``, ``why`` begins with its path)."""
+    """Somebody's word on a condition (`conditions`), or on ``exports`` that were destroyed (``id`` is
+    ``export-destroyed``). ``root``: the root key of then; a word on root keys is on this one and those before it, where it
+    is ``standing`` also on those after it."""
 
     id: Name
     holds: Holds
     why: Text
     at: Timestamp
     by: Name
+    root: Id
+    standing: bool = False
+    exports: list[Id] = []
 
 
 class Change(Frozen, frozen=True):
@@ -79,6 +86,12 @@ class Story:
     """The fold. ``pending``: a change that was begun and has not come to its end."""
 
     exports: list[Export] = field(default_factory=list)
+    partly: set[str] = field(default_factory=set)
+    """Exports that broke off: plaintext may have left all the same."""
+    gaps: list[str] = field(default_factory=list)
+    """Why the journal does not tell the whole story."""
+    swappable: str = ""
+    """Why keys of the vault may have come to lie in swap."""
     copies: list[Copy] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     changes: list[tuple[Change, Gone]] = field(default_factory=list)
@@ -92,14 +105,29 @@ class Story:
         """The finished change that destroyed `key`."""
         return next((one for one in self.changes if one[0].shred == key), None)
 
-    def holds(self, condition: str) -> str:
-        """What was said last of a condition; ``unknown`` where nothing was."""
-        return next((one.holds for one in reversed(self.statements) if one.id == condition), "unknown")
+    def roots_of(self, made_in: int, until: int) -> list[tuple[Change, Gone]]:
+        """The changes that ended root keys by which a key made in generation `made_in` was wrapped, up to the
+        change that made generation `until`, in their order."""
+        return [one for one in self.changes if made_in < one[0].generation <= until]
+
+    def last_word(self, condition: str, root: str) -> tuple[Statement | None, bool]:
+        """What was said last of a condition, and whether it is said of the root key `root`, too."""
+        chain = [change.from_root for change, _ in self.changes]
+        place = {name: number for number, name in enumerate(chain)}
+        for one in reversed(self.statements):
+            if one.id == condition:
+                of, asked = place.get(one.root, len(chain)), place.get(root, len(chain))
+                return one, one.standing or of >= asked
+        return None, False
+
+    def left(self) -> list[Export]:
+        """Exports that nobody said were destroyed."""
+        gone = {name for one in self.statements for name in one.exports}
+        return [one for one in self.exports if one.id not in gone]
 
     def plaintexts(self, key: str) -> list[Export]:
-        """Exports of a key's objects that nobody said were destroyed."""
-        gone = {one.why.partition("\n")[0] for one in self.statements if one.id == "export-destroyed"}
-        return [one for one in self.exports if one.key == key and one.where not in gone]
+        """Those of them that are of a key's objects."""
+        return [one for one in self.left() if one.key == key]
 
 
 def fold(records: Iterable[Entry]) -> Story:
@@ -116,7 +144,11 @@ def apply(story: Story, record: Entry) -> None:
     if kind == "exported":
         story.exports.append(canonical.convert(data["export"], Export))
     elif kind == "export-broken-off":
-        del story.exports[max(i for i, one in enumerate(story.exports) if one.object == data["object"])]
+        story.partly.add(data["export"])
+    elif kind == "journal-gap":
+        story.gaps.append(data["why"])
+    elif kind == "swappable":
+        story.swappable = data["why"]
     elif kind == "copied":
         story.copies.append(canonical.convert(data["copy"], Copy))
     elif kind == "stated":

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from expunge_agent.devices.private_child import swap_risk
 from expunge_agent.errors import DocumentError, ExpungeError, VerificationError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, PathText, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.vault import objects, session
+from expunge_agent.vault import keystore, objects, session
 from expunge_agent.vault.change import finish, rotate
 from expunge_agent.vault.header import Header, open_label
 from expunge_agent.vault.holders.port import HolderSettings
+from expunge_agent.vault.keystore import Unlocked
 from expunge_agent.vault.locks import in_use
 from expunge_agent.vault.session import Place, Session
-from expunge_agent.vault.story import STDOUT, Export
+from expunge_agent.vault.story import STDOUT, UNSAID, Export
+from expunge_agent.vault.words import new_id
 
 
 class Job(Frozen, frozen=True):
@@ -93,28 +96,24 @@ def put(data: bytes) -> bytes:
 
 
 def get(data: bytes) -> bytes:
-    """Open ``object`` into ``path`` or ``sink``. That it is given out is journalled before."""
+    """Open ``object`` into ``path`` or ``sink``. That it is given out is journalled before, and the keystore knows
+    of that record before the first byte goes."""
     job = _job(data)
-    where = job.path or STDOUT
+    export = ""
     with ExitStack() as stack:
         source, top, raw = stack.enter_context(objects.opened(Path(job.folder), job.object))
-        with _held(job) as held:
-            data_key = _key_of(held, top)
-            if job.record:
-                export = Export(object=top.object, key=top.key, where=where, at=job.now, by=job.by)
-                held.record("exported", export=export)
-            stack.enter_context(in_use(held.folder))
-        if not job.path:
-            sink = stack.enter_context(io.FileIO(job.sink, "wb"))
-            total = objects.get_object(source, top, raw, data_key, sink, _progress(job))
-            return _said(Answer(bytes=U64(total)))
         try:
-            with objects.appearing(Path(job.path), replace=job.replace) as sink:
+            with _sink(job) as sink:
+                with _held(job) as held:
+                    unlocked = _unlocked_for(held, top)
+                    data_key = unlocked.data_key(objects.owner(unlocked.store, top))
+                    export = _given_out(held, unlocked, top, job)
+                    stack.enter_context(in_use(held.folder))
                 total = objects.get_object(source, top, raw, data_key, sink, _progress(job))
         except ExpungeError:
-            if job.record:
+            if export:
                 with _held(job) as held:
-                    held.record("export-broken-off", object=top.object)
+                    held.record("export-broken-off", export=export)
             raise
     return _said(Answer(bytes=U64(total)))
 
@@ -188,17 +187,37 @@ class _Nowhere(io.RawIOBase):
 def _held(job: Job, *, finishing: bool = True) -> Iterator[Session]:
     place = Place(Path(job.folder), Path(job.known))
     with session.session(place, lambda: bytes.fromhex(job.passphrase), job.now) as held:
+        if not held.story.swappable and (risk := swap_risk()):
+            held.record("swappable", why=risk)
         if finishing:
             finish(held)
         yield held
 
 
-def _key_of(held: Session, top: Header) -> bytes:
+@contextmanager
+def _sink(job: Job) -> Iterator[io.FileIO]:
+    if job.path:
+        with objects.appearing(Path(job.path), replace=job.replace) as sink:
+            yield sink
+    else:
+        with io.FileIO(job.sink, "wb") as sink:
+            yield sink
+
+
+def _unlocked_for(held: Session, top: Header) -> Unlocked:
     store = held.shelf.current()
     objects.owner(store, top)
     held.entry(top.subject)
-    unlocked = held.unlock(store)
-    return unlocked.data_key(objects.owner(unlocked.store, top))
+    return held.unlock(store)
+
+
+def _given_out(held: Session, unlocked: Unlocked, top: Header, job: Job) -> str:
+    """Write down that plaintext goes out; the id of the record."""
+    where, by = (job.path or STDOUT, job.by) if job.record else (UNSAID, "-")
+    export = Export(id=new_id(), object=top.object, key=top.key, where=where, at=job.now, by=by)
+    held.record("exported", export=export)
+    held.shelf.put(keystore.witnessing(unlocked, held.witness()).store)
+    return export.id
 
 
 def _job(data: bytes) -> Job:

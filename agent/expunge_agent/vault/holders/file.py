@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from expunge_agent.core.layout import left_behind
 from expunge_agent.engine.extents import layout
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
-from expunge_agent.files import create_durable, exists, explained, read_limited, sync_folder
+from expunge_agent.files import create_durable, exists, explained, read_limited, sweep, sync_folder
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen
 from expunge_agent.vault import keys
@@ -59,6 +59,7 @@ class FileHolder:
         """Make a root key; see `port.KeyHolder`."""
         with explained(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(self._folder, self._path(root).name)
         key, salt = secrets.token_bytes(keys.KEY), secrets.token_bytes(32)
         n, r, p = COST
         sealed = Sealed(
@@ -115,6 +116,7 @@ class FileHolder:
             if exists(path):
                 path.rename(path.with_name(_GONE))
             path.with_name(_GONE).unlink(missing_ok=True)
+            sweep(self._folder, path.name)
             sync_folder(self._folder)
         return Destruction(f"{path} was overwritten once in its place, renamed and unlinked", False)
 
