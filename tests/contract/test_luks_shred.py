@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from expunge_agent.account import login_name
 from expunge_agent.core.luks_result import CHECK, ERASE
 from expunge_agent.devices import luks_look
 from expunge_agent.devices.look import look
@@ -381,7 +382,7 @@ def test_the_command_line_states_searches_and_shows(tmp_path: Path) -> None:
     assert opens(image)
     done = agent(state, *words, "--yes", "--requested-by", "custodian", "--json")
     assert done.returncode == 0, done.stderr
-    assert "Stated by custodian" in done.stdout
+    assert f"Stated by {login_name()}, for custodian" in done.stdout
     assert not opens(image)
 
 
