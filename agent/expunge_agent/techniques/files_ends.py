@@ -101,8 +101,7 @@ class Ends:
                 if error.errno in (errno.EINVAL, errno.ENOSYS):
                     return name  # a file system that knows no renaming without replacing
                 raise
-            there = seen_at(folder, other)
-            if there is not None and there.inode == inode:
+            if os.lstat(other, dir_fd=folder).st_ino == inode:
                 return other
             rename_new(other, name, folder)
             return ""
