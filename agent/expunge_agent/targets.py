@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard, standing_objections
-from expunge_agent.core.layout import Layout, left_behind
+from expunge_agent.core.layout import left_behind
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.outcome import Verdict, judge, judge_erasure
@@ -44,6 +44,7 @@ from expunge_agent.engine.target import Target as OpenTarget
 from expunge_agent.erasures import erase, rejoin
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
+from expunge_agent.lone_file import layout_and_objection
 from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.identity import Identity, Target, differences, resized
 from expunge_agent.protocol.order import Order
@@ -199,7 +200,13 @@ class TargetRun:
         bearer = header_path(plan)
         where: dict[str, object] = {}
         if bearer or is_file(self._target):
-            where["layout"] = _layout(bearer or path)
+            where["layout"], unfit = layout_and_objection(
+                bearer or path,
+                allow_exceptions=self._order.allow_exceptions,
+                system=self._around.system,
+            )
+            if unfit is not None:
+                return unfit
         volume, against = volume_facts(path)
         if against is not None:
             return against
@@ -382,9 +389,11 @@ class TargetRun:
     def _left_behind(self, opened: Opened) -> str:
         """What is wrong when bytes the file had are no longer its own: nothing written reached them."""
         before = self._so_far.layout
-        if before is None or before.doubts:
+        if before is None or not before.extents:
             return ""
         after = layout(opened.fd)
+        if not before.doubts and after.doubts:
+            return f"Where the file lies was known before, and now: {'; '.join(after.doubts)}."
         lost = left_behind(before, after)
         return (
             f"{lost} bytes of the file lie elsewhere now: its file system writes changes to new places, or the "
@@ -458,18 +467,6 @@ class TargetRun:
             if begun and takes(plan.technique, plan.drive, node):
                 return index + 1
         return 0
-
-
-def _layout(path: str) -> Layout:
-    """Where the file at `path` lies; opened for reading only, which moves nothing."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return Layout(extents=[], doubts=[f"where the file lies could not be asked ({error.strerror})"])
-    try:
-        return layout(fd)
-    finally:
-        os.close(fd)
 
 
 def take_over(opened: Opened) -> OpenTarget:

@@ -131,6 +131,19 @@ def reach(ground: Ground, facts: FileFacts) -> Reach:
     return Reach(True, tuple(why), ELSEWHERE) if why else WHOLE
 
 
+def reach_alone(ground: Ground, facts: FileFacts) -> Reach | None:
+    """The answer for a file that is a target by itself, of which the guard has looked at who uses it.
+
+    None: as `reach` cannot say, since it is in memory or its file system is a program's (FUSE) or not known here and
+    does not tell where it lies. Such a file is written to, and its receipt has the doubt.
+    """
+    kind = ground.filesystem
+    told = kind in (*IN_PLACE, *COPY_ON_WRITE, *REMOTE, *STACKED)
+    if ground.memory or (facts.parts is None and not told):
+        return None
+    return reach(ground, facts)
+
+
 def _forbidden(facts: FileFacts) -> Reach | None:
     """Who needs it, and what protects it."""
     if facts.system:

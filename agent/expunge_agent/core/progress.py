@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from expunge_agent.core.beneath import Beneath
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure import Ended, ErasureProgress, Evidence, Placed, Settled
 from expunge_agent.core.files_progress import KINDS as FILES_KINDS
@@ -87,12 +88,14 @@ class PassProgress:
 class TargetProgress:
     """One target: its plan, what was there and was opened, passes and verifications so far, its result.
 
-    ``layout``: where a file lay before the first byte was written; None for a block device.
+    ``layout``: where a file lay before the first byte was written; None for a block device. ``beneath``: what
+    lay under the target then.
     """
 
     plan: TargetPlan | None = None
     before: Identity | None = None
     layout: Layout | None = None
+    beneath: Beneath | None = None
     medium: MediumFacts | None = None
     opened: Identity | None = None
     passes: dict[int, PassProgress] = field(default_factory=dict)
@@ -156,6 +159,7 @@ def apply(run: RunProgress, record: Entry) -> None:
 
 
 _NOT_YET_AHEAD = (
+    "beneath",
     "deactivating",
     "opening",
     "opened",
@@ -228,6 +232,10 @@ def _planned(run: RunProgress, record: Entry) -> None:
     target.layout = canonical.convert(record.data["layout"], Layout) if "layout" in record.data else None
     if "volume" in record.data:
         target.volume.facts = canonical.convert(record.data["volume"], VolumeFacts)
+
+
+def _beneath(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).beneath = canonical.convert(record.data["beneath"], Beneath)
 
 
 def _deactivating(run: RunProgress, record: Entry) -> None:
@@ -406,6 +414,7 @@ _HANDLERS = {
     "resumed": _resumed,
     "returned": _returned,
     "paused": _paused,
+    "beneath": _beneath,
     "planned": _planned,
     "deactivating": _deactivating,
     "deactivated": _deactivated,

@@ -38,5 +38,16 @@ def _left(space: FreeSpace) -> Iterable[str]:
 
 
 def _names(space: FreeSpace, inline: bool) -> Iterable[str]:
-    if inline and space.inodes_left > 0:
-        yield f"The file system keeps small files in its inodes, and {space.inodes_left} free ones were not used up."
+    """Free inodes hold what files had in them until they are made anew: extended attributes, and with inline data
+    contents (ext4: Documentation/filesystems/ext4/dynamic.rst; XFS: the forks' local format)."""
+    if space.filesystem not in ("ext4", "xfs"):
+        return
+    what = (
+        "extended attributes and small contents"
+        if inline or space.filesystem == "xfs"
+        else "extended attributes"
+    )
+    if space.inodes_left > 0:
+        yield f"{space.inodes_left} free inodes were not used up: {what} of deleted files in them stay."
+    elif space.inodes_left < 0:
+        yield f"How many free inodes were left could not be counted: {what} of deleted files may stay in them."

@@ -23,6 +23,7 @@ from expunge_agent.protocol.receipt_steps import MAX_MEMBERS, Member
 _SECONDS = 10.0
 _DEPTH = 16
 _NO_DATA = {"spare", "faulty", "journal"}
+_BY_DRIVER = {"zvol": Layout.ZVOL, "bcache": Layout.BCACHE}
 _AT_WORK = ("resync", "recover", "reshape", "repair")
 
 
@@ -38,7 +39,8 @@ def volume_of(node: Node, *, ask: bool = False) -> Volume | None:
     if (node.folder / "dm").is_dir():
         found = _mapped(node, ask)
         return _asked(found, node) if ask and node.roots.live else found
-    return None
+    kept = _BY_DRIVER.get(node.driver)
+    return Volume(name=str(node.path), layout=kept, members=members(node)) if kept else None
 
 
 def volume_at(path: str) -> Volume | None:
@@ -178,6 +180,7 @@ def _asked(volume: Volume, node: Node) -> Volume:
     return replace(
         volume,
         targets=tuple(dict.fromkeys(line[2] for line in lines)),
+        silent=not lines,
         missing=volume.missing + health.count("D"),
         under_way=", ".join(busy) or ("resync" if "a" in health else ""),
     )
