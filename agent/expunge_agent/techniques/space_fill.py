@@ -106,6 +106,11 @@ def _within_quota(handle: int, size: int) -> int:
     return kept
 
 
+def name_of(number: int) -> str:
+    """What the small file of this number is called."""
+    return f"n{number:08x}"
+
+
 def make_names(
     fd: int,
     first: int,
@@ -127,7 +132,7 @@ def make_names(
     while made < most and not stop.is_set() and time.monotonic() < until:
         if made % 64 == 0 and (left := room.left()) is not None and left < MIB:
             break
-        name = f"n{first + made:08x}"
+        name = name_of(first + made)
         try:
             if links:
                 os.symlink(os.urandom(LINK).replace(b"\0", b"\1"), name, dir_fd=fd)
