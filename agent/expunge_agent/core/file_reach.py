@@ -226,8 +226,12 @@ def _exceptions(ground: Ground, facts: FileFacts) -> list[str]:
 
 
 def _shared(parts: Sequence[Part]) -> str:
+    """How much is shared and where the first of it lies, by which the file system's own tools find who else has it."""
     count = f"{len(parts)} extents" if len(parts) > 1 else "1 extent"
-    return f"{count} ({sum(part.length for part in parts)} bytes) shared with another file or snapshot"
+    where = f"from byte {parts[0].physical} of the file system on"
+    return (
+        f"{count} ({sum(part.length for part in parts)} bytes, {where}) shared with another file or snapshot"
+    )
 
 
 _SERVER = "Destroy it where it is stored: on the server, or on the device under it."
