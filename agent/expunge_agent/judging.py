@@ -29,9 +29,11 @@ def identity_after(opened: Opened, ordered: Identity, grows_to: int) -> tuple[Id
 
 def moved_away(opened: Opened, before: Layout | None) -> str:
     """What is wrong when bytes the file had are no longer its own: nothing written reached them."""
-    if before is None or before.doubts:
+    if before is None or not before.extents:
         return ""
     after = layout(opened.fd)
+    if not before.doubts and after.doubts:
+        return f"Where the file lies was known before, and now: {'; '.join(after.doubts)}."
     lost = left_behind(before, after)
     return (
         f"{lost} bytes of the file lie elsewhere now: its file system writes changes to new places, or the "

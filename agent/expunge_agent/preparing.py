@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from msgspec.structs import replace
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard, standing_objections
-from expunge_agent.core.layout import Layout
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
 from expunge_agent.core.plan import TargetPlan, is_file, plan_target
@@ -23,8 +20,8 @@ from expunge_agent.devices.patience import lasting
 from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.drawing import drawn
-from expunge_agent.engine.extents import layout
 from expunge_agent.erasures import rejoin
+from expunge_agent.lone_file import layout_and_objection
 from expunge_agent.ordered_beside import paths_beside, permitted_beside
 from expunge_agent.protocol.identity import Target, resized
 from expunge_agent.protocol.order import Order
@@ -100,7 +97,13 @@ class Preparation:
         bearer = header_path(plan)
         where: dict[str, object] = {}
         if bearer or is_file(self._target):
-            where["layout"] = _layout(bearer or path)
+            where["layout"], unfit = layout_and_objection(
+                bearer or path,
+                allow_exceptions=self._order.allow_exceptions,
+                system=self._around.system,
+            )
+            if unfit is not None:
+                return unfit
         volume, against = volume_facts(path)
         if against is not None:
             return against
@@ -171,15 +174,3 @@ class Preparation:
         system = self._around.system
         beside = permitted_beside(self._order, self._target, system)
         return scope_of(drive, path, beside, Eyes.open(system=system))
-
-
-def _layout(path: str) -> Layout:
-    """Where the file at `path` lies; opened for reading only, which moves nothing."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return Layout(extents=[], doubts=[f"where the file lies could not be asked ({error.strerror})"])
-    try:
-        return layout(fd)
-    finally:
-        os.close(fd)

@@ -19,7 +19,7 @@ from expunge_agent.engine.own_folder import OwnFolder, sync_file_system
 from expunge_agent.engine.target import Target
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt import Reason, Refusal
-from expunge_agent.protocol.receipt_space import Rest, Taken
+from expunge_agent.protocol.receipt_space import SPARE_INODES, Rest, Taken
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite import overwrite
@@ -30,12 +30,11 @@ from expunge_agent.techniques.space_fill import (
     SMALLEST,
     Room,
     make_names,
+    name_of,
     take_rest,
     take_space,
 )
 
-SPARE_INODES = 64
-"""Inodes kept for the files that take the space; used up at the end."""
 KEPT_INODES = 1024
 """Inodes that are left, or 1 % if that is more, where a reserve is."""
 
@@ -82,7 +81,7 @@ class SpaceWork:
 
     def _fill(self) -> None:
         self.steps.say("taking the free space")
-        names = self._make_names(0, self._names(keep=SPARE_INODES))
+        names, missed = self._all_names()
         parts, ended = take_space(self.folder.fd, self._room(), self.around.stop)
         sync_file_system(self.folder.fd)
         if self.around.stop.is_set():
@@ -95,12 +94,27 @@ class SpaceWork:
                     remedy="Look for a quota on its folder.",
                 )
             )
-        filling = Filling(parts=parts, ended=ended, names=U64(names), taken=self._lie(parts))
+        filling = Filling(
+            parts=parts, ended=ended, names=U64(names), taken=self._lie(parts), missed=U64(missed)
+        )
         self.steps.write("space-filled", filling=filling)
 
-    def _names(self, keep: int) -> int:
+    def _all_names(self) -> tuple[int, int]:
+        """Use up the inodes that lie ready: (names that stay, inodes that were not made anew).
+
+        A few are given back, for the files that take the space; that they were made anew emptied them.
+        """
+        made = self._make_names(0, self._names())
+        missed = max(0, self._inodes())
+        stay = max(0, made - max(0, SPARE_INODES - missed))
+        for number in range(stay, made):
+            os.unlink(name_of(number), dir_fd=self.folder.fd)
+        sync_file_system(self.folder.fd)
+        return stay, missed
+
+    def _names(self) -> int:
         """How many names to make: as many as there are inodes lying ready, but for those that are kept."""
-        free = self._inodes()
+        free, keep = self._inodes(), 0
         if self._reserve and self._kind == "ext4":  # it has no more than it was made with, for others too
             keep = max(KEPT_INODES, free // 100)
         return max(0, free - keep)
@@ -181,7 +195,7 @@ class SpaceWork:
             sync_file_system(fd)
         elif not self._reserve and filling.ended == "full":
             rest = self._rest(filling)
-            names = self._make_names(int(filling.names), self._names(keep=0))
+            names = self._make_names(int(filling.names), self._names())
         if stop.is_set():
             return
         peak = Peak(left=free_now(fd), rest=rest, names=U64(names), inodes_left=self._inodes(), moved=moved)

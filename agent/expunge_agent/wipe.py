@@ -20,12 +20,13 @@ from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Interruption, Refusal, TargetResult
 from expunge_agent.results import untouched
-from expunge_agent.runs import Run, run_for
+from expunge_agent.runs import run_for
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.signing import load_key
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
+from expunge_agent.watched import Run
 from expunge_profiles.schema import Profile
 
 

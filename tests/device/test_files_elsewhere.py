@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from expunge_agent.engine.pace import Pace
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.receipt import TargetResult
+from expunge_agent.protocol.receipt import Reason, TargetResult
 from support.agents import Bench
 from support.fuse_lab import FuseLab
 
@@ -41,10 +42,28 @@ def left(image: Path) -> int:
     return image.read_bytes().count(b"RECORD-OF-A-CUSTOMER-")
 
 
-def wiped(tmp_path: Path, path: Path, policy: str = "random-verified", **around: object) -> TargetResult:
+def wiped(
+    tmp_path: Path,
+    path: Path,
+    policy: str = "random-verified",
+    *,
+    allow_exceptions: bool = False,
+    **around: object,
+) -> TargetResult:
     bench = Bench.make(tmp_path / "state")
-    (result,) = bench.run(bench.order(path, policy=policy), **around).targets
+    order = bench.order(path, policy=policy, allow_exceptions=allow_exceptions)
+    (result,) = bench.run(order, **around).targets
     return result
+
+
+def refused(result: TargetResult, why: str) -> None:
+    """Refused for that reason, before anything was opened for writing."""
+    assert result.outcome is Outcome.REFUSED
+    assert result.refusal is not None
+    assert result.refusal.reason is Reason.NOT_REACHABLE
+    assert why in result.refusal.detail
+    assert result.identity_opened is None
+    assert result.passes == []
 
 
 def test_a_file_on_ext4_is_overwritten_where_it_lies(lab, tmp_path: Path) -> None:
@@ -56,29 +75,60 @@ def test_a_file_on_ext4_is_overwritten_where_it_lies(lab, tmp_path: Path) -> Non
     assert left(image) == 0
 
 
-def test_a_file_that_btrfs_writes_elsewhere_is_not_called_sanitized(lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-o", "compress-force=zstd")], ids=["plain", "compressed"])
+def test_a_file_that_btrfs_writes_elsewhere_is_refused(lab, tmp_path: Path, options: tuple[str, ...]) -> None:
+    _, mount = lab.formatted("btrfs")
+    if options:
+        subprocess.run(["mount", "-o", "remount,compress-force=zstd", str(mount)], check=True)
+    data = records(mount / "file")
+    result = wiped(tmp_path, mount / "file", allow_exceptions=True)
+    refused(result, "btrfs writes changes to new places")
+    assert "wipe the free space" in result.refusal.remedy
+    assert (mount / "file").read_bytes() == data
+
+
+def test_a_file_that_btrfs_writes_in_place_is_overwritten_where_it_lies(lab, tmp_path: Path) -> None:
     image, mount = lab.formatted("btrfs")
+    (mount / "file").touch()
+    subprocess.run(["chattr", "+C", str(mount / "file")], check=True)
     records(mount / "file")
-    result = wiped(tmp_path, mount / "file")
-    assert result.outcome is Outcome.FAILED
-    assert result.level_achieved is Level.NONE
-    assert "bytes of the file lie elsewhere now" in result.failure
-    assert left(image) > 100_000, "the reason for it"
+    assert wiped(tmp_path, mount / "file").outcome is Outcome.SANITIZED
+    assert left(image) == 0
 
 
-def test_a_file_that_xfs_shares_is_not_called_sanitized(lab, tmp_path: Path) -> None:
+def test_a_file_that_xfs_shares_wholly_is_refused(lab, tmp_path: Path) -> None:
     _, mount = lab.formatted("xfs", size=320 * MIB)
     data = records(mount / "file")
     subprocess.run(["cp", "--reflink=always", str(mount / "file"), str(mount / "copy")], check=True)
     os.sync()
+    result = wiped(tmp_path, mount / "file", allow_exceptions=True)
+    refused(result, "shared with another file or snapshot: an overwrite would reach none of it")
+    assert (mount / "file").read_bytes() == data
+
+
+def test_a_file_that_xfs_shares_in_part_is_overwritten_only_where_exceptions_are_allowed(
+    lab, tmp_path: Path
+) -> None:
+    image, mount = lab.formatted("xfs", size=320 * MIB)
+    data = records(mount / "file")
+    subprocess.run(["cp", "--reflink=always", str(mount / "file"), str(mount / "copy")], check=True)
+    with (mount / "copy").open("r+b") as file:
+        file.write(bytes(2 * MIB))
+        os.fsync(file.fileno())
+    os.sync()
     result = wiped(tmp_path, mount / "file")
+    refused(result, "shared with another file or snapshot")
+    assert "--allow-exceptions" in result.refusal.remedy
+    assert (mount / "file").read_bytes() == data
+    result = wiped(tmp_path, mount / "file", allow_exceptions=True)
     assert result.outcome is Outcome.EXCEPTIONS
     assert result.level_achieved is Level.NONE
-    assert "a part of the file is shared with other files or snapshots" in result.exceptions
-    assert (mount / "copy").read_bytes()[:1000] == data[:1000]
+    assert "where what they hold stays" in result.exceptions[0]
+    assert (mount / "copy").read_bytes()[3 * MIB :] == data[3 * MIB :]
+    assert left(image) < 70_000, "what was its own is gone"
 
 
-def test_a_file_of_a_lower_layer_is_not_called_sanitized(lab, tmp_path: Path) -> None:
+def test_a_file_of_a_lower_layer_is_refused(lab, tmp_path: Path) -> None:
     _, mount = lab.formatted("ext4", "-F")
     for name in ("lower", "upper", "work"):
         (mount / name).mkdir()
@@ -93,9 +143,9 @@ def test_a_file_of_a_lower_layer_is_not_called_sanitized(lab, tmp_path: Path) ->
         )
     except AssertionError as error:
         pytest.skip(f"no overlay file system here: {error}")
-    result = wiped(tmp_path, over / "file")
-    assert result.outcome is not Outcome.SANITIZED
-    assert result.level_achieved is Level.NONE
+    result = wiped(tmp_path, over / "file", allow_exceptions=True)
+    refused(result, "overlay passes writes on")
+    assert not (mount / "upper/file").exists(), "nothing was copied up"
     assert (mount / "lower/file").read_bytes() == data
 
 
@@ -107,11 +157,15 @@ def test_a_file_that_is_cut_and_grown_again_meanwhile_is_noticed(lab, tmp_path: 
     size = path.stat().st_size
 
     def cut() -> None:
+        until = time.monotonic() + 30
+        with path.open("rb", buffering=0) as file:
+            while os.pread(file.fileno(), 6, 0) == b"RECORD" and time.monotonic() < until:
+                time.sleep(0.01)
         with path.open("r+b") as file:
             os.ftruncate(file.fileno(), 0)
             os.ftruncate(file.fileno(), size)
 
-    timer = threading.Timer(0.7, cut)
+    timer = threading.Thread(target=cut)
     timer.start()
     result = wiped(tmp_path, path, policy, pace=Pace(25 * MIB))
     timer.join()

@@ -23,6 +23,8 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import SpaceWish, Target
 from expunge_agent.protocol.receipt import Reason, Receipt, TargetResult
+from expunge_agent.protocol.receipt_space import SPARE_INODES
+from expunge_agent.techniques import space_fill
 from expunge_agent.wipe import run_order
 from expunge_controller.cli.targets import _item, target_of
 from expunge_controller.records.certificate import MediumRecord
@@ -400,3 +402,41 @@ def test_the_controller_names_it_by_the_agents_inventory(lab, bench: Bench) -> N
     assert result.target == target and result.outcome is Outcome.EXCEPTIONS
     with pytest.raises(RefusedError, match="not a mount point"):
         _item(answer, f"free-space:{mount}/lost+found")
+
+
+def with_attributes(mount: Path, count: int) -> None:
+    """Files with a record in an extended attribute, which ext4 keeps in the inode; then deleted plainly."""
+    for number in range(count):
+        path = mount / f"file{number}"
+        path.touch()
+        os.setxattr(path, "user.note", RECORD % number)
+    os.sync()
+    for path in mount.glob("file*"):
+        path.unlink()
+    os.sync()
+
+
+@pytest.mark.parametrize("most", [0, 1000], ids=["all", "too many"])
+def test_what_deleted_inodes_hold_goes_or_is_named(
+    lab, bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """More free inodes than a quarter of a million, with records in deleted extended attributes; no journal, which
+    holds copies of inodes and is never reached."""
+    if most:
+        monkeypatch.setattr(space_fill, "MOST_FILES", most)
+    options = ("-O", "^has_journal", "-N", "300000", "-I", "256")
+    image, mount = file_system(lab, "ext4", 192, *options)
+    with_attributes(mount, 2000)
+    assert len(marks(image)) >= 2000
+    result = run(bench, mount, reserve=ALL)
+    assert result.space is not None
+    lab.unmount(mount)
+    if most:
+        assert (result.outcome, result.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+        assert result.space.inodes_left > 290_000
+        assert any("free inodes were not made anew" in one for one in result.exceptions)
+        assert marks(image), "the reason for it"
+    else:
+        assert result.outcome is Outcome.SANITIZED, result.exceptions
+        assert result.space.inodes_left <= SPARE_INODES
+        assert marks(image) == []

@@ -74,7 +74,12 @@ def test_in_place(kind: str) -> None:
         (EXT4, with_flags(0, ENCODED), Reason.NOT_REACHABLE, "compressed"),
         (EXT4, with_flags(INLINE), Reason.NOT_REACHABLE, "file system's own data"),
         (EXT4, with_flags(0, UNKNOWN), Reason.NOT_REACHABLE, "does not tell where a part"),
-        (EXT4, with_flags(SHARED, SHARED), Reason.NOT_REACHABLE, "2 extents (8192 bytes) shared"),
+        (
+            EXT4,
+            with_flags(SHARED, SHARED),
+            Reason.NOT_REACHABLE,
+            "2 extents (8192 bytes, from byte 1048576 of the file system on) shared",
+        ),
         (EXT4, replace(FILE, flags=FS_IMMUTABLE), Reason.READ_ONLY, "immutable"),
         (EXT4, replace(FILE, flags=FS_APPEND), Reason.READ_ONLY, "append-only"),
         (EXT4, replace(FILE, links=3, names=2), Reason.HARD_LINKED, "3 names, 1 of them outside"),
@@ -95,7 +100,7 @@ def test_refused(ground: Ground, facts: FileFacts, reason: Reason, says: str) ->
 @pytest.mark.parametrize(
     ("ground", "facts", "says"),
     [
-        (Ground(filesystem="xfs"), with_flags(0, SHARED), "1 extent (4096 bytes) shared with another file"),
+        (Ground(filesystem="xfs"), with_flags(0, SHARED), "1 extent (4096 bytes, from byte 1052672 "),
         (EXT4, with_flags(ENCRYPTED), "encrypted by the file system"),
         (Ground(filesystem="vfat"), replace(FILE, parts=None), "was not seen"),
         (Ground(filesystem="tmpfs", swap=True), replace(FILE, parts=None), "gone to swap"),

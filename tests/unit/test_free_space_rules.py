@@ -209,6 +209,7 @@ def test_a_whole_block_is_accepted() -> None:
         ({"moved": True}, "moved"),
         ({"cleaned_up": False}, "still there"),
         ({"filesystem": "btrfs"}, "btrfs"),
+        ({"inodes_left": 65}, "65 free inodes were not made anew"),
         ({"not_reached": []}, "cannot reach"),
         ({"free_before": U64(1001)}, "were free on"),
         ({"rest": Rest(bytes=U64(9), pieces=1, checked=U64(0), verified=U64(0))}, "not read back"),

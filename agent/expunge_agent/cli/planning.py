@@ -12,7 +12,7 @@ from expunge_agent.cli.space import plan_space_target
 from expunge_agent.core.deactivation import Step
 from expunge_agent.core.guard import SystemPaths, guard, standing_objections
 from expunge_agent.core.medium import Medium, Usage
-from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
+from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, is_file, plan_target
 from expunge_agent.deactivating import closed_by, taking_of, volume_facts
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.look import look
@@ -21,6 +21,7 @@ from expunge_agent.devices.space import PREFIX
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import UsageError
 from expunge_agent.local import Wish
+from expunge_agent.lone_file import layout_and_objection
 from expunge_agent.protocol.identity import BlockIdentity, SpaceWish, Target, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.shredding import still_held, with_luks
@@ -149,7 +150,12 @@ def _steps(
         return steps
     if steps.luks is not None and not wish.deactivate and (held := still_held(steps.luks, [])):
         return held
-    _, unreached = volume_facts(one.path)
+    if is_file(target):
+        _, unreached = layout_and_objection(
+            medium.path, allow_exceptions=wish.allow_exceptions, system=eyes.system
+        )
+    else:
+        _, unreached = volume_facts(one.path)
     return steps if unreached is None else unreached
 
 

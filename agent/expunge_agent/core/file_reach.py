@@ -134,6 +134,19 @@ def reach(ground: Ground, facts: FileFacts) -> Reach:
     return Reach(True, tuple(why), ELSEWHERE) if why else WHOLE
 
 
+def reach_alone(ground: Ground, facts: FileFacts) -> Reach | None:
+    """The answer for a file that is a target by itself, of which the guard has looked at who uses it.
+
+    None: as `reach` cannot say, since it is in memory or its file system is a program's (FUSE) or not known here and
+    does not tell where it lies. Such a file is written to, and its receipt has the doubt.
+    """
+    kind = ground.filesystem
+    told = kind in (*IN_PLACE, *COPY_ON_WRITE, *REMOTE, *STACKED)
+    if ground.memory or (facts.parts is None and not told):
+        return None
+    return reach(ground, facts)
+
+
 def _forbidden(facts: FileFacts) -> Reach | None:
     """Who needs it, and what protects it."""
     if facts.system:
@@ -230,8 +243,12 @@ def _attributes(ground: Ground, facts: FileFacts) -> str:
 
 
 def _shared(parts: Sequence[Part]) -> str:
+    """How much is shared and where the first of it lies, by which the file system's own tools find who else has it."""
     count = f"{len(parts)} extents" if len(parts) > 1 else "1 extent"
-    return f"{count} ({sum(part.length for part in parts)} bytes) shared with another file or snapshot"
+    where = f"from byte {parts[0].physical} of the file system on"
+    return (
+        f"{count} ({sum(part.length for part in parts)} bytes, {where}) shared with another file or snapshot"
+    )
 
 
 _SERVER = "Destroy it where it is stored: on the server, or on the device under it."

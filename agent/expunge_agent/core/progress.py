@@ -16,6 +16,7 @@ from expunge_agent.core import (
     vault_progress,
     volume_progress,
 )
+from expunge_agent.core.beneath import Beneath
 from expunge_agent.core.entry import Entry
 from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.files_progress import FilesProgress
@@ -40,12 +41,14 @@ MAX_FRUITLESS_RESUMES = 5
 class TargetProgress:
     """One target: its plan, what was there and was opened, passes and verifications so far, its result.
 
-    ``layout``: where a file lay before the first byte was written; None for a block device.
+    ``layout``: where a file lay before the first byte was written; None for a block device. ``beneath``: what
+    lay under the target then.
     """
 
     plan: TargetPlan | None = None
     before: Identity | None = None
     layout: Layout | None = None
+    beneath: Beneath | None = None
     medium: MediumFacts | None = None
     opened: Identity | None = None
     passes: dict[int, PassProgress] = field(default_factory=dict)
@@ -109,6 +112,7 @@ def apply(run: RunProgress, record: Entry) -> None:
 
 
 _NOT_YET_AHEAD = (
+    "beneath",
     "deactivating",
     "opening",
     "opened",
@@ -183,6 +187,10 @@ def _planned(run: RunProgress, record: Entry) -> None:
         target.volume.facts = canonical.convert(record.data["volume"], VolumeFacts)
 
 
+def _beneath(run: RunProgress, record: Entry) -> None:
+    run.target(record.data["target"]).beneath = canonical.convert(record.data["beneath"], Beneath)
+
+
 def _opened(run: RunProgress, record: Entry) -> None:
     run.target(record.data["target"]).opened = canonical.convert(record.data["identity"], Identity)  # type: ignore[arg-type]
 
@@ -250,6 +258,7 @@ _HANDLERS = {
     "resumed": _resumed,
     "returned": _returned,
     "paused": _paused,
+    "beneath": _beneath,
     "planned": _planned,
     "opening": _nothing,
     "opened": _opened,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from expunge_agent.core.space_progress import SpaceProgress
-from expunge_agent.protocol.receipt_space import FreeSpace
+from expunge_agent.protocol.receipt_space import SPARE_INODES, FreeSpace
 
 
 def exceptions(progress: SpaceProgress) -> list[str]:
@@ -13,7 +13,7 @@ def exceptions(progress: SpaceProgress) -> list[str]:
     space, start = progress.result(), progress.start
     if space is None or start is None:
         return []
-    return [*start.doubts, *_left(space), *_names(space, start.inline)]
+    return [*start.doubts, *_left(space), *_names(space, progress, start.inline)]
 
 
 def trouble(progress: SpaceProgress) -> str:
@@ -37,6 +37,16 @@ def _left(space: FreeSpace) -> Iterable[str]:
         yield f"What filled the space could not be removed: {space.cleaning}."
 
 
-def _names(space: FreeSpace, inline: bool) -> Iterable[str]:
-    if inline and space.inodes_left > 0:
-        yield f"The file system keeps small files in its inodes, and {space.inodes_left} free ones were not used up."
+def _names(space: FreeSpace, progress: SpaceProgress, inline: bool) -> Iterable[str]:
+    """Free inodes hold what files had in them until they are made anew: extended attributes, and with inline data
+    contents (ext4: Documentation/filesystems/ext4/dynamic.rst; XFS: the forks' local format)."""
+    if space.filesystem not in ("ext4", "xfs"):
+        return
+    what = "extended attributes" + (" and small contents" if inline or space.filesystem == "xfs" else "")
+    missed = int(progress.filling.missed) if progress.filling is not None else 0
+    if space.inodes_left > SPARE_INODES:
+        missed = max(missed, space.inodes_left)
+    if missed:
+        yield f"{missed} free inodes were not made anew: {what} of deleted files in them stay."
+    if space.inodes_left < 0:
+        yield f"How many free inodes were left could not be counted: {what} of deleted files may stay in them."

@@ -49,6 +49,8 @@ class Filling(Frozen, frozen=True):
     ended: Name
     names: U64
     taken: Taken
+    missed: U64 = U64(0)
+    """Free inodes that were not made anew, for want of room or time."""
 
     @property
     def size(self) -> int:

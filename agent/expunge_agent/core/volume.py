@@ -46,6 +46,8 @@ class Layout(StrEnum):
     CONTAINER = "container"
     CONTROLLER = "controller"
     """An array that a RAID controller shows as one disk."""
+    ZVOL = "zvol"
+    BCACHE = "bcache"
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ _FORBIDDEN = {
     Layout.CONTAINER: Forbidden(
         "it is a container of arrays and maps no data itself", "Order the arrays in it, or its drives."
     ),
+    Layout.ZVOL: Forbidden(
+        "it is a volume of ZFS, which writes changes to new places: snapshots and freed blocks keep the old data",
+        f"Order the devices of the pool, whole. {_KEY}",
+    ),
+    Layout.BCACHE: Forbidden(
+        "it is cached (bcache): blocks lie on the fast device and on the slow one, and the cache decides which is written",
+        "Stop the cache first, then order both devices whole.",
+    ),
 }
 _TARGETS = {
     "snapshot": Layout.SNAPSHOT,
@@ -126,8 +136,13 @@ _TARGETS = {
     "writecache": Layout.CACHE,
     "vdo": Layout.VDO,
 }
-_NO_DATA = ("zero", "verity", "clone", "snapshot-origin")
+_NO_DATA = ("zero", "verity", "clone", "snapshot-origin", "zoned")
 """Targets that drop writes, take none, or keep old data elsewhere."""
+_IN_PLACE = (
+    "linear", "striped", "mirror", "raid", "crypt", "multipath", "integrity", "delay", "flakey", "dust", "ebs",
+    "era", "error", "log-writes", "switch", "unstriped",
+)  # fmt: skip
+"""Targets that write each block to the same places each time (Documentation/admin-guide/device-mapper)."""
 
 
 def forbidden(volume: Volume) -> Forbidden | None:
@@ -177,8 +192,24 @@ def doubts(volume: Volume | None) -> list[str]:
     """What keeps a wipe of `volume` from being whole, as exceptions of a receipt."""
     if volume is None:
         return []
-    own = f"{volume.name} ran without {volume.missing} of its members: what those hold was not overwritten."
-    return [*([own] if volume.missing else []), *(line for one in volume.below for line in doubts(one))]
+    return [*_own_doubts(volume), *(line for one in volume.below for line in doubts(one))]
+
+
+def _own_doubts(volume: Volume) -> list[str]:
+    found = []
+    if volume.missing:
+        found.append(
+            f"{volume.name} ran without {volume.missing} of its members: what those hold was not overwritten."
+        )
+    if volume.unasked:
+        found.append(f"How {volume.name} maps its blocks could not be asked (dmsetup): it may keep old data.")
+    known = {*_IN_PLACE, *_NO_DATA, *_TARGETS}
+    found += [
+        f"{volume.name} is mapped by {target}: whether that writes in place is not known here."
+        for target in volume.targets
+        if target not in known
+    ]
+    return found
 
 
 def uncredited(volume: Volume | None) -> str:

@@ -3,96 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from expunge_agent.core.file_reach import COPY_ON_WRITE, FS_NOCOW, FileFacts, Ground, Part
+from expunge_agent.core.file_reach import FileFacts, Part
 from expunge_agent.devices import ioctls, mounts
-from expunge_agent.devices.nodes import Node, by_number, number_of_path, resolve
-from expunge_agent.devices.roots import names, read_bytes, read_int, read_text
+from expunge_agent.devices.ground import ground_of
 from expunge_agent.devices.usage import Eyes
 
-_DEEP = 8
-_BENEATH = {
-    "-tpool": "the volume is thin: changed data goes to new places while a snapshot holds the old one",
-    "-real": "the volume has a snapshot, which keeps what is changed",
-    "-cow": "the volume is a snapshot: changes are kept apart from what they replace",
-    "-vpool": "the volume is deduplicated or compressed (VDO): changed data goes to new places",
-}
-"""By the end of the device-mapper UUID that LVM gives a layer (lib/activate/dev_manager.c)."""
-
-
-def ground_of(path: str, eyes: Eyes) -> Ground:
-    """What files below the directory at `path` stand on."""
-    mount = mounts.mount_holding(eyes.mounts.mounts, path, eyes.roots)
-    if mount is None:
-        return Ground(filesystem="unknown")
-    node = _device(mount, eyes)
-    queue = node.disk.folder / "queue" if node else None
-    options = frozenset((*mount.options.split(","), *_ext4_options(mount, node, eyes)))
-    return Ground(
-        filesystem=mount.fstype,
-        options=options,
-        block=os.statvfs(path).f_frsize or 4096,
-        swap=bool(mounts.swaps(eyes.roots)),
-        flash=queue is not None and read_int(queue / "rotational") == 0,
-        discards=any(one.split("=")[0] == "discard" for one in options),
-        virtual=node is not None and bool(node.disk.backing_file or names(node.disk.folder / "slaves")),
-        beneath=tuple(dict.fromkeys(_beneath(node, eyes))) if node else (),
-    )
-
-
-def _device(mount: mounts.Mount, eyes: Eyes) -> Node | None:
-    number = mount.number
-    if number.startswith("0:"):
-        number = number_of_path(mount.source, eyes.roots) if mount.source.startswith("/") else ""
-    return by_number(number, eyes.roots) if number else None
-
-
-def _ext4_options(mount: mounts.Mount, node: Node | None, eyes: Eyes) -> list[str]:
-    """mountinfo leaves out what is a default of this file system (tune2fs -o); this file does not."""
-    if not mount.fstype.startswith("ext") or node is None:
-        return []
-    return read_bytes(eyes.roots.proc / "fs" / mount.fstype / node.folder.name / "options").decode().split()
-
-
-def _beneath(node: Node, eyes: Eyes, depth: int = 0) -> Iterator[str]:
-    """What keeps old data under the device."""
-    if depth > _DEEP:
-        yield "what lies under the device is too deep to follow"
-        return
-    disk = node.disk
-    if backing := disk.backing_file:
-        yield from _under_loop(backing, eyes, depth)
-    for name in names(disk.folder / "slaves"):
-        below = resolve(eyes.roots, disk.folder / "slaves" / name)
-        if below is None:
-            continue
-        told = read_text(below.folder / "dm/uuid")
-        yield from (words for end, words in _BENEATH.items() if told.endswith(end))
-        yield from _beneath(below, eyes, depth + 1)
-
-
-def _under_loop(backing: str, eyes: Eyes, depth: int) -> Iterator[str]:
-    mount = mounts.mount_holding(eyes.mounts.mounts, backing, eyes.roots)
-    if mount is None:
-        return
-    if mount.fstype in COPY_ON_WRITE and not _is_nocow(backing):
-        yield f"the loop device lies in a file on {mount.fstype}, which writes changes to new places"
-    under = _device(mount, eyes)
-    if under is not None:
-        yield from _beneath(under, eyes, depth + 1)
-
-
-def _is_nocow(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return bool(ioctls.file_flags(fd) & FS_NOCOW)
-    finally:
-        os.close(fd)
+__all__ = ["Users", "closed_below", "facts_of", "ground_of"]
 
 
 def closed_below(path: str, eyes: Eyes) -> frozenset[str]:

@@ -23,6 +23,7 @@ from expunge_agent.protocol.receipt_steps import MAX_MEMBERS, Member
 _SECONDS = 10.0
 _DEPTH = 16
 _NO_DATA = {"spare", "faulty", "journal"}
+_BY_DRIVER = {"zvol": Layout.ZVOL, "bcache": Layout.BCACHE}
 _AT_WORK = ("resync", "recover", "reshape", "repair")
 
 
@@ -44,7 +45,8 @@ def volume_of(node: Node, *, ask: bool = False) -> Volume | None:
     if (node.folder / "dm").is_dir():
         found = _mapped(node, ask)
         return _asked(found, node) if ask and node.roots.live else found
-    return None
+    kept = _BY_DRIVER.get(node.driver)
+    return Volume(name=str(node.path), layout=kept, members=members(node)) if kept else None
 
 
 def volume_at(path: str) -> Volume | None:

@@ -1,14 +1,13 @@
-"""Asking the kernel where a file lies (include/uapi/linux/fiemap.h, Documentation/filesystems/fiemap.rst)."""
+"""Where an open file lies, as layouts and parts."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
-import struct
 from collections.abc import Iterable, Iterator
 
+from expunge_agent.commands.kernel_fiemap import NOT_ANSWERED
+from expunge_agent.commands.kernel_fiemap import extents as _extents
 from expunge_agent.core.file_reach import Part
 from expunge_agent.core.layout import MOST_EXTENTS, Layout
 from expunge_agent.engine.pagecache import in_memory
@@ -17,13 +16,7 @@ from expunge_agent.protocol.receipt import MAX_LISTED_RANGES
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_agent.protocol.receipt_space import Taken
 
-FS_IOC_FIEMAP = 0xC020660B
-_FLAG_SYNC = 1
-_HEAD = struct.Struct("=QQIIII")
-_EXTENT = struct.Struct("=QQQ16xI12x")
-_AT_ONCE = 256
 _FEW = 4  # what most files need
-_LAST = 0x1
 _DOUBTFUL = {
     0x2: "the file system does not tell where a part of the file lies",
     0x8: "a part of the file is stored encoded (compressed)",
@@ -52,7 +45,7 @@ def layout(fd: int) -> Layout:
             if len(extents) > MOST_EXTENTS:
                 return Layout(extents=[], doubts=[TOO_MANY])
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
+        if error.errno in NOT_ANSWERED:
             return Layout(extents=[], doubts=[NOT_TOLD])
         return Layout(extents=[], doubts=[f"{NOT_TOLD} ({os.strerror(error.errno or 0)})"])
     return Layout(extents=extents, doubts=list(doubts))
@@ -70,29 +63,10 @@ def parts(fd: int, most: int = MOST_EXTENTS) -> list[Part] | None:
             if len(found) > most:
                 break
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
+        if error.errno in NOT_ANSWERED:
             return None
         raise
     return found
-
-
-def _extents(fd: int, at_once: int = _AT_ONCE) -> Iterator[tuple[int, int, int, int]]:
-    """(offset in the file, first byte on the device, bytes, flags) of each extent, in the file's order."""
-    start, whole = 0, 2**64 - 1
-    while True:
-        buffer = bytearray(_HEAD.size + at_once * _EXTENT.size)
-        _HEAD.pack_into(buffer, 0, start, whole - start, _FLAG_SYNC, 0, at_once, 0)
-        fcntl.ioctl(fd, FS_IOC_FIEMAP, buffer)
-        found = _HEAD.unpack_from(buffer)[3]
-        for index in range(found):
-            logical, physical, length, flags = _EXTENT.unpack_from(buffer, _HEAD.size + index * _EXTENT.size)
-            yield logical, physical, length, flags
-            start = logical + length
-            if flags & _LAST:
-                return
-        if not found:
-            return
-        at_once = _AT_ONCE
 
 
 def taken_by(fds: Iterable[int]) -> Taken:

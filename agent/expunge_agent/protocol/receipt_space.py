@@ -14,6 +14,10 @@ MaybeDigest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 """SHA-256, lower-case hexadecimal; empty where there is none."""
 
 
+SPARE_INODES = 64
+"""Free inodes that were made anew and given back, for the files that take the space: they hold nothing old."""
+
+
 class Taken(Frozen, frozen=True):
     """Where the filling files lay, from the kernel's own list (FIEMAP), in bytes of the device.
 

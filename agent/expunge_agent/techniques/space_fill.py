@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,11 @@ SMALLEST = 4096
 QUOTA_SLACK = MIB
 """Bytes of a quota that are left: btrfs counts its trees in it, and writing to the filling files changes them."""
 MOST_NAMES = 250_000
+"""Symbolic links that are made."""
+MOST_FILES = 8_000_000
+"""Empty files that are made in one folder; ext4 takes about ten million without ``large_dir``."""
+NAMES_SECONDS = 900.0
+"""How long empty files are made."""
 MOST_REST = 256 * MIB
 LINK = 3800
 """Bytes of a symbolic link's target: btrfs keeps it among its trees, and it needs no room for data."""
@@ -100,6 +106,11 @@ def _within_quota(handle: int, size: int) -> int:
     return kept
 
 
+def name_of(number: int) -> str:
+    """What the small file of this number is called."""
+    return f"n{number:08x}"
+
+
 def make_names(
     fd: int,
     first: int,
@@ -113,13 +124,15 @@ def make_names(
     """Small files numbered from `first`, until there are `most` or no more can be made: how many.
 
     Each takes an inode and a place in the folder; with `content` random bytes, or as a symbolic link of
-    `LINK` random bytes with `links`, a place among the file system's own data. Raises OSError.
+    `LINK` random bytes with `links`, a place among the file system's own data. No more than `MOST_FILES` or
+    `MOST_NAMES`, and for no longer than `NAMES_SECONDS`. Raises OSError.
     """
-    made = 0
-    while made < min(most, MOST_NAMES) and not stop.is_set():
+    made, most = 0, min(most, MOST_NAMES if links else MOST_FILES)
+    until = time.monotonic() + NAMES_SECONDS
+    while made < most and not stop.is_set() and time.monotonic() < until:
         if made % 64 == 0 and (left := room.left()) is not None and left < MIB:
             break
-        name = f"n{first + made:08x}"
+        name = name_of(first + made)
         try:
             if links:
                 os.symlink(os.urandom(LINK).replace(b"\0", b"\1"), name, dir_fd=fd)

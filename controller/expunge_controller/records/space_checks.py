@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from expunge_agent.protocol.identity import SpaceIdentity
 from expunge_agent.protocol.receipt import TargetResult
 from expunge_agent.protocol.receipt_parts import ByteRange
-from expunge_agent.protocol.receipt_space import FreeSpace
+from expunge_agent.protocol.receipt_space import SPARE_INODES, FreeSpace
 from expunge_controller.records.certificate import NOT_RECORDED, CertifiedSpace
 
 
@@ -68,6 +68,8 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
 def _clean(space: FreeSpace) -> Iterator[str]:
     if space.left is not None and space.left.bytes:
         yield f"{space.left.bytes} bytes stayed free, yet it is called sanitized"
+    if space.filesystem == "ext4" and not 0 <= space.inodes_left <= SPARE_INODES:
+        yield f"{space.inodes_left} free inodes were not made anew, yet it is called sanitized"
     if space.ended != "full":
         yield f"the filling ended by {space.ended}, yet it is called sanitized"
     if space.moved:
