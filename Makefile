@@ -47,11 +47,11 @@ test: install  ## all tests; those that need root or loop devices say so when th
 
 lab: install  ## virtual machines with disks of every kind and their faults; writes lab-report.md (Debian, QEMU; no KVM)
 	$(BIN)/python tests/lab/build.py
-	$(BIN)/python -m pytest -ra -m "lab and not slow" -n 2 --dist loadfile --lab-report lab-report.md $(ARGS) tests/lab
+	$(BIN)/python -m pytest -ra -m "lab and not slow" -n 2 --lab-report lab-report.md $(ARGS) tests/lab
 
 lab-all: install  ## the same with every row of its tables
 	$(BIN)/python tests/lab/build.py
-	$(BIN)/python -m pytest -ra -m lab -n 2 --dist loadfile --lab-report lab-report.md $(ARGS) tests/lab
+	$(BIN)/python -m pytest -ra -m lab -n 2 --lab-report lab-report.md $(ARGS) tests/lab
 
 faults: install  ## writes docs/drive-faults.md anew from a run of every drive command with every fault
 	PYTHONPATH=tests $(BIN)/python -m lab.table

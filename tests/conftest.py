@@ -87,17 +87,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With -n: all tests in tests/device go to one worker, one after another; every other test by itself.
+    """With -n: all tests in tests/device go to one worker, one after another, and so do those of each file in
+    tests/lab, which share a virtual machine; every other test by itself.
 
     (xdist 3.8's own groups have no effect with pytest 9.2, which ignores the ids that it changes.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneForDevices(LoadScopeScheduling):  # type: ignore[misc]
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
+            if "tests/lab/" in nodeid:
+                return nodeid.partition("::")[0]
             return "device" if "tests/device/" in nodeid else nodeid
 
-    return OneForDevices(config, log)
+    return Together(config, log)
 
 
 @cache
