@@ -13,6 +13,7 @@ from expunge_agent.core.file_reach import (
     FS_APPEND,
     FS_IMMUTABLE,
     IN_PLACE,
+    REMOTE,
     FileFacts,
     Ground,
     Part,
@@ -171,6 +172,11 @@ class _Look:
             return
         self._under_mount(mount, depth + 1)
         ground = self.ground(backing, depth + 1)
+        if ground.filesystem in REMOTE or ground.filesystem.startswith("fuse"):
+            # It has no answer; and to open it may wait for its server, and empties the loop device's cache.
+            size = os.stat(backing).st_size  # noqa: PTH116 - may hold surrogates and newlines
+            self._judge(disk, ground, FileFacts(size=size, parts=None))
+            return
         fd = os.open(backing, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             seen = os.fstat(fd)
@@ -181,14 +187,20 @@ class _Look:
             flags = ioctls.file_flags(fd) & ~(FS_IMMUTABLE | FS_APPEND)
         finally:
             os.close(fd)
-        answer = reach(ground, FileFacts(size=seen.st_size, parts=parts, flags=flags))
-        shown = readable(backing, 1000)
-        for why in answer.why:
-            self._doubt(f"{disk.path} lies in the file {shown} on {ground.filesystem}, and of that: {why}")
-        if not answer.why and parts is not None:
+        whole = self._judge(disk, ground, FileFacts(size=seen.st_size, parts=parts, flags=flags))
+        if whole and parts is not None:
+            shown = readable(backing, 1000)
             device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
             kept = BackingFile(device=device, inode=U64(seen.st_ino), path=shown, extents=holding(parts))
             self._files[kept.key] = kept
+
+    def _judge(self, disk: Node, ground: Ground, facts: FileFacts) -> bool:
+        """Whether what is overwritten on the loop device is overwritten in its file; else why not is noted."""
+        shown = readable(disk.backing_file, 1000)
+        why = reach(ground, facts).why
+        for words in why:
+            self._doubt(f"{disk.path} lies in the file {shown} on {ground.filesystem}, and of that: {words}")
+        return not why
 
     def _doubt(self, words: str) -> None:
         self._doubts[words] = None
