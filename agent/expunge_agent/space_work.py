@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from expunge_agent.core.progress import TargetProgress
@@ -11,6 +11,7 @@ from expunge_agent.core.space import Space
 from expunge_agent.core.space_progress import Filling, Part, Peak
 from expunge_agent.devices import fsinfo
 from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.devices.settling import settle
 from expunge_agent.engine.direct_writes import DirectWrites
 from expunge_agent.engine.extents import taken_by
 from expunge_agent.engine.freemap import free_now
@@ -196,10 +197,16 @@ class SpaceWork:
         elif not self._reserve and filling.ended == "full":
             rest = self._rest(filling)
             names = self._make_names(int(filling.names), self._names())
+        self._settle()
         if stop.is_set():
             return
         peak = Peak(left=free_now(fd), rest=rest, names=U64(names), inodes_left=self._inodes(), moved=moved)
         self.steps.write("space-peak", peak=peak)
+
+    def _settle(self) -> None:
+        self.steps.say("waiting until the file system has written its own records")
+        with suppress(OSError):  # `core.space_limits` names those records, whatever became of them
+            settle(self.folder.fd, self._kind, self.around.stop)
 
     def _rest(self, filling: Filling) -> Rest:
         """Small pieces, of what the file system else keeps for itself too. `clean_up` gives that back."""

@@ -105,7 +105,7 @@ class Runner:
     def stop(self, seconds: float = 5.0) -> None:
         """End it and its connections, waiting up to `seconds`."""
         self._stopping.set()
-        self._registry.stop_all()
+        self._registry.close()
         deadline = time.monotonic() + seconds
         for thread in [self._thread, *(attempt.thread for attempt in self._attempts.values())]:
             if thread is not None:
@@ -166,7 +166,7 @@ class Runner:
             except Exception:  # noqa: BLE001  (the runner goes on)
                 self._log.exception("a defect ended this sweep")
             self._stopping.wait(SWEEP_SECONDS)
-        self._registry.stop_all()
+        self._registry.close()
 
     def _attempt(self, target: MachineRow | TokenRow) -> _Attempt:
         return self._attempts.setdefault(target.name, _Attempt())

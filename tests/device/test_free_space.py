@@ -35,6 +35,8 @@ from expunge_controller.render.certificate_html import certificate_html
 from expunge_profiles.load import builtin
 from support.agents import Bench, surroundings
 
+pytestmark = pytest.mark.usefixtures("prompt_xfs")
+
 MIB = 1 << 20
 RECORD = b"RECORD-OF-A-CUSTOMER-%08d;"
 MARK = b"RECORD-OF-A-CUSTOMER-"

@@ -24,6 +24,8 @@ from expunge_controller.records.consistency import evidence_problems
 from expunge_profiles.load import builtin
 from support.agents import Bench
 
+pytestmark = pytest.mark.usefixtures("prompt_xfs")
+
 MIB = 1 << 20
 RECORD = b"RECORD-OF-A-CUSTOMER;"
 KINDS = {

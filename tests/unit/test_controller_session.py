@@ -422,6 +422,19 @@ def test_the_same_agent_calling_again_replaces_its_older_connection(
     assert registry.count() == 1
 
 
+def test_a_session_that_comes_too_late_is_ended(
+    controller: Controller, agent: FakeAgent, lines: list[Line]
+) -> None:
+    machine = enrolled(controller, agent)
+    registry = Registry()
+    registry.close()
+    lines.append(line := Line(controller, known(machine, agent), registry))
+    greeted(line, agent)
+    line.thread.join(5)
+    assert not line.thread.is_alive()
+    assert registry.count() == 0
+
+
 def test_a_machine_enrols_by_calling_in(controller: Controller, agent: FakeAgent, lines: list[Line]) -> None:
     token = fleet.create_token(controller, "alpha", valid_for=timedelta(hours=1), ssh=None, now=now())
     lines.append(line := Line(controller, Peer(address="test", proven_key=agent.dial_line)))

@@ -12,12 +12,17 @@ ALWAYS = (
     "Names of deleted files in the slack of directories that exist.",
     "Sectors and cells the medium does not let the host address.",
 )
+_RECORDS = (
+    "Places that the file system gave its own records while it was filled and took back before they were written there: "
+    "waited for, not proved."
+)
 _PER_KIND = {
-    "ext4": ("The file system's journal, which holds copies of directories and inodes.",),
+    "ext4": ("The file system's journal, which holds copies of directories and inodes.", _RECORDS),
     "xfs": (
         "The file system's log, which holds copies of directories and inodes.",
         "Blocks that XFS sets aside: each allocation group's reservation, and copies prepared for shared "
         "extents (reflink).",
+        _RECORDS,
     ),
     "btrfs": (
         "Deleted files that a snapshot still has: their blocks are not free.",

@@ -23,6 +23,9 @@ def encryption_at(path: str) -> list[str]:
     except OSError:
         return []
     try:
+        os.posix_fadvise(
+            fd, 0, 0, os.POSIX_FADV_RANDOM
+        )  # nothing is read ahead: a failing drive has few reads left
         head = os.pread(fd, HEAD, 0)
         if luks.begins_like_luks(head):
             head = os.pread(fd, luks.HEAD, 0)

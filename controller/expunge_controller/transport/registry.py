@@ -37,6 +37,7 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._live: dict[str, LiveSession] = {}
+        self._closed = False
 
     def claim(self, machine_id: str, session: LiveSession) -> None:
         """Make `session` the machine's only one.
@@ -59,6 +60,8 @@ class Registry:
             self.release(machine_id, older)
         if older is not None:
             older.stop()
+        if self._closed:  # it was greeted while the others were being ended
+            session.stop()
 
     def release(self, machine_id: str, session: LiveSession) -> None:
         """Forget `session`, unless another one took its place."""
@@ -82,3 +85,8 @@ class Registry:
             sessions = list(self._live.values())
         for session in sessions:
             session.stop()
+
+    def close(self) -> None:
+        """End every session soon, and from now on each that claims its place."""
+        self._closed = True
+        self.stop_all()

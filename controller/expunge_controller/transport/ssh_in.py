@@ -137,7 +137,7 @@ class Endpoint:
     def stop(self, seconds: float = 5.0) -> None:
         """Stop listening, end every session, wait for them up to `seconds`."""
         self._stopping.set()
-        self._registry.stop_all()
+        self._registry.close()
         deadline = time.monotonic() + seconds
         for thread in [self._thread, *list(self._visits)]:
             if thread is not None:
