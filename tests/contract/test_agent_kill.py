@@ -54,6 +54,10 @@ def check_truth(receipt: Receipt, image: Path) -> None:
     """What the receipt claims is on the medium."""
     (result,) = receipt.targets
     data = image.read_bytes()
+    if not result.passes:  # on a slow machine every kill may come before anything is written
+        assert receipt.outcome is Outcome.INTERRUPTED, (receipt.outcome, result.failure, result.refusal)
+        assert "without getting ahead" in result.failure
+        return
     last = result.passes[-1]
     if receipt.outcome is Outcome.SANITIZED:
         assert [int(one.bytes_written) for one in result.passes] == [SIZE, SIZE]

@@ -27,6 +27,7 @@ from expunge_agent.engine.sources import PIECE, KeyedStream, Source
 _WIDE = 4095  # the same where a piece holds too many ranges
 _MOST_RUNS = 64
 _CELL = 64 * KIB  # of a long range, each so many bytes are looked at for themselves
+_FEW = 64  # differing bytes of a piece
 _JUDGED = 2  # ranges of a piece that are looked at closely; those between are taken for the same
 _ZEROS = bytes(_WIDE + 1)
 _UNSURE = (NOISE, OLD, STRUCTURED)
@@ -76,7 +77,7 @@ class Comparison:
         if rule:
             for start, end in runs:
                 result.add(offset + start, end - start, Look(rule))
-        elif result.total < FEWEST:
+        elif result.total < FEWEST or _scattered(runs, result.total):
             for start, end in runs:
                 result.add(offset + start, end - start, Look(OTHER))
                 result.few += [(offset + at, found[at], xor[at]) for at in range(start, end) if xor[at]]
@@ -189,6 +190,11 @@ def _skip_zeros(xor: bytes | bytearray, start: int) -> int:
 
 def _cells(start: int, end: int) -> Iterable[tuple[int, int]]:
     return ((first, min(first + _CELL, end)) for first in range(start, end, _CELL))
+
+
+def _scattered(runs: list[tuple[int, int]], total: int) -> bool:
+    """Whether too little differs, here and there, to be judged by itself: what is found elsewhere may explain it."""
+    return total < _FEW and all(end - start < SHORT for start, end in runs)
 
 
 def _whole_sectors(start: int, end: int) -> bool:

@@ -20,7 +20,7 @@ PART = 1 << 40
 STEP = 1 << 30
 SMALLEST = 4096
 """Bytes that filling files are a multiple of; for less than that btrfs quietly leaves direct I/O."""
-QUOTA_SLACK = MIB
+QUOTA_SLACK = 4 * MIB
 """Bytes of a quota that are left: btrfs counts its trees in it, and writing to the filling files changes them."""
 MOST_NAMES = 250_000
 """Symbolic links that are made."""
