@@ -25,6 +25,7 @@ from expunge_controller.store.rows import (
     ReceiptRow,
     RequestRow,
     SshAddress,
+    StampRow,
     TokenRow,
 )
 
@@ -198,6 +199,14 @@ class LogTables(Protocol):
     def cosignatures(self, size: int) -> list[CosignatureRow]: ...
     def cosigned_size(self, witness: str) -> int:
         """The largest size this witness is known to have cosigned; 0 where none."""
+        ...
+
+    def add_stamp(self, stamp: StampRow) -> None:
+        """Keep a time stamp and enter it in the log."""
+        ...
+
+    def stamps_from(self, size: int) -> Iterator[StampRow]:
+        """The stamps on checkpoints of `size` entries and more, the earliest first."""
         ...
 
     def wait(self, row: AwaitingRow) -> None: ...
