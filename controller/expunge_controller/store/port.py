@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from expunge_controller.records.archive_layout import Document
 from expunge_controller.store.rows import (
     AsideRow,
     AwaitingRow,
@@ -177,6 +178,10 @@ class LogTables(Protocol):
 
     def documents(self) -> Iterator[bytes]:
         """The entries that there should be: of every enrolment, order and piece of evidence kept."""
+        ...
+
+    def kept(self) -> Iterator[Document]:
+        """The documents that those entries are of."""
         ...
 
     def size(self) -> int: ...

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from expunge_agent.errors import StateError
 from expunge_controller.records import merkle
+from expunge_controller.records.archive_layout import Document
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.store.rows import AwaitingRow, CheckpointRow, CosignatureRow, EntryRow, StampRow
 from expunge_controller.store.schema import (
@@ -70,12 +71,16 @@ class SqlLog:
 
     def documents(self) -> Iterator[bytes]:
         """The entries that there should be, in the order in which the documents of each table came."""
+        return (entry_of(*document) for document in self.kept())
+
+    def kept(self) -> Iterator[Document]:
+        """The documents that those entries are of."""
         for kind, table, body, signature in _DOCUMENTS:
             query = sa.select(table.c[body], table.c[signature]).order_by(sa.literal_column("rowid"))
             for document, signed in self._connection.execute(query):
-                yield entry_of(kind, _as_bytes(document), _as_bytes(signed))
+                yield Document(kind, _as_bytes(document), _as_bytes(signed))
         for (document,) in self._connection.execute(sa.select(stamps.c.body)):
-            yield entry_of(EntryKind.STAMP, _as_bytes(document))
+            yield Document(EntryKind.STAMP, _as_bytes(document), b"")
 
     def size(self) -> int:
         """How many entries there are."""
