@@ -35,16 +35,25 @@ class SignedBytes(NamedTuple):
     signature: bytes
 
 
+class StampParts(NamedTuple):
+    """A time stamp (RFC 3161 response) and the ``.tlog-proof`` under the checkpoint that it is on."""
+
+    proof: bytes
+    stamp: bytes
+
+
 class LogParts(NamedTuple):
     """The receipt's entry in the log, its ``.tlog-proof`` and the checkpoint in that.
 
-    ``policy`` names the log and the witnesses that signed this checkpoint, all of them.
+    ``policy`` names the log and the witnesses that signed this checkpoint, all of them; ``stamps`` are
+    time stamps and the proofs of what they are on, see `stamping.stamps_of`.
     """
 
     entry: bytes
     proof: bytes
     checkpoint: bytes
     policy: LogPolicy
+    stamps: Sequence[StampParts] = ()
 
 
 class BundleParts(NamedTuple):
@@ -87,6 +96,9 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         files[layout.PROOF] = parts.log.proof
         files[layout.CHECKPOINT] = parts.log.checkpoint
         files[layout.LOG_POLICY] = format_policy(parts.log.policy).encode()
+        for number, one in enumerate(parts.log.stamps, start=1):
+            files[layout.stamp_name(number)] = one.stamp
+            files[layout.stamp_proof_name(number)] = one.proof
     files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
     files[layout.README] = readme(files, list(parts.signers)).encode()
     return files

@@ -8,6 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def check_bundle(
 
     Raises NotFoundError, PermissionProblemError, and VerificationError where it is no readable zip.
     """
+    log = log._replace(now=log.now or datetime.now(UTC))
     return verify_bundle(
         read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
     )

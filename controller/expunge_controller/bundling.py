@@ -14,6 +14,7 @@ from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
+from expunge_controller.stamping import stamps_of
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import CertificateRow, ReceiptRow
 
@@ -85,11 +86,13 @@ def log_parts(
             )
         signed = [one.key for one in found.signed]
         witnesses = tuple(Witness(key=key) for key in signed if key not in policy.logs)
+        stamps, authorities = stamps_of(unit, policy, number, now)
         return LogParts(
             entry=entry,
             proof=translog.proof_in(unit, number, found),
             checkpoint=found.note,
-            policy=LogPolicy(logs=policy.logs, witnesses=witnesses, quorum=len(witnesses)),
+            policy=LogPolicy(policy.logs, witnesses, len(witnesses), authorities),
+            stamps=stamps,
         )
 
 

@@ -14,12 +14,14 @@ from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.log_entry import EntryKind, entry_of, parse_entry
 from expunge_controller.records.log_policy import LogPolicy
 from expunge_controller.records.note import Signed, verified
+from expunge_controller.stamping import problems_of
 from expunge_controller.store.port import Unit
 
 ENTRIES = "every entry is whole and in its place"
 BEGINNING = "the log begins with its own key"
 DOCUMENTS = "every document kept is in the log, and none is missing that was entered"
 SIGNED = "every checkpoint ever signed is of this log"
+STAMPED = "every time stamp is on its checkpoint"
 AGAINST = "the checkpoints that you brought are of this log"
 
 
@@ -37,6 +39,7 @@ def check_own(controller: Controller, against: Sequence[bytes]) -> list[Step]:
         checks.check(DOCUMENTS, _documents(unit))
         policy = translog.policy_in(unit, controller.home)
         checks.check(SIGNED, _checkpoints(unit, controller, policy, tree))
+        checks.check(STAMPED, problems_of(unit, policy))
     if against:
         checks.check(AGAINST, _against(against, policy, tree.node, tree.size), f"{len(against)} checkpoints")
     else:

@@ -83,7 +83,7 @@ def policy_in(unit: Unit, home: Home) -> LogPolicy:
     except (DocumentError, UnicodeDecodeError) as error:
         why = error.message if isinstance(error, DocumentError) else "It is not UTF-8."
         raise StateError(f"{home.log_policy}: {why}", "Correct it by hand; docs/log.md shows one.") from error
-    return LogPolicy(logs=(own,), witnesses=policy.witnesses, quorum=policy.quorum)
+    return policy._replace(logs=(own,))
 
 
 def head(controller: Controller, now: datetime) -> CheckpointRow:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.parse
-from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError, TransportError
+from expunge_agent.errors import DocumentError, ExpungeError, PeerIdentityError, ProtocolError
 from expunge_agent.protocol.base import timestamp
 from expunge_controller import certifying, translog
 from expunge_controller.context import Controller
+from expunge_controller.posting import Post, post
 from expunge_controller.records import merkle
 from expunge_controller.records.checkpoint import parse_checkpoint, parse_number
 from expunge_controller.records.log_policy import Witness
@@ -19,22 +17,11 @@ from expunge_controller.records.note import Note, parse_signatures, verified
 from expunge_controller.records.witnessing import format_request
 from expunge_controller.store.rows import CheckpointRow, CosignatureRow
 
-SECONDS = 10.0
-MAX_ANSWER = 64 * 1024
+MEDIA_TYPE = "text/plain"
 AHEAD = 3600.0
 """Seconds that a witness's clock may be ahead of ours (tlog-cosignature: times in the future may be refused)."""
 TRIES = 3
 """The witness may have been asked by another process meanwhile; then its size is another one."""
-
-
-class HttpAnswer(NamedTuple):
-    """Status and body."""
-
-    status: int
-    body: bytes
-
-
-Post = Callable[[str, bytes], HttpAnswer]
 
 
 class Cosigning(NamedTuple):
@@ -71,24 +58,6 @@ def cosign_by(send: Post, controller: Controller, now: datetime) -> tuple[list[C
     return answers, certifying.issue_awaiting(controller, now)
 
 
-def post(url: str, body: bytes) -> HttpAnswer:
-    """POST `body`; follows no redirect. Raises TransportError."""
-    parts = urllib.parse.urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    try:
-        connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
-        try:
-            connection.request("POST", parts.path, body, {"Content-Type": "text/plain"})
-            answer = connection.getresponse()
-            return HttpAnswer(answer.status, answer.read(MAX_ANSWER))
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise TransportError(
-            f"The witness at {url} does not answer: {error}.", "Check the address, and that it runs."
-        ) from error
-
-
 def _ask(send: Post, controller: Controller, witness: Witness, row: CheckpointRow, now: datetime) -> None:
     with controller.store.read() as unit:
         old = unit.log.cosigned_size(witness.key.text)
@@ -97,7 +66,7 @@ def _ask(send: Post, controller: Controller, witness: Witness, row: CheckpointRo
     for _ in range(TRIES):
         with controller.store.read() as unit:
             proof = merkle.consistency_proof(unit.log.node, old, row.size)
-        answer = send(f"{witness.url}/add-checkpoint", format_request(old, proof, row.body))
+        answer = send(f"{witness.url}/add-checkpoint", format_request(old, proof, row.body), MEDIA_TYPE)
         if answer.status != 409:
             break
         old = _size(witness, answer.body)

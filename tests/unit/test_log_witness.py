@@ -23,6 +23,7 @@ from expunge_controller import bundling, cosigner, fleet, log_audit, translog, w
 from expunge_controller.bundle import bundle_files
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
+from expunge_controller.posting import HttpAnswer, post
 from expunge_controller.records import log_check, merkle
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.certificate import parse_certificate
@@ -381,12 +382,12 @@ def test_two_of_three_witnesses(watched: Watched, tmp_path: Path) -> None:
     state = WitnessState(tmp_path / "second", lambda: TIME + 60)
     servers = {"http://one": WitnessState(watched.witness_folder, lambda: TIME), "http://two": state}
 
-    def send(url: str, body: bytes) -> witness_client.HttpAnswer:
+    def send(url: str, body: bytes, kind: str) -> HttpAnswer:
         server = servers.get(url.removesuffix("/add-checkpoint"))
         if server is None:
             raise TransportError("it is down")
         reply = server.add_checkpoint(body)
-        return witness_client.HttpAnswer(reply.status, reply.body)
+        return HttpAnswer(reply.status, reply.body)
 
     watched.set_policy(
         2, (second.text, "http://two"), (down.text, "http://three"), (watched.key.text, "http://one")
@@ -422,8 +423,8 @@ def test_a_witness_that_saw_more_is_an_alarm(watched: Watched) -> None:
     watched.cosign()
     size = WitnessState(watched.witness_folder, lambda: TIME).sizes()[watched.log_key.name]
 
-    def ahead(url: str, body: bytes) -> witness_client.HttpAnswer:
-        return witness_client.HttpAnswer(409, f"{size + 50}\n".encode())
+    def ahead(url: str, body: bytes, kind: str) -> HttpAnswer:
+        return HttpAnswer(409, f"{size + 50}\n".encode())
 
     with watched.controller.store.write() as unit:
         unit.log.append(entry_of(EntryKind.RECEIPT, b"one more"))
@@ -446,7 +447,7 @@ def test_a_witness_that_saw_more_is_an_alarm(watched: Watched) -> None:
 )
 def test_answers_that_are_of_no_use(watched: Watched, status: int, body: bytes, kind: type) -> None:
     answers, issued = witness_client.cosign_by(
-        lambda _url, _body: witness_client.HttpAnswer(status, body), watched.controller, now()
+        lambda _url, _body, _kind: HttpAnswer(status, body), watched.controller, now()
     )
     assert isinstance(answers[0].problem, kind)
     assert issued == []
@@ -456,11 +457,11 @@ def test_a_cosignature_by_another_key_does_not_count(watched: Watched) -> None:
     other = fresh_signer()
     posing = watched.key._replace(public=key_of(other, "x", 4).public)
 
-    def pose(_url: str, body: bytes) -> witness_client.HttpAnswer:
+    def pose(_url: str, body: bytes, _kind: str) -> HttpAnswer:
         text = parse_note(body.partition(b"\n\n")[2]).text
         line = sign(other, posing, text, TIME)
         faked = line._replace(key_id=watched.key.key_id)
-        return witness_client.HttpAnswer(200, f"{faked.line}\n".encode())
+        return HttpAnswer(200, f"{faked.line}\n".encode())
 
     answers, _ = witness_client.cosign_by(pose, watched.controller, now())
     assert isinstance(answers[0].problem, ProtocolError)
@@ -471,9 +472,9 @@ def test_a_witness_ahead_of_its_time(watched: Watched, tmp_path: Path, time: int
     order = watched.wiped()
     state = WitnessState(watched.witness_folder, lambda: time)
 
-    def send(_url: str, body: bytes) -> witness_client.HttpAnswer:
+    def send(_url: str, body: bytes, _kind: str) -> HttpAnswer:
         reply = state.add_checkpoint(body)
-        return witness_client.HttpAnswer(reply.status, reply.body)
+        return HttpAnswer(reply.status, reply.body)
 
     answers, issued = witness_client.cosign_by(send, watched.controller, now())
     assert isinstance(answers[0].problem, ProtocolError)
@@ -497,9 +498,7 @@ def test_two_controllers_with_one_key_are_told_apart_by_the_witness(watched: Wat
     note = format_note(Note(text, (sign(signer, watched.log_key, text),)))
     seen = WitnessState(watched.witness_folder, lambda: TIME).sizes()[watched.log_key.name]
     proof = merkle.consistency_proof(fork.node, seen, size + 3)
-    answer = witness_client.post(
-        f"{watched.server.address}/add-checkpoint", format_request(seen, proof, note)
-    )
+    answer = post(f"{watched.server.address}/add-checkpoint", format_request(seen, proof, note), "text/plain")
     assert answer.status == 422
 
 

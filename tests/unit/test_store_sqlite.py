@@ -19,7 +19,7 @@ from expunge_controller import translog
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.store import migrate
-from expunge_controller.store.rows import CosignatureRow, OrderStatus
+from expunge_controller.store.rows import CosignatureRow, OrderStatus, StampRow
 from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
 from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
@@ -79,6 +79,10 @@ def filled(controller: Controller) -> None:
     with controller.store.write() as unit:
         line = CosignatureRow(size=row.size, witness="w+00000000+", body=b"-", received_at=row.created_at)
         unit.log.add_cosignature(line)
+        at = row.created_at
+        unit.log.add_stamp(
+            StampRow(digest="0" * 64, size=row.size, authority="t", body=b"-", at=at, received_at=at)
+        )
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)

@@ -37,6 +37,7 @@ VERBS = {
     "custody": "Show the custody of a medium.",
     "export": "Write the bundle that an auditor gets.",
     "verify": "Check a bundle.",
+    "archive": "Write everything for whoever keeps the records from now on, or check that.",
     "log": "The transparency log: show, prove, publish, cosign, check.",
     "witness": "Watch over somebody else's log.",
     "profiles": "List the sanitization profiles, or show one.",

@@ -219,6 +219,33 @@ def cosign(app: App, as_json: bool) -> int:
     return code
 
 
+@command.command(name="stamp")
+@json_option
+@click.pass_obj
+def stamp(app: App, as_json: bool) -> int:
+    """Have the log's head stamped by the time-stamping authorities (RFC 3161) of log-policy.toml."""
+    from expunge_agent.errors import EXIT_OK
+    from expunge_controller.context import utc_now
+    from expunge_controller.stamping import stamp_head
+
+    with app.controller() as controller:
+        done = stamp_head(controller, utc_now())
+    problems = [one.problem for one in done if one.problem is not None]
+    code = problems[0].exit_code if problems else EXIT_OK
+    if as_json:
+        rows = [{**one._asdict(), "problem": one.problem.as_dict() if one.problem else None} for one in done]
+        print_json({"authorities": rows, "exit_code": code})
+        return code
+    for one in done:
+        said = f"{one.size} entries stamped at {one.at}" if one.problem is None else "FAILED"
+        click.echo(f"{one.authority}: {said}")
+        if one.problem is not None:
+            click.echo(f"  {one.problem.message}\n  {one.problem.remedy}")
+    if not done:
+        click.echo("No time-stamping authority with an address is named in log-policy.toml.")
+    return code
+
+
 @command.command(name="check")
 @against_option
 @click.option(

@@ -29,6 +29,7 @@ def command(app: App, listen: str, port: int | None) -> None:
 
     from expunge_controller.cosigner import Cosigner
     from expunge_controller.runner import Runner, only_server
+    from expunge_controller.stamper import Stamper
     from expunge_controller.transport.registry import Registry
     from expunge_controller.transport.ssh_in import Endpoint
 
@@ -40,15 +41,17 @@ def command(app: App, listen: str, port: int | None) -> None:
         registry = Registry()
         endpoint = Endpoint(controller, registry, log, listen=listen, port=port)
         runner = Runner(controller, registry, log)
-        cosigner = Cosigner(controller, log)
+        vouchers = (Cosigner(controller, log), Stamper(controller, log))
         endpoint.start()
         runner.start()
-        cosigner.start()
+        for voucher in vouchers:
+            voucher.start()
         log.info("serving", name=controller.config.name, address=endpoint.address)
         try:
             leave.wait()
         finally:
             log.info("stopping")
-            cosigner.stop()
+            for voucher in vouchers:
+                voucher.stop()
             runner.stop()
             endpoint.stop()

@@ -32,6 +32,7 @@ from expunge_controller.records.receipt_checks import (
     order_problems,
     origin_problems,
 )
+from expunge_controller.records.stamp_check import check_stamps
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
@@ -45,7 +46,7 @@ NAMESPACES = frozenset(
     }
 )
 _PRINCIPAL = re.compile(r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
-_CUSTODY_NAME = re.compile(r"custody/[0-9]{3}\.json(\.sig)?")
+_CUSTODY_NAME = re.compile(r"custody/[0-9]{3}\.json(\.sig)?|stamps/[0-9]{3}\.(tsr|tlog-proof)")
 _ALONE = (
     layout.RECEIPT,
     layout.ORDER,
@@ -116,6 +117,7 @@ class _BundleCheck:
         self._page(certificate)
         self._custody(receipt, order, certificate)
         check_log(self.checks, self.files, certificate, self.log)
+        check_stamps(self.checks, self.files, receipt, self.log)
         self._guide()
         return self.checks.steps
 

@@ -18,6 +18,7 @@ CHECKPOINT = "checkpoint.txt"
 LOG_POLICY = "trust/log-policy.toml"
 LOG_FILES = (ENTRY, PROOF, CHECKPOINT, LOG_POLICY)
 CUSTODY_FOLDER = "custody/"
+STAMP_FOLDER = "stamps/"
 SIGNATURE = ".sig"
 
 NAMESPACES = {
@@ -35,6 +36,16 @@ def custody_name(number: int) -> str:
 def custody_names(names: Iterable[str]) -> list[str]:
     """The custody events among `names`, in the order of their numbers; gaps are the caller's to notice."""
     return sorted(name for name in names if name.startswith(CUSTODY_FOLDER) and not name.endswith(SIGNATURE))
+
+
+def stamp_name(number: int) -> str:
+    """The name of time stamp `number`, from 1: ``stamps/001.tsr``."""
+    return f"{STAMP_FOLDER}{number:03}.tsr"
+
+
+def stamp_proof_name(number: int) -> str:
+    """The name of the proof of what that stamp is on: ``stamps/001.tlog-proof``."""
+    return f"{STAMP_FOLDER}{number:03}.tlog-proof"
 
 
 def namespace_of(name: str) -> str | None:

@@ -31,13 +31,14 @@ class LogOutside(NamedTuple):
     """What an auditor brings: a policy, checkpoints seen elsewhere (a witness's own), a copy of the log.
 
     ``copy`` reads a tile of that copy by name and raises NotFoundError or DocumentError;
-    ``copy_head`` is its checkpoint.
+    ``copy_head`` is its checkpoint, ``now`` the time by which certificates have expired (None: unknown).
     """
 
     policy: LogPolicy | None = None
     seen: tuple[bytes, ...] = ()
     copy: Callable[[tiles.Tile], bytes] | None = None
     copy_head: bytes = b""
+    now: datetime | None = None
 
 
 class _Head(NamedTuple):

@@ -24,7 +24,7 @@ _ENTRY = re.compile(
 
 
 class EntryKind(StrEnum):
-    """What was entered. The list is closed; ``aside`` is a receipt that failed a check, ``key`` the log's own key."""
+    """What was entered. The list is closed; ``aside`` is a receipt that failed a check, ``key`` the log's own key, ``stamp`` a time stamp."""
 
     KEY = "key"
     ENROLMENT = "enrolment"
@@ -33,6 +33,7 @@ class EntryKind(StrEnum):
     ASIDE = "aside"
     CUSTODY = "custody"
     CERTIFICATE = "certificate"
+    STAMP = "stamp"
 
 
 class LogEntry(Frozen, frozen=True):

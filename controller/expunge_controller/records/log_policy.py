@@ -1,18 +1,23 @@
-"""The policy: which logs count, who witnesses them, and how many witnesses must have signed. TOML, docs/log.md."""
+"""The policy: which logs count, who witnesses them and how many must have, who stamps the time. TOML, docs/log.md."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from expunge_agent.errors import DocumentError
 from expunge_agent.protocol.base import Frozen
 from expunge_controller.records.note import COSIGNATURE, ED25519, NoteKey, Signed, parse_key
+from expunge_controller.records.stamp import parse_roots
 
 MAX_PARTIES = 32
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class _Log(Frozen, frozen=True):
@@ -24,9 +29,16 @@ class _Witness(Frozen, frozen=True):
     url: str = ""
 
 
+class _Authority(Frozen, frozen=True):
+    name: str
+    roots: str
+    url: str = ""
+
+
 class _File(Frozen, frozen=True):
     log: Annotated[list[_Log], msgspec.Meta(max_length=MAX_PARTIES)] = []
     witness: Annotated[list[_Witness], msgspec.Meta(max_length=MAX_PARTIES)] = []
+    authority: Annotated[list[_Authority], msgspec.Meta(max_length=MAX_PARTIES)] = []
     quorum: Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTIES)] = 0
 
 
@@ -37,12 +49,26 @@ class Witness(Frozen, frozen=True):
     url: str = ""
 
 
-class LogPolicy(Frozen, frozen=True):
+class Authority(NamedTuple):
+    """Somebody who stamps the time (RFC 3161): its certificates' ``roots``, and where it answers (empty: nowhere)."""
+
+    name: str
+    roots: tuple[x509.Certificate, ...]
+    url: str = ""
+
+    @property
+    def pem(self) -> str:
+        """The roots in PEM, in the one spelling of this program."""
+        return "".join(one.public_bytes(Encoding.PEM).decode() for one in self.roots)
+
+
+class LogPolicy(NamedTuple):
     """A checkpoint counts when one of ``logs`` signed it and ``quorum`` of ``witnesses`` cosigned it."""
 
     logs: tuple[NoteKey, ...] = ()
     witnesses: tuple[Witness, ...] = ()
     quorum: int = 0
+    authorities: tuple[Authority, ...] = ()
 
     @property
     def keys(self) -> list[NoteKey]:
@@ -74,16 +100,27 @@ def parse_policy(text: str) -> LogPolicy:
         raise _wrong("a key stands in it twice")
     if file.quorum > len(witnesses):
         raise _wrong(f"the quorum is {file.quorum}, and it names {len(witnesses)} witnesses")
-    return LogPolicy(logs=logs, witnesses=witnesses, quorum=file.quorum)
+    authorities = tuple(_authority(one) for one in file.authority)
+    if len({one.name for one in authorities}) != len(authorities):
+        raise _wrong("two time-stamping authorities have one name")
+    return LogPolicy(logs=logs, witnesses=witnesses, quorum=file.quorum, authorities=authorities)
 
 
 def format_policy(policy: LogPolicy) -> str:
-    """The policy for others to read: without the addresses of witnesses."""
+    """The policy for others to read: without anybody's address."""
     lines = [f"quorum = {policy.quorum}", ""]
     for name, keys in (("log", policy.logs), ("witness", tuple(one.key for one in policy.witnesses))):
         for key in keys:
             lines += [f"[[{name}]]", f"vkey = {json.dumps(key.text, ensure_ascii=False)}", ""]
+    for one in policy.authorities:
+        lines += ["[[authority]]", f"name = {json.dumps(one.name)}", f"roots = {json.dumps(one.pem)}", ""]
     return "\n".join(lines)
+
+
+def _authority(one: _Authority) -> Authority:
+    if not _NAME.fullmatch(one.name):
+        raise _wrong(f"{one.name[:80]!r} is no name for a time-stamping authority (letters, digits, . _ -)")
+    return Authority(one.name, parse_roots(one.roots), _url(one.url))
 
 
 def _key(text: str, kind: int, whose: str) -> NoteKey:

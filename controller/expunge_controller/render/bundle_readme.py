@@ -11,6 +11,7 @@ from expunge_agent.protocol import trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.render.log_recipe import RECIPE
+from expunge_controller.render.stamp_recipe import stamp_section
 
 _HEAD = """\
 EVIDENCE BUNDLE
@@ -35,7 +36,7 @@ Unpack the bundle and run these in its folder. Each must answer: Good "..." sign
 
 {commands}
 {links}
-{log}{number}. THE LAYOUT OF THE SIGNATURE FILES
+{log}{time}{number}. THE LAYOUT OF THE SIGNATURE FILES
 
 ssh-keygen overlooks white space put into a .sig file, whatever follows its last line, and a lower
 version number; none of that changes what was signed. To rule even that out, no line may be printed
@@ -95,8 +96,17 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     log = _log(files, number)
     if log:
         number += 1
+    time = stamp_section(files, number)
+    if time:
+        number += 1
     return _HEAD.format(
-        inventory=_inventory(files), commands=commands, links=links, log=log, number=number, armor=_ARMOR
+        inventory=_inventory(files),
+        commands=commands,
+        links=links,
+        log=log,
+        time=time,
+        number=number,
+        armor=_ARMOR,
     )
 
 
@@ -121,6 +131,8 @@ def _inventory(files: Mapping[str, bytes]) -> str:
     events = len(layout.custody_names(files))
     if events:
         lines.append(f"  {'custody/NNN.json':<24}the chain of custody, {events} events")
+    if layout.stamp_name(1) in files:
+        lines.append(f"  {'stamps/NNN.tsr':<24}time stamps, each beside the proof of what it is on")
     lines.append(f"  {'*.sig':<24}the signature of the file whose name it bears")
     return "\n".join(lines)
 

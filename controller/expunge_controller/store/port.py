@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from expunge_controller.records.archive_layout import Document
 from expunge_controller.store.rows import (
     AsideRow,
     AwaitingRow,
@@ -25,6 +26,7 @@ from expunge_controller.store.rows import (
     ReceiptRow,
     RequestRow,
     SshAddress,
+    StampRow,
     TokenRow,
 )
 
@@ -178,6 +180,10 @@ class LogTables(Protocol):
         """The entries that there should be: of every enrolment, order and piece of evidence kept."""
         ...
 
+    def kept(self) -> Iterator[Document]:
+        """The documents that those entries are of."""
+        ...
+
     def size(self) -> int: ...
     def node(self, level: int, number: int) -> bytes:
         """The hash of a complete subtree (`merkle.Nodes`). Raises StateError where it is not there."""
@@ -198,6 +204,14 @@ class LogTables(Protocol):
     def cosignatures(self, size: int) -> list[CosignatureRow]: ...
     def cosigned_size(self, witness: str) -> int:
         """The largest size this witness is known to have cosigned; 0 where none."""
+        ...
+
+    def add_stamp(self, stamp: StampRow) -> None:
+        """Keep a time stamp and enter it in the log."""
+        ...
+
+    def stamps_from(self, size: int) -> Iterator[StampRow]:
+        """The stamps on checkpoints of `size` entries and more, the earliest first."""
         ...
 
     def wait(self, row: AwaitingRow) -> None: ...

@@ -229,6 +229,18 @@ class CosignatureRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StampRow:
+    """A time stamp (RFC 3161 response, DER) on the checkpoint of ``size``; ``at`` is the authority's time."""
+
+    digest: str
+    size: int
+    authority: str
+    body: bytes
+    at: str
+    received_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AwaitingRow:
     """A certificate that may not be issued before witnesses signed; ``entry`` is its receipt's in the log."""
 

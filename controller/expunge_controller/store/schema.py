@@ -9,7 +9,8 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 APPEND_ONLY = (
-    "receipts", "aside", "custody", "certificates", "log_keys", "log_entries", "checkpoints", "cosignatures"
+    "receipts", "aside", "custody", "certificates", "log_keys", "log_entries", "checkpoints", "cosignatures",
+    "stamps",
 )  # fmt: skip
 """Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
 
@@ -47,6 +48,7 @@ TRIGGERS: dict[str, str] = dict(
         _no_replace("log_entries", "leaf = NEW.leaf"),
         _no_replace("checkpoints"),
         _no_replace("cosignatures", "(size = NEW.size AND witness = NEW.witness)"),
+        _no_replace("stamps", "digest = NEW.digest"),
         _trigger(
             "orders_no_update",
             "UPDATE ON orders WHEN " + " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in _SIGNED),
@@ -271,6 +273,17 @@ cosignatures = sa.Table(
     sa.Column("size", sa.Integer, sa.ForeignKey("checkpoints.size"), primary_key=True, autoincrement=False),
     _text("witness", primary_key=True),
     _blob("body"),
+    _text("received_at"),
+)
+
+stamps = sa.Table(
+    "stamps",
+    metadata,
+    _text("digest", primary_key=True),  # SHA-256 of ``body``
+    sa.Column("size", sa.Integer, sa.ForeignKey("checkpoints.size"), nullable=False),
+    _text("authority"),
+    _blob("body"),
+    _text("at"),
     _text("received_at"),
 )
 

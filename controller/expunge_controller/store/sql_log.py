@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from expunge_agent.errors import StateError
 from expunge_controller.records import merkle
+from expunge_controller.records.archive_layout import Document
 from expunge_controller.records.log_entry import EntryKind, entry_of
-from expunge_controller.store.rows import AwaitingRow, CheckpointRow, CosignatureRow, EntryRow
+from expunge_controller.store.rows import AwaitingRow, CheckpointRow, CosignatureRow, EntryRow, StampRow
 from expunge_controller.store.schema import (
     aside,
     awaiting,
@@ -27,6 +28,7 @@ from expunge_controller.store.schema import (
     machines,
     orders,
     receipts,
+    stamps,
 )
 
 _PAGE = 4096
@@ -69,10 +71,16 @@ class SqlLog:
 
     def documents(self) -> Iterator[bytes]:
         """The entries that there should be, in the order in which the documents of each table came."""
+        return (entry_of(*document) for document in self.kept())
+
+    def kept(self) -> Iterator[Document]:
+        """The documents that those entries are of."""
         for kind, table, body, signature in _DOCUMENTS:
             query = sa.select(table.c[body], table.c[signature]).order_by(sa.literal_column("rowid"))
             for document, signed in self._connection.execute(query):
-                yield entry_of(kind, _as_bytes(document), _as_bytes(signed))
+                yield Document(kind, _as_bytes(document), _as_bytes(signed))
+        for (document,) in self._connection.execute(sa.select(stamps.c.body)):
+            yield Document(EntryKind.STAMP, _as_bytes(document), b"")
 
     def size(self) -> int:
         """How many entries there are."""
@@ -157,6 +165,19 @@ class SqlLog:
         """The largest size that this witness is known to have cosigned; 0 where none."""
         query = sa.select(sa.func.max(cosignatures.c.size)).where(cosignatures.c.witness == witness)
         return int(self._connection.execute(query).scalar_one() or 0)
+
+    def add_stamp(self, stamp: StampRow) -> None:
+        """Keep a time stamp and enter it in the log; the same one again changes nothing."""
+        there = sa.select(stamps.c.size).where(stamps.c.digest == stamp.digest)
+        if self._connection.execute(there).one_or_none() is None:
+            self._connection.execute(sa.insert(stamps).values(dataclasses.asdict(stamp)))
+            self.append(entry_of(EntryKind.STAMP, stamp.body))
+
+    def stamps_from(self, size: int) -> Iterator[StampRow]:
+        """The stamps on checkpoints of `size` entries and more, the earliest first."""
+        query = sa.select(stamps).where(stamps.c.size >= size).order_by(stamps.c.at, stamps.c.size)
+        for row in self._connection.execute(query):
+            yield StampRow(**row._mapping)
 
     def wait(self, row: AwaitingRow) -> None:
         """Remember a certificate that waits for witnesses."""

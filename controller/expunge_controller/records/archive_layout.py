@@ -1,0 +1,45 @@
+"""What lies where in an archive, said once for writing, reading and checking. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from expunge_controller.records.log_entry import EntryKind
+
+MANIFEST = "MANIFEST.txt"
+SIGNATURE = "MANIFEST.txt.sig"
+NAMESPACE = "expunge-archive"
+INDEX = "index.html"
+README = "README.txt"
+BUNDLES = "bundles/"
+DOCUMENTS = "documents/"
+REGISTERS = "registers/"
+LOG = "log/"
+CHECKPOINTS = "checkpoints/"
+SIGNERS = "trust/allowed_signers"
+LOG_POLICY = "trust/log-policy.toml"
+DERIVED = (INDEX, README)
+"""Made from the documents alone, beside the registers."""
+
+
+class Document(NamedTuple):
+    """A document and its signatures as the log entered them; those that there are not are empty."""
+
+    kind: EntryKind
+    body: bytes
+    signature: bytes
+
+
+def document_name(kind: str, digest: str) -> str:
+    """The name of a document without its ending: ``documents/receipt/5f0c…``."""
+    return f"{DOCUMENTS}{kind}/{digest}"
+
+
+def bundle_name(order_id: str, target: int) -> str:
+    """The bundle about target `target` (from 1) of an order."""
+    return f"{BUNDLES}{order_id}-{target}.zip"
+
+
+def manifest_text(digests: dict[str, str]) -> str:
+    """The manifest, in the form that ``sha256sum -c`` reads, sorted."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
