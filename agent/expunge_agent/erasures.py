@@ -30,9 +30,9 @@ from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
 from expunge_agent.protocol.receipt import LaidOpen
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques import erase_evidence, erasing
+from expunge_agent.techniques import cell_evidence, erase_evidence, erasing
 from expunge_agent.techniques.beyond import Beyond
-from expunge_agent.techniques.hand import Hand, Rejected
+from expunge_agent.techniques.hand import Rejected
 from expunge_agent.techniques.hidden_areas import restored
 from expunge_agent.techniques.patient import Asker, GatedScsi, PatientHand
 from expunge_agent.techniques.table import hand_for
@@ -123,6 +123,7 @@ def _carry_through(
     if hand is not None:
         erasing.carry_through(hand, plan, erasure, steps, _watch(around), recheck)
         if erasure.ended is not None and erasure.settled is None:
+            _look_at_cells(hand, plan, so_far, steps, around)
             erasing.settle(hand, erasure, steps)
     if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
         return
@@ -135,6 +136,19 @@ def _carry_through(
         erase_evidence.check(
             blocks, plan, erasure, steps, watch, lambda: _changes(plan, opened.path, asker), beside
         )
+
+
+def _look_at_cells(
+    hand: PatientHand, plan: TargetPlan, so_far: TargetProgress, steps: Steps, around: Surroundings
+) -> None:
+    """Where the drive stopped to have its cells looked at, look, once; whatever comes of it, it is settled next."""
+    erasure = so_far.erasure
+    if erasure.cells is not None or erasure.ended is None or erasure.ended.end != "done":
+        return
+    with suppress(CommandError):  # a drive that does not answer is told of by who settles it
+        cells = hand.cells()
+        if cells is not None:
+            cell_evidence.look(cells, plan, erasure, steps, _watch(around))
 
 
 @contextmanager
@@ -212,7 +226,7 @@ def _hand(
     steps: Steps,
     asker: Asker,
     watch: erasing.Watch,
-) -> Hand | None:
+) -> PatientHand | None:
     """The hand for the drive; None when the drive does not let itself be asked, with the end journalled, or
     when it was stopped.
 

@@ -29,6 +29,7 @@ from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
 from expunge_agent.engine.meter import Progress
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import CellsRead
 from expunge_agent.techniques.hand import Hand, Rejected, State, Status
 
 MILLION = 1_000_000
@@ -58,6 +59,9 @@ class Recorder(Protocol):
 
     def ended(self, ended: Ended, answers: list[Answer]) -> None:
         """It came to an end, or is given up."""
+
+    def cells(self, read: CellsRead) -> None:
+        """What its cells held before it is settled."""
 
     def settled(self, settled: Settled, answers: list[Answer]) -> None:
         """It was left usable, or not."""

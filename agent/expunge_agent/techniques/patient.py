@@ -13,12 +13,14 @@ from expunge_agent.commands.port import (
     CommandTimeout,
     NvmeCommand,
     NvmePort,
+    NvmeReader,
     NvmeReply,
     ScsiPort,
     ScsiReply,
 )
 from expunge_agent.core.drive import Answer
-from expunge_agent.techniques.hand import Hand, Status
+from expunge_agent.engine.problems import Stalled
+from expunge_agent.techniques.hand import Cells, Hand, ShowsCells, Status
 
 T = TypeVar("T")
 
@@ -108,6 +110,18 @@ class GatedNvme:
         return self._port.admin(command, data_in=data_in, data_out=data_out, timeout=timeout)
 
 
+class GatedReader:
+    """An `NvmeReader` that asks before each command whether it may still be sent."""
+
+    def __init__(self, reader: NvmeReader, gate: Callable[[], None]) -> None:
+        self._reader, self._gate = reader, gate
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        """See `NvmeReader`."""
+        self._gate()
+        return self._reader.read(command, size, timeout=timeout)
+
+
 class PatientHand:
     """A `Hand` whose every question has an end."""
 
@@ -132,3 +146,55 @@ class PatientHand:
     def settle(self) -> list[Answer]:
         """See `Hand`."""
         return self._asker.ask(self._hand.settle, self._asker.long)
+
+    def cells(self) -> Cells | None:
+        """See `ShowsCells`; None also for a hand that is none."""
+        if not isinstance(self._hand, ShowsCells):
+            return None
+        cells = self._asker.ask(self._hand.cells)
+        return PatientCells(cells, self._asker) if cells is not None else None
+
+
+class PatientCells:
+    """`Cells` whose every read has an end: Stalled where there is no answer."""
+
+    def __init__(self, cells: Cells, asker: Asker) -> None:
+        self._cells, self._asker = cells, asker
+        self.size, self.block = cells.size, cells.block
+        self.direct, self.memory = cells.direct, cells.memory
+        self.reads_medium, self.io_mode = cells.reads_medium, cells.io_mode
+
+    @property
+    def from_cells(self) -> int:
+        """See `Cells`."""
+        return self._cells.from_cells
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask(lambda: self._cells.read_into(view, offset))
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask(lambda: self._cells.write(view, offset))
+
+    def flush(self) -> None:
+        """See `Blocks`."""
+        self._ask(self._cells.flush)
+
+    def drop_cache(self) -> int | None:
+        """See `Blocks`."""
+        return self._ask(self._cells.drop_cache)
+
+    def check(self) -> None:
+        """See `Blocks`."""
+        self._ask(self._cells.check)
+
+    def answers(self) -> bool:
+        """See `Blocks`."""
+        return self._ask(self._cells.answers)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            return self._asker.ask(question)
+        except CommandTimeout as error:
+            raise Stalled(f"reading its cells: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Hand
-from expunge_agent.techniques.patient import GatedNvme, GatedScsi
+from expunge_agent.techniques.patient import GatedNvme, GatedReader, GatedScsi
 
 Gate = Callable[[], None]
 
@@ -26,11 +26,12 @@ def hand_for(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
 def _nvme(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_nvme import KernelNvme, nsid_of
     from expunge_agent.techniques.nvme_format import NvmeFormat
-    from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
+    from expunge_agent.techniques.nvme_sanitize import Eye, NvmeSanitize
 
     if plan.technique in (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA):
         return NvmeFormat(GatedNvme(KernelNvme(fd), gate), plan.technique, nsid_of(fd))
-    return NvmeSanitize(GatedNvme(KernelNvme(fd), gate), plan.technique)
+    eye = Eye(GatedReader(KernelNvme(fd), gate), nsid_of(fd))
+    return NvmeSanitize(GatedNvme(KernelNvme(fd), gate), plan.technique, eye=eye)
 
 
 def _ata(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
