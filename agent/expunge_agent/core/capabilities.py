@@ -27,6 +27,7 @@ _GROUPS = (
         "normal": (Technique.ATA_SECURITY_ERASE,),
     }),
     ("revert", {"opal": (Technique.OPAL_REVERT,)}),
+    ("purge", {"ufs": (Technique.UFS_PURGE,)}),
     ("secure erase", {"mmc": (Technique.MMC_SECURE_ERASE,)}),
 )  # fmt: skip
 

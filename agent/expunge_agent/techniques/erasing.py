@@ -232,9 +232,11 @@ def _may_be_ours(so_far: ErasureProgress, plan: TargetPlan) -> bool:
     """Whether an operation found at work can be the one of this order.
 
     It was accepted or seen before; or the command was about to be sent, and the drive tells of which kind
-    the one at work is, which ATA does not (ACS-3 §7.36.5).
+    the one at work is, which ATA does not (ACS-3 §7.36.5), nor UFS what was unmapped before.
     """
-    return so_far.accepted or so_far.seen or (so_far.sending and not plan.technique.startswith("ata-"))
+    return (
+        so_far.accepted or so_far.seen or (so_far.sending and not plan.technique.startswith(("ata-", "ufs-")))
+    )
 
 
 def _still_ours(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder) -> bool:

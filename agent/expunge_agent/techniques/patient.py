@@ -18,6 +18,7 @@ from expunge_agent.commands.port import (
     ScsiPort,
     ScsiReply,
 )
+from expunge_agent.commands.ufs import UfsPort
 from expunge_agent.core.drive import Answer
 from expunge_agent.engine.problems import Stalled
 from expunge_agent.techniques.hand import Cells, Hand, ShowsCells, Status
@@ -120,6 +121,18 @@ class GatedReader:
         """See `NvmeReader`."""
         self._gate()
         return self._reader.read(command, size, timeout=timeout)
+
+
+class GatedUfs:
+    """A `UfsPort` that asks before each query whether it may still be sent."""
+
+    def __init__(self, port: UfsPort, gate: Callable[[], None]) -> None:
+        self._port, self._gate = port, gate
+
+    def exchange(self, request: bytes) -> bytes:
+        """See `UfsPort`."""
+        self._gate()
+        return self._port.exchange(request)
 
 
 class PatientHand:
