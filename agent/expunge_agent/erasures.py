@@ -23,6 +23,7 @@ from expunge_agent.devices.lanes import lane
 from expunge_agent.devices.opening import Opened, TargetRefused, identity_of
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.engine.blocks import Blocks
+from expunge_agent.engine.opening import target_over
 from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.target import Target
 from expunge_agent.protocol.canonical import U64
@@ -34,7 +35,7 @@ from expunge_agent.techniques import cell_evidence, erase_evidence, erasing
 from expunge_agent.techniques.beyond import Beyond
 from expunge_agent.techniques.hand import Rejected
 from expunge_agent.techniques.hidden_areas import restored
-from expunge_agent.techniques.patient import Asker, GatedScsi, PatientHand
+from expunge_agent.techniques.patient import Asker, GatedScsi, PatientBlocks, PatientHand
 from expunge_agent.techniques.table import hand_for
 
 
@@ -94,10 +95,8 @@ def erase(
         try:
             _lay_open(plan, opened, erasure, steps, asker)
             if erasure.placed is None and not erasure.attempts and erasure.ended is None:
-                with closing(take_over(opened)) as target:
-                    blocks = _whole(target, erasure, opened)
-                    with _beside(plan) as beside:
-                        erase_evidence.place(blocks, plan, steps, around.stop, beside)
+                with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
+                    erase_evidence.place(blocks, plan, steps, around.stop, beside)
             if around.stop.is_set():
                 return
             opened.recheck()
@@ -131,10 +130,9 @@ def _carry_through(
         return
     rescan(opened.path)
     _lay_open(plan, opened, erasure, steps, asker)
-    with closing(take_over(opened)) as target, _beside(plan) as beside:
-        blocks, watch = _whole(target, erasure, opened), _watch(around)
+    with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
         erase_evidence.check(
-            blocks, plan, erasure, steps, watch, lambda: _changes(plan, opened.path, asker), beside
+            blocks, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker), beside
         )
 
 
@@ -169,10 +167,11 @@ def neighbour(node: str) -> Target:
     """The block device `node`, for reading. Raises OSError, EngineError, ValueError."""
     fd = os.open(f"/dev/{node}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        return Target(fd, os.lseek(fd, 0, os.SEEK_END))
+        size = os.lseek(fd, 0, os.SEEK_END)
     except BaseException:
         os.close(fd)
         raise
+    return target_over(fd, size)
 
 
 def ata_port(fd: int) -> ScsiPort:
@@ -209,6 +208,19 @@ def _lay_open(plan: TargetPlan, opened: Opened, erasure: ErasureProgress, steps:
             why = "what the drive hid is not there any more, and it has become no larger"
     if why and erasure.ended is None:
         steps.ended(Ended(end="not-begun", detail=why[:4000]), answers)
+
+
+@contextmanager
+def _blocks(
+    take_over: Callable[[Opened], Target], opened: Opened, erasure: ErasureProgress, asker: Asker
+) -> Iterator[Blocks]:
+    """All of the medium, each of whose answers is waited for as long as `asker` does. Raises an EngineError."""
+    with closing(take_over(opened)) as target:
+        try:
+            yield PatientBlocks(_whole(target, erasure, opened), asker)
+        finally:
+            if asker.stuck:
+                target.abandon()
 
 
 def _whole(target: Target, erasure: ErasureProgress, opened: Opened) -> Blocks:

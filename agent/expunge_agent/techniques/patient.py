@@ -20,6 +20,7 @@ from expunge_agent.commands.port import (
 )
 from expunge_agent.commands.ufs import UfsPort
 from expunge_agent.core.drive import Answer
+from expunge_agent.engine.blocks import Blocks
 from expunge_agent.engine.problems import Stalled
 from expunge_agent.techniques.hand import Cells, Hand, ShowsCells, Status
 
@@ -168,46 +169,75 @@ class PatientHand:
         return PatientCells(cells, self._asker) if cells is not None else None
 
 
-class PatientCells:
-    """`Cells` whose every read has an end: Stalled where there is no answer."""
+class PatientBlocks:
+    """`Blocks` whose every read, write and flush has an end: Stalled where there is no answer.
+
+    A thread may then still be in the kernel with the descriptor: see `Asker.stuck`.
+    """
+
+    def __init__(self, blocks: Blocks, asker: Asker) -> None:
+        self._blocks, self._asker = blocks, asker
+        self.size, self.block = blocks.size, blocks.block
+
+    @property
+    def direct(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.direct
+
+    @property
+    def memory(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.memory
+
+    @property
+    def reads_medium(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.reads_medium
+
+    @property
+    def io_mode(self) -> str:
+        """See `Blocks`."""
+        return self._blocks.io_mode
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask("read", lambda: self._blocks.read_into(view, offset))
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask("write", lambda: self._blocks.write(view, offset))
+
+    def flush(self) -> None:
+        """See `Blocks`."""
+        self._ask("flush", self._blocks.flush)
+
+    def drop_cache(self) -> int | None:
+        """See `Blocks`."""
+        return self._ask("flush", self._blocks.drop_cache)
+
+    def check(self) -> None:
+        """See `Blocks`."""
+        self._ask("asking its size", self._blocks.check)
+
+    def answers(self) -> bool:
+        """See `Blocks`."""
+        return self._ask("read", self._blocks.answers)
+
+    def _ask(self, doing: str, question: Callable[[], T]) -> T:
+        try:
+            return self._asker.ask(question)
+        except CommandTimeout as error:
+            raise Stalled(f"{doing}: {error}") from error
+
+
+class PatientCells(PatientBlocks):
+    """`Cells` whose every read has an end."""
 
     def __init__(self, cells: Cells, asker: Asker) -> None:
-        self._cells, self._asker = cells, asker
-        self.size, self.block = cells.size, cells.block
-        self.direct, self.memory = cells.direct, cells.memory
-        self.reads_medium, self.io_mode = cells.reads_medium, cells.io_mode
+        super().__init__(cells, asker)
+        self._cells = cells
 
     @property
     def from_cells(self) -> int:
         """See `Cells`."""
         return self._cells.from_cells
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        """See `Blocks`."""
-        self._ask(lambda: self._cells.read_into(view, offset))
-
-    def write(self, view: memoryview, offset: int) -> None:
-        """See `Blocks`."""
-        self._ask(lambda: self._cells.write(view, offset))
-
-    def flush(self) -> None:
-        """See `Blocks`."""
-        self._ask(self._cells.flush)
-
-    def drop_cache(self) -> int | None:
-        """See `Blocks`."""
-        return self._ask(self._cells.drop_cache)
-
-    def check(self) -> None:
-        """See `Blocks`."""
-        self._ask(self._cells.check)
-
-    def answers(self) -> bool:
-        """See `Blocks`."""
-        return self._ask(self._cells.answers)
-
-    def _ask(self, question: Callable[[], T]) -> T:
-        try:
-            return self._asker.ask(question)
-        except CommandTimeout as error:
-            raise Stalled(f"reading its cells: {error}") from error
