@@ -657,6 +657,22 @@ def test_nvme_tcp(lab: MakeLab) -> None:
     assert MARK not in it.image()
 
 
+def test_a_verification_read_over_nvme_tcp_has_its_data_and_its_status(lab: MakeLab) -> None:
+    it = lab(make=VERS)
+    with served(it.drive) as (port, _), Host(port, it.drive.nqn) as admin:
+        admin.enable()
+        with Host(port, it.drive.nqn, 1) as queue:
+            block = struct.pack("<III", 0, 0, 0)
+            assert queue.command(1, nsid=1, tail=block, out=MARK)[0] == 0
+            assert admin.command(0x84, tail=struct.pack("<I", EMVS | CRYPTO))[0] == 0
+            it.clock.pause(5)
+            status, _, seen = queue.command(2, nsid=1, tail=block, room=512)
+            assert status == 0x19C and len(seen) == 512 and seen != MARK
+            assert admin.command(0x84, tail=struct.pack("<I", LEAVE))[0] == 0
+            it.clock.pause(3)
+            assert queue.command(2, nsid=1, tail=block, room=512)[::2] == (0, bytes(512))
+
+
 def test_nvme_tcp_refuses_what_is_not_its_own(lab: MakeLab) -> None:
     it = lab()
     with served(it.drive) as (port, _):
