@@ -278,11 +278,13 @@ def test_media_verification_is_left_and_its_deallocation_awaited() -> None:
     ],
 )
 def test_a_drive_that_does_not_come_out_of_it_is_not_settled(after: bytes, words: str) -> None:
-    port = sanitizing(OK, sanicap=0xF)
+    port = sanitizing(OK, OK, sanicap=0xF)
     hand = verifying(port)
     port.logs[0x81] = [SHOWN, after]
     with pytest.raises(Rejected, match=words):
         hand.settle()
+    left = [0x005, 0x001] if "failed" in words else [0x005]  # a failure is left as any other
+    assert [command.cdw10 for command in port.of(0x84)] == left
 
 
 def test_cells_are_shown_in_the_state_only() -> None:

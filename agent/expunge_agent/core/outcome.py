@@ -105,10 +105,8 @@ def judge_erasure(
     pieces of evidence: one canary or one block of old data that is still there refutes it.
     """
     canaries, read = erasure.canaries, erasure.read_back
-    if canaries is not None and (canaries.found or canaries.kept) and erasure.ended in ("done", "unknown"):
-        return Verdict(Outcome.FAILED, Level.NONE, [], _kept(erasure, canaries))
-    if erasure.cells is not None and (erasure.cells.found or erasure.cells.kept):
-        return Verdict(Outcome.FAILED, Level.NONE, [], _in_cells(erasure.cells))
+    if refuted := _refuted(erasure):
+        return Verdict(Outcome.FAILED, Level.NONE, [], refuted)
     if stopped and (erasure.ended == "running" or canaries is None):
         at_work = " The drive may still be at work: it cannot be stopped." if erasure.attempts else ""
         return Verdict(Outcome.INTERRUPTED, Level.NONE, [], f"The run was stopped before its end.{at_work}")
@@ -116,10 +114,7 @@ def judge_erasure(
         outcome = Outcome.UNKNOWN if erasure.ended in ("unknown", "running") else Outcome.FAILED
         return Verdict(outcome, Level.NONE, [], _not_done(erasure, trouble)[:4000])
     if trouble or not (erasure.accepted or erasure.progress_seen):
-        why = trouble or "The drive says that it is done, but was not seen to begin."
-        if erasure.settling and not erasure.settled:
-            why = f"{why} The drive was not left as it should be: {erasure.settling}."
-        return Verdict(Outcome.UNKNOWN, Level.NONE, [], why[:4000])
+        return Verdict(Outcome.UNKNOWN, Level.NONE, [], _unknown(erasure, trouble))
     if erasure.changes:
         told = "; ".join(erasure.changes)
         return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
@@ -141,6 +136,21 @@ def _not_what_it_writes(technique: str, read: ReadBack) -> str:
     if technique not in LEAVES_ZEROS or not wrong:
         return ""
     return f"The drive was told to write zeros, and {wrong} of {read.bytes_read} bytes read back are something else."
+
+
+def _refuted(erasure: Erasure) -> str:
+    """What is still there after all, read from outside or in the drive's cells; empty where nothing was found."""
+    canaries, cells = erasure.canaries, erasure.cells
+    if canaries is not None and (canaries.found or canaries.kept) and erasure.ended in ("done", "unknown"):
+        return _kept(erasure, canaries)
+    return _in_cells(cells) if cells is not None and (cells.found or cells.kept) else ""
+
+
+def _unknown(erasure: Erasure, trouble: str) -> str:
+    why = trouble or "The drive says that it is done, but was not seen to begin."
+    if erasure.settling and not erasure.settled:
+        why = f"{why} The drive was not left as it should be: {erasure.settling}."
+    return why[:4000]
 
 
 def _kept(erasure: Erasure, canaries: Canaries) -> str:

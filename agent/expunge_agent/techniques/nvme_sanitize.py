@@ -208,6 +208,8 @@ class NvmeSanitize:
         if now.sos == Sos.RUNNING:
             raise Rejected(f"the drive had not left it after {waited:.0f} s: {describe(now)}", answers)
         if now.sos == Sos.FAILED:
+            if now.ause:
+                answers.append(_leave(self._port, Action.EXIT_FAILURE))
             raise Rejected(f"the deallocation after the media verification failed: {describe(now)}", answers)
         return answers
 
