@@ -23,6 +23,7 @@ from expunge_agent.devices.lanes import lane
 from expunge_agent.devices.opening import Opened, TargetRefused, identity_of
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.engine.blocks import Blocks
+from expunge_agent.engine.opening import target_over
 from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.target import Target
 from expunge_agent.protocol.canonical import U64
@@ -30,11 +31,11 @@ from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
 from expunge_agent.protocol.receipt import LaidOpen
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques import erase_evidence, erasing
+from expunge_agent.techniques import cell_evidence, erase_evidence, erasing
 from expunge_agent.techniques.beyond import Beyond
-from expunge_agent.techniques.hand import Hand, Rejected
+from expunge_agent.techniques.hand import Rejected
 from expunge_agent.techniques.hidden_areas import restored
-from expunge_agent.techniques.patient import Asker, GatedScsi, PatientHand
+from expunge_agent.techniques.patient import Asker, GatedScsi, PatientBlocks, PatientHand
 from expunge_agent.techniques.table import hand_for
 
 
@@ -94,10 +95,8 @@ def erase(
         try:
             _lay_open(plan, opened, erasure, steps, asker)
             if erasure.placed is None and not erasure.attempts and erasure.ended is None:
-                with closing(take_over(opened)) as target:
-                    blocks = _whole(target, erasure, opened)
-                    with _beside(plan) as beside:
-                        erase_evidence.place(blocks, plan, steps, around.stop, beside)
+                with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
+                    erase_evidence.place(blocks, plan, steps, around.stop, beside)
             if around.stop.is_set():
                 return
             opened.recheck()
@@ -123,6 +122,7 @@ def _carry_through(
     if hand is not None:
         erasing.carry_through(hand, plan, erasure, steps, _watch(around), recheck)
         if erasure.ended is not None and erasure.settled is None:
+            _look_at_cells(hand, plan, so_far, steps, around)
             erasing.settle(hand, erasure, steps)
     if erasure.ended is None or erasure.evidence is not None or erasure.ended.end == "running":
         return
@@ -130,11 +130,23 @@ def _carry_through(
         return
     rescan(opened.path)
     _lay_open(plan, opened, erasure, steps, asker)
-    with closing(take_over(opened)) as target, _beside(plan) as beside:
-        blocks, watch = _whole(target, erasure, opened), _watch(around)
+    with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
         erase_evidence.check(
-            blocks, plan, erasure, steps, watch, lambda: _changes(plan, opened.path, asker), beside
+            blocks, plan, erasure, steps, _watch(around), lambda: _changes(plan, opened.path, asker), beside
         )
+
+
+def _look_at_cells(
+    hand: PatientHand, plan: TargetPlan, so_far: TargetProgress, steps: Steps, around: Surroundings
+) -> None:
+    """Where the drive stopped to have its cells looked at, look, once; whatever comes of it, it is settled next."""
+    erasure = so_far.erasure
+    if erasure.cells is not None or erasure.ended is None or erasure.ended.end != "done":
+        return
+    with suppress(CommandError):  # a drive that does not answer is told of by who settles it
+        cells = hand.cells()
+        if cells is not None:
+            cell_evidence.look(cells, plan, erasure, steps, _watch(around))
 
 
 @contextmanager
@@ -155,10 +167,11 @@ def neighbour(node: str) -> Target:
     """The block device `node`, for reading. Raises OSError, EngineError, ValueError."""
     fd = os.open(f"/dev/{node}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        return Target(fd, os.lseek(fd, 0, os.SEEK_END))
+        size = os.lseek(fd, 0, os.SEEK_END)
     except BaseException:
         os.close(fd)
         raise
+    return target_over(fd, size)
 
 
 def ata_port(fd: int) -> ScsiPort:
@@ -197,6 +210,19 @@ def _lay_open(plan: TargetPlan, opened: Opened, erasure: ErasureProgress, steps:
         steps.ended(Ended(end="not-begun", detail=why[:4000]), answers)
 
 
+@contextmanager
+def _blocks(
+    take_over: Callable[[Opened], Target], opened: Opened, erasure: ErasureProgress, asker: Asker
+) -> Iterator[Blocks]:
+    """All of the medium, each of whose answers is waited for as long as `asker` does. Raises an EngineError."""
+    with closing(take_over(opened)) as target:
+        try:
+            yield PatientBlocks(_whole(target, erasure, opened), asker)
+        finally:
+            if asker.stuck:
+                target.abandon()
+
+
 def _whole(target: Target, erasure: ErasureProgress, opened: Opened) -> Blocks:
     """All of the medium, also what the kernel does not show of it."""
     laid_open = erasure.laid_open
@@ -212,7 +238,7 @@ def _hand(
     steps: Steps,
     asker: Asker,
     watch: erasing.Watch,
-) -> Hand | None:
+) -> PatientHand | None:
     """The hand for the drive; None when the drive does not let itself be asked, with the end journalled, or
     when it was stopped.
 

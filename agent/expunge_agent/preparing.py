@@ -93,7 +93,7 @@ class Preparation:
 
     def _planned(self, path: str, medium: Medium, plan: TargetPlan) -> Refusal | None:
         """Journal the plan with what it is for; why it cannot be carried out, where the volume says so."""
-        medium = with_encryption(medium)
+        medium = with_encryption(medium, self._around.patience)
         bearer = header_path(plan)
         where: dict[str, object] = {}
         if bearer or is_file(self._target):

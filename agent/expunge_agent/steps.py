@@ -13,7 +13,7 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.event import EventKind
-from expunge_agent.protocol.receipt import LaidOpen, PassResult, Verification
+from expunge_agent.protocol.receipt import CellsRead, LaidOpen, PassResult, Verification
 from expunge_agent.techniques import erasing
 
 
@@ -93,6 +93,10 @@ class Steps:
         """Journal how the command ended."""
         self.write("erase-ended", ended=ended, answers=answers)
         self._finished(0, int(ended.duration_ms))
+
+    def cells(self, read: CellsRead) -> None:
+        """Journal what the drive's cells held before they were given free."""
+        self.write("erase-cells", cells=read)
 
     def settled(self, settled: Settled, answers: list[Answer]) -> None:
         """Journal whether the drive was left usable."""

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from msgspec.structs import replace
 
+from expunge_agent.bounded import NoAnswer, within
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
 from expunge_agent.deactivating import settle
@@ -122,11 +123,21 @@ class TargetRun:
                 return False
             with (
                 self._open(path, write=False) as opened,
-                closing(take_over(opened)) as target,
+                closing(self._take_over(opened)) as target,
             ):
-                return target.answers()
+                return self._answers(target)
         except (TargetRefused, EngineError, OSError):
             return False
+
+    def _answers(self, target: OpenTarget) -> bool:
+        try:
+            return within(self._around.patience, target.answers)
+        except NoAnswer:
+            target.abandon()
+            return False
+
+    def _take_over(self, opened: Opened) -> OpenTarget:
+        return take_over(opened, patience=self._around.patience)
 
     def _prepare(self) -> Refusal | None:
         """Find, guard and plan; nothing is opened for writing yet."""
@@ -175,7 +186,7 @@ class TargetRun:
         if not plan.overwrites:
             erase(
                 opened,
-                take_over,
+                self._take_over,
                 lambda: self._preparation.recheck_reach(opened, plan),
                 self._so_far,
                 self._steps,
@@ -192,7 +203,7 @@ class TargetRun:
                 lambda bearer, target: self._as_work(bearer, target, plan),
             )
             return
-        with closing(take_over(opened)) as target:
+        with closing(self._take_over(opened)) as target:
             overwrite(self._as_work(opened, target, plan))
 
     def _as_work(self, opened: Opened, target: OpenTarget, plan: TargetPlan) -> Work:

@@ -29,6 +29,7 @@ Technique = Literal[
     "opal-psid-revert",
     "mmc-sanitize",
     "mmc-secure-erase",
+    "ufs-purge",
     "secure-discard",
     "discard",
     "zero-out",

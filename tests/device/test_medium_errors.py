@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from expunge_agent.engine.buffers import KIB, MIB, aligned
 from expunge_agent.engine.meter import Progress
+from expunge_agent.engine.opening import target_over
 from expunge_agent.engine.pace import Pace
 from expunge_agent.engine.problems import (
     EngineError,
@@ -131,6 +132,13 @@ def takes_at_most(seconds: float) -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began <= seconds
+
+
+def wait_for(so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 5
+    while not so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def ends(call: Callable[[], object]) -> tuple[EngineError, Any]:
@@ -405,6 +413,35 @@ def stalling(
             lambda: work(target, STREAM, tuning=TWO, patience=patience, progress=moments.append, **more)
         )
     return error, report, moments
+
+
+def test_a_disk_that_is_silent_at_its_opening_ends_in_time(disks: FuseLab, over: str) -> None:
+    disk = disks.disk(OLD)
+    path = str(disk.path) if over == "file" else disk.loop()
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    disk.set(stall_after=0)
+    with takes_at_most(3.0), pytest.raises(Stalled, match="opening: no answer for 1 s"):
+        target_over(fd, SIZE, 1.0)
+    assert os.readlink(f"/proc/self/fd/{fd}") == path, "closed under a thread that still reads through it"
+    disk.free()
+    wait_for(lambda: not os.path.exists(f"/proc/self/fd/{fd}"))
+    assert disk.truth() == OLD
+
+
+def test_an_order_for_a_disk_that_is_silent_ends_as_failed(disks: FuseLab, tmp_path: Path, over: str) -> None:
+    disk = disks.disk(OLD)
+    path = Path(disk.path) if over == "file" else Path(disk.loop())
+    bench = Bench.make(tmp_path / "agent")
+    order = bench.order(path)
+    disk.set(stall_after=0)
+    with takes_at_most(30.0):
+        receipt = bench.run(order, patience=1.0)
+    (result,) = receipt.targets
+    assert (result.outcome, result.passes) == (Outcome.FAILED, [])
+    assert result.failure.startswith("The target stopped answering: opening: no answer for 1 s")
+    assert any("first bytes could not be read" in one for one in result.medium.notes)  # type: ignore[union-attr]
+    disk.free()
+    assert disk.truth() == OLD
 
 
 def test_a_stuck_write_ends_in_time_with_the_truth(disks: FuseLab, over: str) -> None:

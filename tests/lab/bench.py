@@ -45,7 +45,7 @@ from expunge_agent.techniques.ata_sanitize import AtaSanitize
 from expunge_agent.techniques.ata_security import AtaSecurityErase
 from expunge_agent.techniques.hand import Hand
 from expunge_agent.techniques.nvme_format import NvmeFormat
-from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
+from expunge_agent.techniques.nvme_sanitize import Eye, NvmeSanitize
 from expunge_agent.techniques.opal_revert import OpalRevert
 from expunge_agent.techniques.scsi_format import ScsiFormat
 from expunge_agent.techniques.scsi_sanitize import ScsiSanitize
@@ -108,6 +108,7 @@ class Device:
 NVME = Device("NVMe SSD", MediumType.SSD, "nvme")
 NVME_TWO = Device("NVMe SSD, 2 namespaces", MediumType.SSD, "nvme", {"namespaces": 2})
 NVME_OPAL = Device("NVMe SSD with Opal", MediumType.SSD, "nvme", {"psid": "K7Q2M9X4V8B3N6Z1C5L0P2T7R4W9Y6J8"})
+NVME_VERS = Device("NVMe SSD with media verification", MediumType.SSD, "nvme", {"vers": True})
 NVME_4096 = Device("NVMe SSD, blocks of 4096", MediumType.SSD, "nvme", {"shift": 12})
 SATA_SSD = Device("SATA SSD", MediumType.SSD, "ata", {"sense": sat.FIXED_ERRORS, "libata": True})
 SATA_HDD = Device("SATA HDD", MediumType.HDD, "ata", {"sense": sat.FIXED_ERRORS, "libata": True})
@@ -152,7 +153,7 @@ class Bench:
             self.image,
             self.folder / "notes",
             size=SIZE,
-            make=Make(psid=options.pop("psid", ""), **times),
+            make=Make(psid=options.pop("psid", ""), vers=options.pop("vers", False), **times),
             clock=self.clock,
             faults=self.faults,
             **options,
@@ -196,7 +197,7 @@ class Bench:
         if technique is Technique.OPAL_REVERT:
             return OpalRevert(KernelSession(port), lambda: opal.discover_nvme(port), self.psid)
         if self.device.family == "nvme":
-            return NvmeSanitize(port, technique)
+            return NvmeSanitize(port, technique, eye=Eye(port, 1), pause=self.clock.pause)
         if self.device.family == "ata":
             return AtaSanitize(port, technique)
         return ScsiSanitize(port, technique, size=SIZE)
@@ -277,6 +278,9 @@ class _Wire:
 
     def admin(self, *what: Any, **how: Any) -> Any:
         return self._whole(self._port.admin, *what, **how)
+
+    def read(self, *what: Any, **how: Any) -> Any:
+        return self._whole(self._port.read, *what, **how)
 
     def scsi(self, *what: Any, **how: Any) -> Any:
         return self._whole(self._port.scsi, *what, **how)

@@ -57,6 +57,7 @@ _STALE = {
 }
 """Commands without a status that could be an old one."""
 WITH_POWER_CUT = (fault.FORGETS, "loses-cache")
+_VERIFYING = frozenset(nvme_erase.VERIFICATION)
 _FAULTS = {"nvme": frozenset(nvme_erase.FAULTS), "ata": fault.ATA, "scsi": fault.SCSI}
 
 
@@ -105,7 +106,7 @@ def cases() -> Iterator[Case]:
                 yield Case(command, device, HIDDEN)
             if command is T.OPAL_REVERT:
                 yield Case(command, device, WRONG_PSID)
-            for name in sorted(_FAULTS[family]):
+            for name in sorted(_FAULTS[family] - _VERIFYING):
                 if command not in _ELSEWHERE.get(name, (command,)):
                     continue
                 if name == fault.STALE_STATUS and command in _STALE[family]:
@@ -114,6 +115,9 @@ def cases() -> Iterator[Case]:
                     continue
                 two = name == "format-hits-all-namespaces"
                 yield Case(command, b.NVME_TWO if two else device, name)
+    for command in (T.NVME_SANITIZE_CRYPTO, T.NVME_SANITIZE_BLOCK):
+        for name in (HONEST, POWER, *sorted(_VERIFYING), "lies-success", "leaves-tail"):
+            yield Case(command, b.NVME_VERS, name)
     for command in (T.NVME_SANITIZE_BLOCK, T.NVME_FORMAT_USER_DATA):
         yield Case(command, b.NVME_4096, HONEST)
     for device in (b.USB_SSD, b.USB_FIXED, b.USB_MUTE):

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -247,6 +248,8 @@ def test_the_kernels_structures() -> None:
     for request, number, size in (
         (kernel_nvme.NVME_IOCTL_ADMIN_CMD, 0x41, 72),
         (kernel_nvme.NVME_IOCTL_ADMIN64_CMD, 0x47, 80),
+        (kernel_nvme.NVME_IOCTL_IO_CMD, 0x43, 72),
+        (kernel_nvme.NVME_IOCTL_IO64_CMD, 0x48, 80),
     ):
         assert request == 3 << 30 | size << 16 | ord("N") << 8 | number
     assert kernel_nvme.PASSTHRU_CMD.size == 72
@@ -289,6 +292,24 @@ def test_data_goes_out_and_a_refusal_has_none() -> None:
     assert port.admin(NvmeCommand(opcode=0x81), data_out=b"abc" * 2000).data == b""
     assert port.got == b"abc" * 2000
     assert port.admin(NvmeCommand(opcode=6), data_in=512).data == b""
+
+
+def test_a_verification_read_has_its_data_with_its_status() -> None:
+    port = Recorded(fill=b"\xa5" * 4096, status=0x19C)
+    reply = port.read(nvme.read_blocks(3, 1 << 32 | 7, 8), 4096)
+    assert (reply.status, reply.data) == (0x19C, b"\xa5" * 4096)
+    request, fields = port.calls[0]
+    assert request == kernel_nvme.NVME_IOCTL_IO64_CMD
+    assert (fields[0], fields[3], *fields[10:13]) == (2, 3, 7, 1, 7)
+    port.status = 0x281
+    assert port.read(nvme.read_blocks(3, 0, 8), 4096).data == b""
+
+
+@pytest.mark.parametrize("wrong", [{"no_deallocate": True}, {"action": nvme_logs.Action.OVERWRITE}])
+def test_media_verification_only_where_it_is_defined(wrong: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"action": nvme_logs.Action.BLOCK_ERASE, "verify": True, **wrong}
+    with pytest.raises(ValueError, match="media verification"):
+        nvme.sanitize(given.pop("action"), **given)
 
 
 def test_an_old_kernel_gets_the_old_command_from_then_on() -> None:

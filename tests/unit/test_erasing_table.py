@@ -21,6 +21,7 @@ HARMLESS = {
     "refuses-while-busy",
     "capacity-zero-while-sanitizing",
     "loses-cache",
+    "rejects-emvs",
     rows.HIDDEN,
 }
 """With these the medium that was ordered can be erased all the same. Nothing else may end as sanitized."""

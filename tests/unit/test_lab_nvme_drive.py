@@ -657,6 +657,22 @@ def test_nvme_tcp(lab: MakeLab) -> None:
     assert MARK not in it.image()
 
 
+def test_a_verification_read_over_nvme_tcp_has_its_data_and_its_status(lab: MakeLab) -> None:
+    it = lab(make=VERS)
+    with served(it.drive) as (port, _), Host(port, it.drive.nqn) as admin:
+        admin.enable()
+        with Host(port, it.drive.nqn, 1) as queue:
+            block = struct.pack("<III", 0, 0, 0)
+            assert queue.command(1, nsid=1, tail=block, out=MARK)[0] == 0
+            assert admin.command(0x84, tail=struct.pack("<I", EMVS | CRYPTO))[0] == 0
+            it.clock.pause(5)
+            status, _, seen = queue.command(2, nsid=1, tail=block, room=512)
+            assert status == 0x19C and len(seen) == 512 and seen != MARK
+            assert admin.command(0x84, tail=struct.pack("<I", LEAVE))[0] == 0
+            it.clock.pause(3)
+            assert queue.command(2, nsid=1, tail=block, room=512)[::2] == (0, bytes(512))
+
+
 def test_nvme_tcp_refuses_what_is_not_its_own(lab: MakeLab) -> None:
     it = lab()
     with served(it.drive) as (port, _):
@@ -666,3 +682,63 @@ def test_nvme_tcp_refuses_what_is_not_its_own(lab: MakeLab) -> None:
             assert early.connected == 0x182, "no admin queue yet"
     with pytest.raises(ValueError, match="loopback"):
         asyncio.run(Target(it.drive).start("192.0.2.1", 0))
+
+
+# Media verification (Base 2.1 §5.1.22, §8.1.24.3; NVM Command Set 1.1 §5.10.1)
+
+EMVS, LEAVE = 1 << 10, 5
+VERS = Make(block_seconds=8.0, vers=True, ndi=True)
+
+
+def state(it: Lab) -> int:
+    reply = it.admin(0x02, nsid=ALL, cdw10=0x81 | 127 << 16, data_in=512)
+    return reply.data[36]
+
+
+def test_media_verification_from_its_beginning_to_its_end(lab: MakeLab) -> None:
+    it = lab(make=VERS)
+    assert it.identify()[328] & 1 << 3
+    it.write(0, MARK)
+    assert it.sanitize(LEAVE) == 0x002  # there is nothing to leave
+    assert it.sanitize(EMVS | NDAS | BLOCK) == 0x002
+    assert it.sanitize(EMVS | OVERWRITE | 1 << 4) == 0x002
+    assert it.sanitize(EMVS | AUSE | BLOCK) == 0
+    assert state(it) == 3
+    it.clock.pause(9.0)
+    assert (state(it), it.log()) == (5, (0xFFFF, 2, EMVS | AUSE | BLOCK))
+    reply = it.read()
+    assert (reply.status, reply.data) == (0x19C, bytes(512))
+    assert it.drive.io(Command(2, 1, 0, 0, 1 << 26)).status == 0x002  # a check of the guard
+    assert it.write(0, MARK) == 0x01D
+    assert it.sanitize(AUSE | BLOCK) == 0x002
+    assert it.sanitize(LEAVE) == 0
+    assert (state(it), it.read().status) == (6, 0x01D)
+    it.clock.pause(3.0)
+    assert (state(it), it.log()[1]) == (0, 1)
+    assert it.read().status == 0
+
+
+def test_a_drive_without_media_verification_refuses_it(lab: MakeLab) -> None:
+    it = lab()
+    assert it.sanitize(EMVS | BLOCK) == 0x002
+
+
+def test_a_power_cut_ends_media_verification_and_is_told(lab: MakeLab) -> None:
+    it = lab(make=VERS)
+    it.sanitize(EMVS | BLOCK)
+    it.clock.pause(9.0)
+    it.restart()
+    it.clock.pause(3.0)
+    reply = it.admin(0x02, nsid=ALL, cdw10=0x81 | 127 << 16, data_in=512)
+    assert struct.unpack_from("<H", reply.data, 2)[0] & 0x207 == 0x201
+
+
+def test_only_media_verification_shows_cells_that_were_kept(lab: MakeLab) -> None:
+    it = lab(make=VERS, faults=["keeps-cells"])
+    it.write(0, MARK)
+    it.sanitize(EMVS | BLOCK)
+    it.clock.pause(9.0)
+    assert it.read().data == MARK
+    it.sanitize(LEAVE)
+    it.clock.pause(3.0)
+    assert it.read().data == bytes(512)

@@ -17,6 +17,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import (
     MAX_ANSWERS,
+    CellsRead,
     DriveAnswer,
     LaidOpen,
     RangeProblem,
@@ -459,3 +460,43 @@ def test_old_data_that_could_not_be_read_again_is_no_clean_end() -> None:
 def test_data_lost_beside_the_target_is_no_clean_end() -> None:
     lost = an_erasure(beside=["Another namespace of the drive lost what it held."])
     assert "took data that was not its target's" in told_of(purged(erasure=lost))
+
+
+CELLS: Final = CellsRead(
+    looked_for=5,
+    found=0,
+    unreadable=0,
+    telling=2,
+    kept=0,
+    samples_unreadable=0,
+    from_cells=U64(8192),
+    bytes_read=U64(4096),
+    unreadable_bytes=U64(0),
+    zeros=U64(0),
+    ones=U64(0),
+    constant=U64(0),
+    other=U64(4096),
+)
+
+
+def test_what_the_cells_held_belongs_to_the_evidence() -> None:
+    assert told_of(purged(erasure=an_erasure(cells=CELLS))) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"found": 1}, "still held 1 canaries"),
+        ({"kept": 1}, "and 1 samples"),
+        ({"unreadable": 1}, "not all of its cells"),
+        ({"samples_unreadable": 1}, "not all of its cells"),
+        ({"unreadable_bytes": U64(512)}, "not all of its cells"),
+        ({"detail": "stopped"}, "not all of its cells"),
+        ({"found": 3, "unreadable": 3}, "5 looked for"),
+        ({"kept": 3}, "2 could tell"),
+        ({"zeros": U64(1)}, "other figures"),
+        ({"found": -1}, "negative"),
+    ],
+)
+def test_no_receipt_claims_more_than_its_cells(changes: dict[str, Any], words: str) -> None:
+    assert words in told_of(purged(erasure=an_erasure(cells=replace(CELLS, **changes))))

@@ -6,15 +6,16 @@ import msgspec
 import pytest
 
 from expunge_agent.commands.nvme_logs import SanitizeLog, sanitize_log
-from expunge_agent.commands.port import CommandError, NvmeReply
+from expunge_agent.commands.port import CommandError, NvmeCommand, NvmeReply
+from expunge_agent.core.capabilities import can
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.reach import whole_subsystem
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.examine_nvme import examine_nvme
 from expunge_agent.protocol.canonical import decode_hook, dumps
-from expunge_agent.techniques.hand import Hand, Rejected, State
+from expunge_agent.techniques.hand import Hand, Rejected, ShowsCells, State
 from expunge_agent.techniques.nvme_format import NvmeFormat
-from expunge_agent.techniques.nvme_sanitize import NvmeSanitize, renewed
+from expunge_agent.techniques.nvme_sanitize import Eye, NvmeSanitize, renewed
 from support.scripted_nvme import (
     ScriptedNvme,
     controller_data,
@@ -182,13 +183,142 @@ def test_an_exit_that_is_refused_is_said() -> None:
         NvmeSanitize(port, CRYPTO).settle()
 
 
-def test_media_verification_is_left() -> None:
+# Media verification
+
+SHOWN = sanitize_data(0x0002, 0x40C, ssi=0x05)
+DEALLOCATING = sanitize_data(0x0002, 0x40C, sprog=0x4000, ssi=0x06)
+IDLE = sanitize_data(0x0101, 0x40C)
+
+
+class Reader:
+    """An I/O queue that answers every read with `status` and A5h."""
+
+    def __init__(self, status: int = 0x19C) -> None:
+        self.status, self.sent = status, list[NvmeCommand]()
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        self.sent.append(command)
+        return NvmeReply(self.status, 0, b"\xa5" * size if self.status in (0, 0x19C) else b"")
+
+
+def verifying(
+    port: ScriptedNvme, technique: Technique = CRYPTO, reader: Reader | None = None
+) -> NvmeSanitize:
+    return NvmeSanitize(port, technique, eye=Eye(reader or Reader(), 1), pause=lambda seconds: None)
+
+
+@pytest.mark.parametrize(
+    ("technique", "sanicap", "tried"),
+    [
+        (CRYPTO, 0xF, [0x40C, 0x20C, 0x00C]),
+        (
+            BLOCK,
+            0x4000000F,
+            [0x40A, 0x00A],
+        ),  # a block erase that leaves the medium as it is: no no-deallocate
+        (CRYPTO, 0x2000000F, [0x40C, 0x00C]),  # no-deallocate inhibited
+        (OVERWRITE, 0xF, [0x21B, 0x01B]),  # never after an overwrite
+        (CRYPTO, 0x7, [0x20C, 0x00C]),
+    ],
+)
+def test_media_verification_comes_first_and_excludes_no_deallocate(
+    technique: Technique, sanicap: int, tried: list[int]
+) -> None:
+    port = sanitizing(*[NvmeReply(0x002)] * len(tried), sanicap=sanicap)
+    with pytest.raises(Rejected, match="invalid field"):
+        verifying(port, technique).start()
+    assert [command.cdw10 for command in port.of(0x84)] == tried
+
+
+def test_it_is_not_asked_for_without_an_eye_nor_for_blocks_with_metadata() -> None:
+    port = sanitizing(sanicap=0xF)
+    NvmeSanitize(port, CRYPTO).start()
+    port.identify[0, 1] = namespace_data(flbas=0x21, nlbaf=17)
+    port.on[0x84] = [OK]
+    verifying(port).start()
+    assert [command.cdw10 for command in port.of(0x84)] == [0x20C, 0x20C]
+
+
+def test_the_state_is_the_end_of_the_erase_and_the_deallocation_is_not() -> None:
+    port = sanitizing(sanicap=0xF)
+    port.logs[0x81] = SHOWN
+    status = verifying(port).poll()
+    assert (status.state, status.ppm) == (State.DONE, 1_000_000)
+    assert "cells can be read" in status.detail
+    assert verifying(port, BLOCK).poll().state is State.RUNNING  # not of this kind
+    port.logs[0x81] = DEALLOCATING
+    status = verifying(port).poll()
+    assert (status.state, status.ppm, status.seconds_left) == (State.RUNNING, 250_000, -1)
+    port.logs[0x81] = sanitize_data(0x0301, 0x40C)
+    status = verifying(port).poll()
+    assert status.state is State.DONE and "cancelled by a reset" in status.detail
+
+
+def test_media_verification_is_left_and_its_deallocation_awaited() -> None:
     port = sanitizing(OK, OK, sanicap=0xF)
-    port.logs[0x81] = sanitize_data(0x0002, 0x60C, ssi=0x05)
-    hand = NvmeSanitize(port, CRYPTO)
+    port.logs[0x81] = [SHOWN, DEALLOCATING, DEALLOCATING, IDLE]
+    hand = verifying(port)  # takes the first look
+    port.logs[0x81] = [SHOWN, DEALLOCATING, DEALLOCATING, IDLE]
     hand.prepare()
-    hand.settle()
+    port.logs[0x81] = [SHOWN, DEALLOCATING, IDLE]
+    answers = hand.settle()
     assert [command.cdw10 for command in port.of(0x84)] == [0x005, 0x005]
+    assert answers[-1].name.endswith("after media verification")
+    port.logs[0x81] = [DEALLOCATING, IDLE]  # as after a restart in the middle
+    hand.settle()
+    assert len(port.of(0x84)) == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (SHOWN, "stays in its media verification state"),
+        (DEALLOCATING, "had not left it after 300 s"),
+        (sanitize_data(0x0003, 0x40C), "deallocation after the media verification failed"),
+    ],
+)
+def test_a_drive_that_does_not_come_out_of_it_is_not_settled(after: bytes, words: str) -> None:
+    port = sanitizing(OK, OK, sanicap=0xF)
+    hand = verifying(port)
+    port.logs[0x81] = [SHOWN, after]
+    with pytest.raises(Rejected, match=words):
+        hand.settle()
+    left = [0x005, 0x001] if "failed" in words else [0x005]  # a failure is left as any other
+    assert [command.cdw10 for command in port.of(0x84)] == left
+
+
+def test_cells_are_shown_in_the_state_only() -> None:
+    port, reader = sanitizing(sanicap=0xF), Reader()
+    hand = verifying(port, reader=reader)
+    assert isinstance(hand, ShowsCells)
+    assert hand.cells() is None
+    port.logs[0x81] = SHOWN
+    assert verifying(port, BLOCK).cells() is None
+    assert NvmeSanitize(port, CRYPTO).cells() is None
+    cells = hand.cells()
+    assert cells is not None
+    assert (cells.size, cells.block) == (0x1000 * 4096, 4096)
+    view = memoryview(bytearray(256 * 1024))
+    cells.read_into(view, 4096)
+    assert set(view) == {0xA5}
+    assert [(one.cdw10, one.cdw12) for one in reader.sent] == [(1, 15), (17, 15), (33, 15), (49, 15)]
+    assert cells.from_cells == len(view)
+    reader.status = 0
+    cells.read_into(view[:4096], 0)
+    assert cells.from_cells == len(view)  # an ordinary success is no word of the cells
+    reader.status = 0x281
+    with pytest.raises(OSError, match="unrecovered read error"):
+        cells.read_into(view[:4096], 0)
+    assert not cells.answers()
+    with pytest.raises(ValueError, match="are not blocks"):
+        cells.read_into(view[:4096], cells.size)
+
+
+def test_the_inventory_tells_of_media_verification() -> None:
+    found = examine_nvme(drive(sanicap=0xF), 1)
+    assert found.media_verification
+    assert can(found).endswith(", media verification")
+    assert not examine_nvme(drive(), 1).media_verification
 
 
 def test_an_end_that_cannot_be_seen_is_no_beginning() -> None:

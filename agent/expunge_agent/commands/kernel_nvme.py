@@ -12,7 +12,13 @@ import mmap
 import os
 import struct
 
-from expunge_agent.commands.nvme_status import HOST_ABORTED, HOST_PATHING_ERROR, words
+from expunge_agent.commands.nvme_status import (
+    HOST_ABORTED,
+    HOST_PATHING_ERROR,
+    SUCCESS,
+    VERIFICATION_READ,
+    words,
+)
 from expunge_agent.commands.port import (
     CommandError,
     CommandTimeout,
@@ -24,18 +30,22 @@ from expunge_agent.commands.port import (
 
 NVME_IOCTL_ID = 0x4E40
 NVME_IOCTL_ADMIN_CMD = 0xC0484E41
+NVME_IOCTL_IO_CMD = 0xC0484E43
 NVME_IOCTL_ADMIN64_CMD = 0xC0504E47
+NVME_IOCTL_IO64_CMD = 0xC0504E48
 # opcode, flags, reserved, nsid, cdw2, cdw3, metadata, addr, metadata_len, data_len, cdw10 to 15, timeout
 _HEAD = "=BBHIIIQQIIIIIIIII"
 PASSTHRU_CMD = struct.Struct(_HEAD + "I")
 PASSTHRU_CMD64 = struct.Struct(_HEAD + "IQ")
 _STATUS = 0x7FF
 """Type and code; what lies above tells about retries (Base 2.0 §3.3.3.2)."""
+_ADMIN = (NVME_IOCTL_ADMIN64_CMD, NVME_IOCTL_ADMIN_CMD)
+_IO = (NVME_IOCTL_IO64_CMD, NVME_IOCTL_IO_CMD)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class KernelNvme:
-    """An `NvmePort` on `fd`: a namespace's block device, or the controller's character device.
+    """An `NvmePort` and an `NvmeReader` on `fd`: a namespace's block device, or the controller's character device.
 
     The descriptor stays the caller's. Sending needs CAP_SYS_ADMIN.
     """
@@ -50,20 +60,31 @@ class KernelNvme:
         """See `NvmePort.admin`. Data goes through a buffer of whole pages."""
         if data_in and data_out:
             raise ValueError("a command carries data one way")
+        return self._carry(_ADMIN, command, data_in, data_out, timeout)
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        """See `NvmeReader.read`."""
+        return self._carry(_IO, command, size, b"", timeout)
+
+    def _carry(
+        self, ways: tuple[int, int], command: NvmeCommand, data_in: int, data_out: bytes, timeout: float
+    ) -> NvmeReply:
         length = data_in or len(data_out)
         if not length:
-            return self._send(command, 0, 0, timeout)
+            return self._send(ways, command, 0, 0, timeout)
         with mmap.mmap(-1, -(-length // mmap.PAGESIZE) * mmap.PAGESIZE) as pages:
             pages[: len(data_out)] = data_out
             view = ctypes.c_char.from_buffer(pages)
             try:
-                reply = self._send(command, ctypes.addressof(view), length, timeout)
+                reply = self._send(ways, command, ctypes.addressof(view), length, timeout)
             finally:
                 del view  # or the pages cannot be given back
-            data = bytes(pages[:length]) if data_in and not reply.status else b""
+            data = bytes(pages[:length]) if data_in and reply.status in (SUCCESS, VERIFICATION_READ) else b""
         return NvmeReply(status=reply.status, result=reply.result, data=data)
 
-    def _send(self, command: NvmeCommand, address: int, length: int, timeout: float) -> NvmeReply:
+    def _send(
+        self, ways: tuple[int, int], command: NvmeCommand, address: int, length: int, timeout: float
+    ) -> NvmeReply:
         fields = (
             *(command.opcode, 0, 0, command.nsid, 0, 0, 0, address, 0, length),
             *(command.cdw10, command.cdw11, command.cdw12, command.cdw13, command.cdw14, command.cdw15),
@@ -71,10 +92,10 @@ class KernelNvme:
         )
         if self._wide:
             try:
-                return self._ioctl(NVME_IOCTL_ADMIN64_CMD, PASSTHRU_CMD64, (*fields, 0, 0))
+                return self._ioctl(ways[0], PASSTHRU_CMD64, (*fields, 0, 0))
             except NoPassThrough:
                 self._wide = False  # Linux before 5.4
-        return self._ioctl(NVME_IOCTL_ADMIN_CMD, PASSTHRU_CMD, (*fields, 0))
+        return self._ioctl(ways[1], PASSTHRU_CMD, (*fields, 0))
 
     def _ioctl(self, request: int, layout: struct.Struct, fields: tuple[int, ...]) -> NvmeReply:
         block = ctypes.create_string_buffer(layout.pack(*fields), layout.size)

@@ -15,6 +15,7 @@ from expunge_agent.commands.port import NvmeCommand, NvmeReply
 from expunge_agent.core.drive import Answer
 
 ALL_NAMESPACES = 0xFFFFFFFF
+_READ = 0x02  # of the NVM command set
 _GET_LOG_PAGE, _IDENTIFY, _FORMAT_NVM, _SANITIZE = 0x02, 0x06, 0x80, 0x84
 
 
@@ -56,6 +57,7 @@ def sanitize(
     *,
     ause: bool = False,
     no_deallocate: bool = False,
+    verify: bool = False,
     passes: int = 1,
     invert: bool = False,
     pattern: int = 0,
@@ -63,18 +65,30 @@ def sanitize(
     """Sanitize (Base §5.24, figures 304 and 305). It is the whole subsystem's: NSID is 0.
 
     `ause`: allow unrestricted sanitize exit, so that a failure can be left with `Action.EXIT_FAILURE`.
+    `verify`: enter the media verification state after success (EMVS, Base 2.1 §5.1.22; block and crypto erase,
+    without `no_deallocate`: a controller refuses the rest, and so does this with ValueError).
     `passes` (1 to 16), `invert` (between passes) and the 32-bit `pattern` count for overwrite only.
     Raises ValueError for a number of passes or a pattern that does not exist.
     """
     if not 1 <= passes <= 16 or not 0 <= pattern <= 0xFFFFFFFF:
         raise ValueError("an overwrite has 1 to 16 passes and a pattern of 32 bits")
-    cdw10 = int(action)
+    if verify and (no_deallocate or action not in (Action.BLOCK_ERASE, Action.CRYPTO_ERASE)):
+        raise ValueError("media verification follows a block or crypto erase that deallocates")
+    cdw10 = int(action) | (0x400 if verify else 0)
     if action in (Action.BLOCK_ERASE, Action.OVERWRITE, Action.CRYPTO_ERASE):
         cdw10 |= (0x008 if ause else 0) | (0x200 if no_deallocate else 0)
     if action is not Action.OVERWRITE:
         return NvmeCommand(opcode=_SANITIZE, cdw10=cdw10)
     cdw10 |= (passes & 0xF) << 4 | (0x100 if invert else 0)  # OWPASS 0 means 16
     return NvmeCommand(opcode=_SANITIZE, cdw10=cdw10, cdw11=pattern)
+
+
+def read_blocks(nsid: int, block: int, count: int) -> NvmeCommand:
+    """Read (NVM §3.2.4) of `count` (1 to 65536) logical blocks from `block`, without protection checks (PRCHK and
+    STC 0: a media verification read must ask for none, NVM 1.1 §5.10.1)."""
+    return NvmeCommand(
+        opcode=_READ, nsid=nsid, cdw10=block & 0xFFFFFFFF, cdw11=block >> 32, cdw12=count - 1 & 0xFFFF
+    )
 
 
 def format_nvm(nsid: int, namespace: Namespace, erase: int) -> NvmeCommand:

@@ -75,6 +75,8 @@ class SanitizeLog:
     estimates: dict[Action, int]
     estimates_kept: dict[Action, int]
     ssi: int
+    deallocation: int = -1
+    """The time declared for the deallocation after a media verification (ETPVDS, Base 2.1)."""
 
     @property
     def sos(self) -> int:
@@ -98,7 +100,7 @@ class SanitizeLog:
 
     @property
     def verification_cancelled(self) -> bool:
-        """The media verification state was asked for and not entered (MVCNCLD, Base 2.1)."""
+        """The media verification state was asked for, and a reset ended or prevented it (MVCNCLD, Base 2.1)."""
         return bool(self.sstat & 0x200)
 
     @property
@@ -115,6 +117,17 @@ class SanitizeLog:
     def kept(self) -> bool:
         """The most recent operation was asked not to deallocate."""
         return bool(self.scdw10 & 0x200)
+
+    @property
+    def verifying(self) -> bool:
+        """A media verification state, which counts as an operation in progress (Base 2.1 §8.1.24). What is older
+        than Base 2.1 has zeros there."""
+        return self.sos in (Sos.RUNNING, Sos.DONE) and self.state == Sans.MEDIA_VERIFICATION
+
+    @property
+    def deallocating(self) -> bool:
+        """The deallocation after a media verification is under way."""
+        return self.sos == Sos.RUNNING and self.state == Sans.POST_VERIFICATION_DEALLOCATION
 
     @property
     def state(self) -> int:
@@ -164,4 +177,5 @@ def sanitize_log(data: bytes) -> SanitizeLog:
         estimates=dict(zip(order, times[:3], strict=True)),
         estimates_kept=dict(zip(order, times[3:], strict=True)),
         ssi=data[36],
+        deallocation=-1 if number(data, 32, 4) == _NO_ESTIMATE else number(data, 32, 4),
     )

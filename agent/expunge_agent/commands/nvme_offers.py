@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.commands.nvme_identify import Controller
+from expunge_agent.commands.nvme_identify import Controller, Namespace
 from expunge_agent.commands.nvme_logs import Action
 from expunge_agent.core.technique import Technique
 
@@ -42,3 +42,13 @@ def keeps_blocks(controller: Controller, action: Action) -> bool:
     if controller.no_deallocate_inhibited:
         return False
     return not (action is Action.BLOCK_ERASE and controller.media_modified == 1)
+
+
+def shows_cells(controller: Controller, action: Action, space: Namespace) -> bool:
+    """Whether to ask that a media verification state follow, in which reads give what the cells hold.
+
+    A controller that has it (VERS) has it after block and crypto erase (Base 2.1 §5.1.22). Blocks with metadata
+    are left alone: what comes with them in that state is not known here.
+    """
+    erases = action in (Action.BLOCK_ERASE, Action.CRYPTO_ERASE)
+    return controller.media_verification and erases and space.sector > 0 and not space.metadata

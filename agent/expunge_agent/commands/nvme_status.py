@@ -13,6 +13,8 @@ SANITIZE_FAILED = 0x01C
 SANITIZE_IN_PROGRESS = 0x01D
 FORMAT_IN_PROGRESS = 0x084
 INVALID_LOG_PAGE = 0x109
+VERIFICATION_READ = 0x19C
+"""What a read in the media verification state ends with when it gives data (Base 2.1, I/O command specific values)."""
 HOST_PATHING_ERROR = 0x370
 HOST_ABORTED = 0x371
 
@@ -50,6 +52,7 @@ _WORDS = {
     0x112: "firmware activation requires a longer maximum time",
     0x11D: "device self-test in progress",
     0x123: "sanitize prohibited while the persistent memory region is enabled",
+    VERIFICATION_READ: "successful media verification read",
     0x280: "write fault",
     0x281: "unrecovered read error",
     0x286: "access denied",
@@ -67,7 +70,22 @@ _TYPES = {0: "generic", 1: "command specific", 2: "media", 3: "path", 7: "vendor
 _REFUSALS = frozenset(
     code
     for code in _WORDS
-    if code not in (SUCCESS, 0x004, 0x005, 0x006, 0x007, 0x008, 0x01B, 0x021, 0x022, 0x280, 0x281, 0x287)
+    if code
+    not in (
+        SUCCESS,
+        VERIFICATION_READ,
+        0x004,
+        0x005,
+        0x006,
+        0x007,
+        0x008,
+        0x01B,
+        0x021,
+        0x022,
+        0x280,
+        0x281,
+        0x287,
+    )
     and code < 0x300
 )
 

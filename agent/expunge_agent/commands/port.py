@@ -90,3 +90,13 @@ class NvmePort(Protocol):
         Raises CommandError when there is no reply of the controller.
         """
         ...
+
+
+class NvmeReader(Protocol):
+    """The I/O queues of an NVMe controller, as far as they read: past the block layer, with the drive's own status."""
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        """Send a command of the NVM command set that gives `size` bytes. The data of a media verification read
+        come with their status, which is not 0. Raises CommandError when there is no reply of the controller.
+        """
+        ...

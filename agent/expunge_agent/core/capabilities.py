@@ -27,12 +27,13 @@ _GROUPS = (
         "normal": (Technique.ATA_SECURITY_ERASE,),
     }),
     ("revert", {"opal": (Technique.OPAL_REVERT,)}),
+    ("purge", {"ufs": (Technique.UFS_PURGE,)}),
     ("secure erase", {"mmc": (Technique.MMC_SECURE_ERASE,)}),
 )  # fmt: skip
 
 
 def can(drive: Drive) -> str:
-    """What it offers of its own, such as ``sanitize crypto+block, format crypto``; empty for nothing.
+    """What it offers of its own, such as ``sanitize crypto+block, format crypto, media verification``; empty for nothing.
 
     Discard and zero-out are left out: nearly every drive has them, and they earn nothing.
     """
@@ -42,6 +43,8 @@ def can(drive: Drive) -> str:
         names = [name for name, techniques in kinds.items() if offered & set(techniques)]
         if names:
             found.append(f"{group} {'+'.join(names)}")
+    if drive.media_verification:
+        found.append("media verification")
     return ", ".join(found)
 
 
@@ -81,6 +84,8 @@ def details(drive: Drive) -> list[str]:
     for one in drive.abilities:
         time = f", about {one.seconds} s" if one.seconds >= 0 else ""
         found.append(f"{one.technique.value}: {f'offered{time}' if one.offered else f'no ({one.why})'}")
+    if drive.media_verification:
+        found.append("media verification: its cells can be read after a block or crypto erase")
     for space in drive.namespaces:
         found.append(
             f"namespace {space.nsid}: {space.node or ('attached' if space.attached else 'not attached')}"

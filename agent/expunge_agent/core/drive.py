@@ -112,6 +112,8 @@ class Drive(Frozen, frozen=True):
     sanitize_frozen: bool = False
     sanitize_state: Literal["", "idle", "running", "failed", "done"] = ""
     """What the drive says of its last sanitize operation, whoever started it."""
+    media_verification: bool = False
+    """It can show what its cells hold after a block or crypto erase (NVMe VERS, Base 2.1)."""
     nsid: int = 0
     """Which of `namespaces` was asked about; 0: not told, or not NVMe."""
     namespaces: list[NvmeNamespace] = []

@@ -10,7 +10,15 @@ from expunge_agent.core.entry import Entry
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, DriveAnswer, Erasure, LaidOpen, ReadBack
+from expunge_agent.protocol.receipt import (
+    MAX_ANSWERS,
+    Canaries,
+    CellsRead,
+    DriveAnswer,
+    Erasure,
+    LaidOpen,
+    ReadBack,
+)
 
 MAX_ATTEMPTS = 3
 """How often a command is begun when the drive forgets it over a loss of power."""
@@ -24,6 +32,7 @@ KINDS = (
     "erase-accepted",
     "erase-seen",
     "erase-ended",
+    "erase-cells",
     "erase-settled",
     "erase-checked",
 )
@@ -91,6 +100,7 @@ class ErasureProgress:
     seen: bool = False
     ended: Ended | None = None
     ended_at: Timestamp = ""
+    cells: CellsRead | None = None
     settled: Settled | None = None
     evidence: Evidence | None = None
     answers: list[Answer] = field(default_factory=list)
@@ -122,6 +132,8 @@ class ErasureProgress:
             self.seen = True
         elif kind == "erase-ended":
             self.ended, self.ended_at = canonical.convert(data["ended"], Ended), record.at
+        elif kind == "erase-cells":
+            self.cells = canonical.convert(data["cells"], CellsRead)
         elif kind == "erase-settled":
             self.settled = canonical.convert(data["settled"], Settled)
         else:
@@ -163,4 +175,5 @@ class ErasureProgress:
             ],
             laid_open=self.laid_open,
             beside=evidence.beside if evidence is not None else [],
+            cells=self.cells,
         )

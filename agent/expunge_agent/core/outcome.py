@@ -9,6 +9,7 @@ from expunge_agent.core.technique import LEAVES_NOISE, LEAVES_ZEROS
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import (
     Canaries,
+    CellsRead,
     Erasure,
     PassResult,
     RangeProblem,
@@ -104,8 +105,8 @@ def judge_erasure(
     pieces of evidence: one canary or one block of old data that is still there refutes it.
     """
     canaries, read = erasure.canaries, erasure.read_back
-    if canaries is not None and (canaries.found or canaries.kept) and erasure.ended in ("done", "unknown"):
-        return Verdict(Outcome.FAILED, Level.NONE, [], _kept(erasure, canaries))
+    if refuted := _refuted(erasure):
+        return Verdict(Outcome.FAILED, Level.NONE, [], refuted)
     if stopped and (erasure.ended == "running" or canaries is None):
         at_work = " The drive may still be at work: it cannot be stopped." if erasure.attempts else ""
         return Verdict(Outcome.INTERRUPTED, Level.NONE, [], f"The run was stopped before its end.{at_work}")
@@ -113,8 +114,7 @@ def judge_erasure(
         outcome = Outcome.UNKNOWN if erasure.ended in ("unknown", "running") else Outcome.FAILED
         return Verdict(outcome, Level.NONE, [], _not_done(erasure, trouble)[:4000])
     if trouble or not (erasure.accepted or erasure.progress_seen):
-        why = trouble or "The drive says that it is done, but was not seen to begin."
-        return Verdict(Outcome.UNKNOWN, Level.NONE, [], why)
+        return Verdict(Outcome.UNKNOWN, Level.NONE, [], _unknown(erasure, trouble))
     if erasure.changes:
         told = "; ".join(erasure.changes)
         return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
@@ -138,6 +138,21 @@ def _not_what_it_writes(technique: str, read: ReadBack) -> str:
     return f"The drive was told to write zeros, and {wrong} of {read.bytes_read} bytes read back are something else."
 
 
+def _refuted(erasure: Erasure) -> str:
+    """What is still there after all, read from outside or in the drive's cells; empty where nothing was found."""
+    canaries, cells = erasure.canaries, erasure.cells
+    if canaries is not None and (canaries.found or canaries.kept) and erasure.ended in ("done", "unknown"):
+        return _kept(erasure, canaries)
+    return _in_cells(cells) if cells is not None and (cells.found or cells.kept) else ""
+
+
+def _unknown(erasure: Erasure, trouble: str) -> str:
+    why = trouble or "The drive says that it is done, but was not seen to begin."
+    if erasure.settling and not erasure.settled:
+        why = f"{why} The drive was not left as it should be: {erasure.settling}."
+    return why[:4000]
+
+
 def _kept(erasure: Erasure, canaries: Canaries) -> str:
     said = "reported success" if erasure.ended == "done" else "gave no word of its end"
     parts = []
@@ -146,6 +161,28 @@ def _kept(erasure: Erasure, canaries: Canaries) -> str:
     if canaries.kept:
         parts.append(f"{canaries.kept} of {canaries.telling} blocks of old data")
     return f"The drive {said}, and {' and '.join(parts)} can still be read: it did not erase everything."
+
+
+def _in_cells(cells: CellsRead) -> str:
+    return (
+        f"The drive reported success, and its cells still hold {cells.found} of {cells.looked_for} canaries and "
+        f"{cells.kept} of {cells.telling} blocks of old data: it did not erase everything."
+    )
+
+
+def _cell_shortfalls(cells: CellsRead | None) -> list[str]:
+    if cells is None:
+        return []
+    found = [f"{cells.detail[:1].upper()}{cells.detail[1:]}."] if cells.detail else []
+    if cells.unreadable or cells.samples_unreadable:
+        found.append(
+            f"{cells.unreadable} of {cells.looked_for} canaries and {cells.samples_unreadable} of {cells.telling} "
+            "blocks of old data could not be read in the drive's cells."
+        )
+    if cells.unreadable_bytes:
+        total = int(cells.bytes_read) + int(cells.unreadable_bytes)
+        found.append(f"{cells.unreadable_bytes} of {total} bytes could not be read in the drive's cells.")
+    return found
 
 
 _NOT_DONE = {
@@ -192,6 +229,7 @@ def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | N
         )
     if read is not None and not read.reads_medium:
         found.append(f"The read-back may have been served from the host's cache ({read.io_mode}).")
+    found += _cell_shortfalls(erasure.cells)
     found += erasure.beside
     if not erasure.settled:
         found.append(f"The drive was not left as it should be: {erasure.settling}.")

@@ -5,7 +5,7 @@ Credit follows NIST SP 800-88 r2 (which refers to IEEE 2883) and is never more t
 - a command that changes or discards the media's encryption key is Purge on any medium that encrypts all
   it stores; a *crypto scramble* of the drive's own is such a command;
 - a sanitize *block erase* is Purge on flash only, a sanitize *overwrite* on rotating media only;
-- ATA Security Erase is Clear on flash;
+- ATA Security Erase is Clear on flash, and so is a UFS purge, which rests on an unmapping before it (ADR 0031);
 - overwriting from the host, discard, UNMAP and write-zeroes never earn Purge;
 - on a medium of unknown type only cryptographic erase counts as Purge;
 - overwriting the header of LUKS destroys the wrapped keys: Purge on rotating media, where an overwrite reaches
@@ -44,6 +44,7 @@ class Technique(StrEnum):
     OPAL_REVERT = "opal-psid-revert"
     MMC_SANITIZE = "mmc-sanitize"
     MMC_SECURE_ERASE = "mmc-secure-erase"
+    UFS_PURGE = "ufs-purge"
     SECURE_DISCARD = "secure-discard"
     DISCARD = "discard"
     ZERO_OUT = "zero-out"
@@ -105,6 +106,7 @@ _WHOLE = (
     Technique.ATA_SECURITY_ERASE,
     Technique.SCSI_FORMAT_UNIT,
     Technique.MMC_SECURE_ERASE,
+    Technique.UFS_PURGE,
 )
 
 

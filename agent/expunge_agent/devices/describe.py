@@ -6,7 +6,7 @@ from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.volume import BUSES, is_lvm, lvm_name
-from expunge_agent.devices import host, raid, udev, vpd
+from expunge_agent.devices import host, raid, udev, ufs, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
 from expunge_agent.protocol.canonical import U64
@@ -38,7 +38,7 @@ _VIRTUAL_MAKERS = (
 
 
 def bus(node: Node) -> str:
-    """How it is attached: nvme, ata, scsi, usb, mmc, virtio, xen, loop, zram, lvm, dm-crypt, dm, md or unknown."""
+    """How it is attached: nvme, ata, scsi, usb, ufs, mmc, virtio, xen, loop, zram, lvm, dm-crypt, dm, md or unknown."""
     disk = node.disk
     if (disk.folder / "dm").is_dir():
         uuid = read_text(disk.folder / "dm/uuid")
@@ -50,6 +50,8 @@ def bus(node: Node) -> str:
         return "usb"
     if any((folder / "ata_port").is_dir() for folder in disk.parents()):
         return "ata"
+    if ufs.is_ufs(disk):
+        return "ufs"
     for name in subsystems:
         if name in _BUS_BY_SUBSYSTEM:
             return _BUS_BY_SUBSYSTEM[name]
@@ -119,6 +121,8 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
         return MediumType.VIRTUAL  # what lies under it is not reached
     if who.bus == "nvme":
         return MediumType.SSD
+    if who.bus == "ufs":  # managed flash by definition (JESD220)
+        return MediumType.SSD
     if who.bus == "mmc":  # managed flash in either case: JESD84-B51 §1, SD Physical Layer 6.00 §1
         return {"MMC": MediumType.SSD, "SD": MediumType.USB_FLASH}.get(
             read_text(disk.folder / "device/type"), MediumType.UNKNOWN
@@ -149,7 +153,7 @@ def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
         return read_text(disk.folder / "md/level"), read_text(disk.folder / "md/uuid"), ""
     model = _first(device, "model", "name")
     vendor = read_text(device / "vendor")
-    if found_bus in ("scsi", "usb") and vendor and not model.startswith(vendor):
+    if found_bus in ("scsi", "usb", "ufs") and vendor and not model.startswith(vendor):
         model = f"{vendor} {model}".strip()
     serial = _first(device, "serial") or read_text(disk.folder / "serial")
     serial = serial or vpd.unit_serial(read_bytes(device / "vpd_pg80"))

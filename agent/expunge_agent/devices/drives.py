@@ -15,7 +15,7 @@ from expunge_agent.core.doubts import doubts, names
 from expunge_agent.core.drive import Ability, Drive, NvmeNamespace
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import describe, raid, vpd
+from expunge_agent.devices import describe, raid, ufs, vpd
 from expunge_agent.devices.nodes import Node, all_disks, by_number
 from expunge_agent.devices.roots import LIVE, Roots, link_name, read_bytes, read_int, read_text
 from expunge_agent.protocol.canonical import U64
@@ -109,7 +109,7 @@ def spoken(disk: Node, bus: str) -> Spoken:
         return "nvme"
     if bus == "mmc":
         return "mmc"
-    if bus in ("ata", "scsi", "usb") and disk.driver in ("sd", "") and not raid.is_volume(disk):
+    if bus in ("ata", "scsi", "usb", "ufs") and disk.driver in ("sd", "") and not raid.is_volume(disk):
         return "ata" if bus == "ata" else "scsi"
     return "none"
 
@@ -206,7 +206,8 @@ def _ask(fd: int, disk: Node, known: Drive) -> Drive:
         return ask_nvme(nvme_port(fd), disk)
     if known.protocol == "mmc":
         return _ask_mmc(fd, disk)
-    return ask_scsi(scsi_port(fd), known)
+    told = ask_scsi(scsi_port(fd), known)
+    return with_ufs(told, disk) if ufs.is_ufs(disk) else told
 
 
 def _ask_mmc(fd: int, disk: Node) -> Drive:
@@ -216,6 +217,18 @@ def _ask_mmc(fd: int, disk: Node) -> Drive:
     if read_text(disk.folder / "device/type") != "MMC":
         return sd_card()
     return examine_mmc(MmcIoctlPort(fd))
+
+
+def with_ufs(drive: Drive, disk: Node) -> Drive:
+    """`drive`, a logical unit of a UFS device, with what it can do as such. Its purge status is not asked for: a
+    read of it takes the word of a purge under way from whoever waits for it."""
+    node = ufs.query_node(disk)
+    why = "" if node is not None else "the kernel shows no ufs-bsg node to ask it through"
+    purge = Ability(technique=Technique.UFS_PURGE, offered=not why, why=why)
+    beyond = "not reached: other logical units of the UFS device, its RPMB, what it does not unmap"
+    return msgspec.structs.replace(
+        drive, rotation=1, abilities=[*drive.abilities, purge], unreached=[*drive.unreached, beyond]
+    )
 
 
 def with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:

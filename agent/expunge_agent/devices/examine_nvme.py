@@ -58,6 +58,7 @@ def examine_nvme(port: NvmePort, nsid: int) -> Drive:
         apparent=U64(min(space.size, 2**64 - 1)) if space else U64(0),
         abilities=_abilities(first, log),
         sanitize_state=_SANITIZE_STATES.get(log.sos, "") if log else "",
+        media_verification=first.media_verification,
         namespaces=namespaces,
         health=health,
         doubtful=doubtful,

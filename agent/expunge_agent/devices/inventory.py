@@ -72,7 +72,7 @@ def survey(
         if (
             found.medium is not None and roots.live
         ):  # only what was named is read; a poor drive might not come back
-            found = found._replace(medium=with_encryption(found.medium))
+            found = found._replace(medium=with_encryption(found.medium, patience))
         seen.append((_node_at(found.usage.path, roots), found))
     nodes = [node for node, _found in seen if node is not None]
     answers = examine_all([node.disk for node in nodes], patience)

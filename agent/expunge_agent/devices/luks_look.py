@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from expunge_agent.bounded import NoAnswer, within
 from expunge_agent.core import luks
 from expunge_agent.core.guard import readable
 from expunge_agent.core.luks_case import IN_KEYRING, LuksCase, luks_case
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.devices.crypt_maps import in_keyring
 from expunge_agent.devices.crypttab import Sought, from_crypttab
-from expunge_agent.devices.encrypted import encryption_at
+from expunge_agent.devices.encrypted import PATIENCE, encryption_at
 from expunge_agent.devices.key_traces import header_copies
 from expunge_agent.devices.process import Result, run_tool
 from expunge_agent.protocol.identity import BlockIdentity
@@ -42,7 +44,15 @@ def case_of(medium: Medium, wish: KeyWish | None) -> LuksCase | str:
 
 
 def read_head(path: str) -> tuple[bytes, int]:
-    """The first bytes of the file or device, as many as headers may take, and its size. Raises OSError."""
+    """The first bytes of the file or device, as many as headers may take, and its size. Raises OSError, which a
+    device that does not answer for `PATIENCE` seconds is, too."""
+    try:
+        return within(PATIENCE, lambda: _read_head(path))
+    except NoAnswer as error:
+        raise TimeoutError(errno.ETIMEDOUT, str(error)) from error
+
+
+def _read_head(path: str) -> tuple[bytes, int]:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return os.pread(fd, luks.HEAD, 0), os.lseek(fd, 0, os.SEEK_END)

@@ -276,6 +276,32 @@ class LaidOpen(Frozen, frozen=True):
     done: list[Text]
 
 
+class CellsRead(Frozen, frozen=True):
+    """What the cells of an NVMe drive held after its erase and before they were deallocated, by its own reads in the
+    media verification state (Base 2.1 §8.1.24.3.6, NVM Command Set 1.1 §5.10.1).
+
+    ``looked_for`` to ``samples_unreadable`` as in `Canaries`. ``from_cells``: bytes of all reads that the drive
+    said came from the media. ``zeros`` to ``other``, ``bytes_read``, ``unreadable_bytes`` as in `ReadBack`; ``other``
+    proves nothing: integrity is not checked in this state, and a second read may differ. ``detail``: why the
+    look broke off, empty where it did not.
+    """
+
+    looked_for: int
+    found: int
+    unreadable: int
+    telling: int
+    kept: int
+    samples_unreadable: int
+    from_cells: U64
+    bytes_read: U64
+    unreadable_bytes: U64
+    zeros: U64
+    ones: U64
+    constant: U64
+    other: U64
+    detail: Text = ""
+
+
 class Erasure(Frozen, frozen=True):
     """One drive command as it ran.
 
@@ -305,6 +331,8 @@ class Erasure(Frozen, frozen=True):
     """Canaries and read-back then cover all of ``after``."""
     beside: list[Text] = []
     """What other namespaces of the drive lost that the command should have left alone."""
+    cells: CellsRead | None = None
+    """None where the drive did not show its cells between its erase and their deallocation."""
 
     def reach(self, ordered: int) -> int:
         """Bytes that canaries and read-back cover, for a medium of `ordered` bytes."""

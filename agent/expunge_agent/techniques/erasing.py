@@ -29,6 +29,7 @@ from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
 from expunge_agent.engine.meter import Progress
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import CellsRead
 from expunge_agent.techniques.hand import Hand, Rejected, State, Status
 
 MILLION = 1_000_000
@@ -58,6 +59,9 @@ class Recorder(Protocol):
 
     def ended(self, ended: Ended, answers: list[Answer]) -> None:
         """It came to an end, or is given up."""
+
+    def cells(self, read: CellsRead) -> None:
+        """What its cells held before it is settled."""
 
     def settled(self, settled: Settled, answers: list[Answer]) -> None:
         """It was left usable, or not."""
@@ -228,9 +232,11 @@ def _may_be_ours(so_far: ErasureProgress, plan: TargetPlan) -> bool:
     """Whether an operation found at work can be the one of this order.
 
     It was accepted or seen before; or the command was about to be sent, and the drive tells of which kind
-    the one at work is, which ATA does not (ACS-3 §7.36.5).
+    the one at work is, which ATA does not (ACS-3 §7.36.5), nor UFS what was unmapped before.
     """
-    return so_far.accepted or so_far.seen or (so_far.sending and not plan.technique.startswith("ata-"))
+    return (
+        so_far.accepted or so_far.seen or (so_far.sending and not plan.technique.startswith(("ata-", "ufs-")))
+    )
 
 
 def _still_ours(hand: Hand, plan: TargetPlan, so_far: ErasureProgress, recorder: Recorder) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
+from expunge_agent.engine.blocks import Blocks
 
 
 class Rejected(Exception):  # noqa: N818 - an end, not a fault of the program
@@ -72,4 +73,20 @@ class Hand(Protocol):
     def settle(self) -> list[Answer]:
         """Leave the drive usable: out of failure mode, unlocked, password gone. After success and failure
         alike; may be repeated. Raises Rejected when the drive stays as it is."""
+        ...
+
+
+class Cells(Blocks, Protocol):
+    """What a drive's cells hold, as it gives it out itself; ``from_cells``: bytes that it said are from there."""
+
+    @property
+    def from_cells(self) -> int: ...
+
+
+@runtime_checkable
+class ShowsCells(Protocol):
+    """A `Hand` whose drive may stop between its erase and `Hand.settle`, and have its cells looked at."""
+
+    def cells(self) -> Cells | None:
+        """The cells, None where the drive does not show them now. Raises CommandError."""
         ...

@@ -13,12 +13,16 @@ from expunge_agent.commands.port import (
     CommandTimeout,
     NvmeCommand,
     NvmePort,
+    NvmeReader,
     NvmeReply,
     ScsiPort,
     ScsiReply,
 )
+from expunge_agent.commands.ufs import UfsPort
 from expunge_agent.core.drive import Answer
-from expunge_agent.techniques.hand import Hand, Status
+from expunge_agent.engine.blocks import Blocks
+from expunge_agent.engine.problems import Stalled
+from expunge_agent.techniques.hand import Cells, Hand, ShowsCells, Status
 
 T = TypeVar("T")
 
@@ -108,6 +112,30 @@ class GatedNvme:
         return self._port.admin(command, data_in=data_in, data_out=data_out, timeout=timeout)
 
 
+class GatedReader:
+    """An `NvmeReader` that asks before each command whether it may still be sent."""
+
+    def __init__(self, reader: NvmeReader, gate: Callable[[], None]) -> None:
+        self._reader, self._gate = reader, gate
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        """See `NvmeReader`."""
+        self._gate()
+        return self._reader.read(command, size, timeout=timeout)
+
+
+class GatedUfs:
+    """A `UfsPort` that asks before each query whether it may still be sent."""
+
+    def __init__(self, port: UfsPort, gate: Callable[[], None]) -> None:
+        self._port, self._gate = port, gate
+
+    def exchange(self, request: bytes) -> bytes:
+        """See `UfsPort`."""
+        self._gate()
+        return self._port.exchange(request)
+
+
 class PatientHand:
     """A `Hand` whose every question has an end."""
 
@@ -132,3 +160,84 @@ class PatientHand:
     def settle(self) -> list[Answer]:
         """See `Hand`."""
         return self._asker.ask(self._hand.settle, self._asker.long)
+
+    def cells(self) -> Cells | None:
+        """See `ShowsCells`; None also for a hand that is none."""
+        if not isinstance(self._hand, ShowsCells):
+            return None
+        cells = self._asker.ask(self._hand.cells)
+        return PatientCells(cells, self._asker) if cells is not None else None
+
+
+class PatientBlocks:
+    """`Blocks` whose every read, write and flush has an end: Stalled where there is no answer.
+
+    A thread may then still be in the kernel with the descriptor: see `Asker.stuck`.
+    """
+
+    def __init__(self, blocks: Blocks, asker: Asker) -> None:
+        self._blocks, self._asker = blocks, asker
+        self.size, self.block = blocks.size, blocks.block
+
+    @property
+    def direct(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.direct
+
+    @property
+    def memory(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.memory
+
+    @property
+    def reads_medium(self) -> bool:
+        """See `Blocks`."""
+        return self._blocks.reads_medium
+
+    @property
+    def io_mode(self) -> str:
+        """See `Blocks`."""
+        return self._blocks.io_mode
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask("read", lambda: self._blocks.read_into(view, offset))
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """See `Blocks`."""
+        self._ask("write", lambda: self._blocks.write(view, offset))
+
+    def flush(self) -> None:
+        """See `Blocks`."""
+        self._ask("flush", self._blocks.flush)
+
+    def drop_cache(self) -> int | None:
+        """See `Blocks`."""
+        return self._ask("flush", self._blocks.drop_cache)
+
+    def check(self) -> None:
+        """See `Blocks`."""
+        self._ask("asking its size", self._blocks.check)
+
+    def answers(self) -> bool:
+        """See `Blocks`."""
+        return self._ask("read", self._blocks.answers)
+
+    def _ask(self, doing: str, question: Callable[[], T]) -> T:
+        try:
+            return self._asker.ask(question)
+        except CommandTimeout as error:
+            raise Stalled(f"{doing}: {error}") from error
+
+
+class PatientCells(PatientBlocks):
+    """`Cells` whose every read has an end."""
+
+    def __init__(self, cells: Cells, asker: Asker) -> None:
+        super().__init__(cells, asker)
+        self._cells = cells
+
+    @property
+    def from_cells(self) -> int:
+        """See `Cells`."""
+        return self._cells.from_cells

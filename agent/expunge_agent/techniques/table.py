@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from expunge_agent.core.drive import Answer
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import Technique
-from expunge_agent.techniques.hand import Hand
-from expunge_agent.techniques.patient import GatedNvme, GatedScsi
+from expunge_agent.techniques.hand import Hand, Rejected
+from expunge_agent.techniques.patient import GatedNvme, GatedReader, GatedScsi, GatedUfs
 
 Gate = Callable[[], None]
 
@@ -26,11 +27,12 @@ def hand_for(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
 def _nvme(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_nvme import KernelNvme, nsid_of
     from expunge_agent.techniques.nvme_format import NvmeFormat
-    from expunge_agent.techniques.nvme_sanitize import NvmeSanitize
+    from expunge_agent.techniques.nvme_sanitize import Eye, NvmeSanitize
 
     if plan.technique in (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA):
         return NvmeFormat(GatedNvme(KernelNvme(fd), gate), plan.technique, nsid_of(fd))
-    return NvmeSanitize(GatedNvme(KernelNvme(fd), gate), plan.technique)
+    eye = Eye(GatedReader(KernelNvme(fd), gate), nsid_of(fd))
+    return NvmeSanitize(GatedNvme(KernelNvme(fd), gate), plan.technique, eye=eye)
 
 
 def _ata(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
@@ -61,6 +63,23 @@ def _mmc(plan: TargetPlan, fd: int, _gate: Gate) -> Hand:
     return MmcErase(MmcIoctlPort(fd), plan.technique, _MMC_ADDRESS)
 
 
+def _ufs(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
+    from expunge_agent.commands.kernel_ufs import UfsBsg
+    from expunge_agent.devices.ufs import query_node_of
+    from expunge_agent.techniques.discard import RangeHand
+    from expunge_agent.techniques.ufs_purge import UfsPurge
+
+    node, drive = query_node_of(fd), plan.drive
+    if node is None or drive is None:
+        raise Rejected("the kernel shows no ufs-bsg node to ask the device through")
+    size, sector = int(drive.apparent), max(drive.logical_sector, 1)
+
+    def unmap() -> list[Answer]:
+        return RangeHand(Technique.DISCARD, fd, size, sector, stop=lambda: bool(gate())).start()  # type: ignore[func-returns-value]
+
+    return UfsPurge(GatedUfs(UfsBsg(str(node)), gate), unmap)
+
+
 def _opal(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands import opal
     from expunge_agent.techniques.opal_revert import KernelOpal, OpalRevert, first_of
@@ -84,5 +103,6 @@ _FAMILIES: dict[str, Callable[[TargetPlan, int, Gate], Hand]] = {
     "ata": _ata,
     "scsi": _scsi,
     "mmc": _mmc,
+    "ufs": _ufs,
     "opal": _opal,
 }

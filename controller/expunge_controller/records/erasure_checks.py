@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from expunge_agent.protocol.base import Level
-from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, Erasure, ReadBack, TargetResult
+from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, CellsRead, Erasure, ReadBack, TargetResult
 from expunge_controller.records import canaries as places
 from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE, WORDS, can_earn
 
@@ -88,6 +88,8 @@ def figure_problems(erasure: Erasure) -> Iterator[str]:
         yield from _canary_figures(erasure.canaries)
     if erasure.read_back is not None:
         yield from _read_back_figures(erasure.read_back)
+    if erasure.cells is not None:
+        yield from _cell_figures(erasure.cells)
 
 
 def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
@@ -115,6 +117,8 @@ def success_problems(result: TargetResult, clean: bool) -> Iterator[str]:
         yield from _read_back_fits(erasure, erasure.read_back, clean)
     elif clean:
         yield "sanitized, yet nothing was read back after the command"
+    if erasure.cells is not None:
+        yield from _cells_clear(erasure.cells, clean)
     if clean and erasure.beside:
         yield "sanitized, yet the command took data that was not its target's"
     if clean and not erasure.settled:
@@ -142,6 +146,34 @@ def _canaries_gone(canaries: Canaries, size: int, clean: bool) -> Iterator[str]:
         yield f"{canaries.samples_unreadable} samples of old data could not be read, yet it is called sanitized"
     if clean and canaries.unreadable:
         yield f"{canaries.unreadable} canaries could not be read, yet it is called sanitized"
+
+
+def _cells_clear(cells: CellsRead, clean: bool) -> Iterator[str]:
+    if cells.found or cells.kept:
+        yield f"its cells still held {cells.found} canaries and {cells.kept} samples, yet it is called sanitized"
+    if clean and (cells.unreadable or cells.samples_unreadable or cells.unreadable_bytes or cells.detail):
+        yield "not all of its cells could be looked at, yet it is called sanitized"
+
+
+def _cell_figures(cells: CellsRead) -> Iterator[str]:
+    if cells.found + cells.unreadable > cells.looked_for:
+        yield f"{cells.found} canaries found in its cells and {cells.unreadable} unreadable, {cells.looked_for} looked for"
+    if cells.kept + cells.samples_unreadable > cells.telling:
+        yield f"{cells.kept} samples kept in its cells and {cells.samples_unreadable} unreadable, {cells.telling} could tell"
+    if cells.zeros + cells.ones + cells.constant + cells.other != cells.bytes_read:
+        yield f"{cells.bytes_read} bytes were read of its cells, and other figures of them are told"
+    if (
+        min(
+            cells.looked_for,
+            cells.found,
+            cells.unreadable,
+            cells.telling,
+            cells.kept,
+            cells.samples_unreadable,
+        )
+        < 0
+    ):
+        yield "a number of what was looked for in its cells is negative"
 
 
 def _read_back_whole(read: ReadBack, size: int, clean: bool) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 The kinds are those of NIST SP 800-88 r2 (cryptographic erase, block erase, overwrite); the names of commands
 are those of the NVM Express Base Specification, ATA ACS, SCSI SBC, the TCG Storage Opal SSC and the JEDEC eMMC
-standard. The Chinese names follow GB/T usage: 净化 purge, 清除 clear, 覆写 overwrite, 加密擦除 cryptographic erase.
+and UFS standards. The Chinese names follow GB/T usage: 净化 purge, 清除 clear, 覆写 overwrite, 加密擦除 cryptographic erase.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ TECHNIQUES: Final[dict[str, TechniqueWords]] = {
     ),
     "mmc-sanitize": TechniqueWords(_BLOCK, Label("eMMC Sanitize (SANITIZE_START)", "eMMC Sanitize 清除")),
     "mmc-secure-erase": TechniqueWords(_FIRMWARE, Label("eMMC Secure Erase", "eMMC 安全擦除")),
+    "ufs-purge": TechniqueWords(
+        _FIRMWARE, Label("UNMAP and UFS purge (fPurgeEnable)", "UNMAP 与 UFS 净化（fPurgeEnable）")
+    ),
     "secure-discard": TechniqueWords(
         _HOST, Label("secure discard (BLKSECDISCARD)", "安全丢弃（BLKSECDISCARD）")
     ),

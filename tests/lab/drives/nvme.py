@@ -14,7 +14,17 @@ from pathlib import Path
 from lab.drives import nvme_pages as pages
 from lab.drives import nvme_status as st
 from lab.drives.clock import Clock, RealClock
-from lab.drives.nvme_erase import ACTIONS, FAULTS, RUNNING, Eraser, Format, Gone, Notes
+from lab.drives.nvme_erase import (
+    ACTIONS,
+    DEALLOCATING,
+    FAULTS,
+    MEDIA_VERIFICATION,
+    RUNNING,
+    Eraser,
+    Format,
+    Gone,
+    Notes,
+)
 from lab.drives.nvme_io import ALL_NAMESPACES, FLUSH, READ, Blocks, Command, Reply
 from lab.drives.nvme_pages import Make, Namespace
 from lab.drives.opal import COM_ID, Tper
@@ -194,10 +204,21 @@ class NvmeDrive:
         self.store.volatile = "loses-cache" in self.faults and bool(self._features[0x06])
         maps = command.opcode != READ and bool(self.store.unmapped)
         before = (self.notes.written, maps or command.opcode in (4, 9))
+        if self._eraser.state == MEDIA_VERIFICATION and command.opcode == READ:
+            return self._cells(command, data)
         reply = self._blocks.do(command, self._find(command.nsid), data)
         if before[1] or before[0] != self.notes.written:
             self._save()
         return reply
+
+    def _cells(self, command: Command, data: bytes) -> Reply:
+        """A read in the media verification state (NVM Command Set 1.1 §5.10.1)."""
+        if command.cdw12 >> 24 & 0x1D:  # a check of protection information: PRINFO bits 28:26, STC bit 24
+            return Reply(st.INVALID_FIELD)
+        if "unreadable-cells" in self.faults:
+            return Reply(st.UNRECOVERED_READ)
+        reply = self._blocks.do(command, self._find(command.nsid), data)
+        return Reply(reply.status or st.VERIFICATION_READ, reply.result, reply.data)
 
     def _alive(self) -> None:
         self.tick()
@@ -218,7 +239,7 @@ class NvmeDrive:
             )
         ):
             return st.SANITIZE_IN_PROGRESS if self.notes.sanitize else st.FORMAT_IN_PROGRESS
-        limit = st.SANITIZE_IN_PROGRESS if self.notes.sanitize else 0
+        limit = st.SANITIZE_IN_PROGRESS if self.notes.sanitize or self.notes.cells else 0
         limit = st.SANITIZE_FAILED if self.notes.failure_mode else limit
         if limit and (opcode not in IN_SANITIZE or (opcode == GET_LOG and log not in LOGS_IN_SANITIZE)):
             return limit
@@ -229,7 +250,8 @@ class NvmeDrive:
     def _refused_io(self, command: Command) -> int:
         if command.opcode != FLUSH and self.notes.locking.locked:
             return st.ACCESS_DENIED
-        if command.opcode != FLUSH and self.notes.sanitize:
+        looks = command.opcode == READ and self._eraser.state == MEDIA_VERIFICATION
+        if command.opcode != FLUSH and (self.notes.sanitize or self.notes.cells) and not looks:
             return st.SANITIZE_IN_PROGRESS
         if command.opcode != FLUSH and self.notes.failure_mode:
             return st.SANITIZE_FAILED
@@ -368,10 +390,15 @@ class NvmeDrive:
             return pages.namespace_list(sorted(self._changed))
         if page == 0x05:
             return pages.effects_log()
-        notes, running = self.notes, self.notes.sanitize
+        notes, running, state = self.notes, self.notes.sanitize, self._eraser.state
         sprog = min(int(running.fraction * 65536), 0xFFFE) if running else 0xFFFF
+        if state == DEALLOCATING:
+            sprog = min(int(notes.deallocation / self.make.deallocate_seconds * 65536), 0xFFFE)
+        if running or notes.failure_mode:  # 1 to 4: processing and failure, restricted and not
+            state = (2 if notes.failure_mode else 1) + (2 if notes.scdw10 & 1 << 3 else 0)
         sstat = notes.sstat | notes.passes << 3 | (not notes.written and notes.sstat != RUNNING) << 8
-        return pages.sanitize_log(self.make, sprog=sprog, sstat=sstat, scdw10=notes.scdw10)
+        sstat |= notes.cancelled << 9
+        return pages.sanitize_log(self.make, sprog=sprog, sstat=sstat, scdw10=notes.scdw10, state=state)
 
     # Features and events
 
@@ -511,7 +538,12 @@ class NvmeDrive:
         notes = self.notes
         if command.nsid:
             return Reply(st.INVALID_FIELD)  # the command does not use a namespace
-        if notes.sanitize:
+        if self._eraser.state == MEDIA_VERIFICATION:
+            if action != 5:
+                return Reply(st.INVALID_FIELD)
+            self._eraser.exit_verification()
+            return Reply()
+        if notes.sanitize or notes.cells:
             return Reply(st.SANITIZE_IN_PROGRESS)
         if action == 1:
             if notes.failure_mode == "restricted":
@@ -523,7 +555,9 @@ class NvmeDrive:
             return Reply(st.INVALID_FIELD)
         if notes.failure_mode == "restricted" and unrestricted:
             return Reply(st.SANITIZE_FAILED)
-        keep = command.cdw10 & 1 << 9
+        keep, verify = command.cdw10 & 1 << 9, command.cdw10 & 1 << 10
+        if verify and (not self.make.vers or keep or action == 3 or "rejects-emvs" in self.faults):
+            return Reply(st.INVALID_FIELD)
         if keep and self.make.ndi and not self._features[0x17] & 1:  # NODRM: refuse rather than warn
             return Reply(st.INVALID_FIELD)
         self._events = [e for e in self._events if e >> 16 != 0x81]

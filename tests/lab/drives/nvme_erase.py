@@ -39,9 +39,26 @@ FAULTS = {
     "sp-busy": "the security provider opens no session: it is busy",
     "stays-active": "a revert is reported as done, and the Locking SP stays active",
     "locked": "a locking range refuses reads and writes",
+    "rejects-emvs": "SANICAP offers media verification, a sanitize that asks for it is refused as invalid",
+    "stuck-in-verification": "the exit from media verification is accepted, and the drive stays there",
+    "keeps-cells": "sanitize only drops the map: reads give zeros, the cells keep the data",
+    "unreadable-cells": "in media verification the cells cannot be read",
+    "forgets-deallocation": "the deallocation after media verification fails",
     "loses-cache": "what was written since the last flush is lost in a power cut",
 }
 """Every fault that can be switched on, and what the drive then does."""
+
+
+VERIFICATION = (
+    "rejects-emvs",
+    "stuck-in-verification",
+    "keeps-cells",
+    "unreadable-cells",
+    "forgets-deallocation",
+)
+"""Faults that only a drive with media verification can have, or that nobody sees but in it."""
+IDLE, MEDIA_VERIFICATION, DEALLOCATING = 0, 5, 6
+"""SANS, log 81h (Base 2.1 §8.1.24.3)."""
 
 
 class Gone(Exception):
@@ -62,6 +79,12 @@ class Notes:
     failure_mode: str = ""
     """After a failed sanitize: "restricted" or "unrestricted" until that is left."""
     sanitize: Erasure | None = None
+    cells: Erasure | None = None
+    """What is done but for its verification, or the deallocation after it."""
+    deallocation: float = -1.0
+    """Seconds for which it goes on; negative: the state is media verification."""
+    cancelled: bool = False
+    """Media verification was ended by a reset (MVCNCLD)."""
     before: list[int] = field(default_factory=lambda: [NEVER, 0, 0])
     """SSTAT, SCDW10 and passes as they were before the running sanitize."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -78,6 +101,7 @@ class Notes:
         raw = dict(raw)
         raw["namespaces"] = [Namespace(**n) for n in raw["namespaces"]]
         raw["sanitize"] = Erasure(**raw["sanitize"]) if raw["sanitize"] else None
+        raw["cells"] = Erasure(**raw["cells"]) if raw["cells"] else None
         raw["revert"] = Erasure(**raw["revert"]) if raw["revert"] else None
         raw["locking"] = Locking(**raw["locking"])
         return cls(**raw)
@@ -115,7 +139,20 @@ class Eraser:
 
     @property
     def busy(self) -> bool:
-        return self.notes.sanitize is not None or self.format is not None or self.notes.revert is not None
+        working = self.notes.sanitize is not None or self.state == DEALLOCATING
+        return working or self.format is not None or self.notes.revert is not None
+
+    @property
+    def state(self) -> int:
+        """SANS of a drive with media verification, but for the states of processing and failure."""
+        if self.notes.cells is None:
+            return IDLE
+        return MEDIA_VERIFICATION if self.notes.deallocation < 0 else DEALLOCATING
+
+    def exit_verification(self) -> None:
+        """The host has seen enough; the caller has checked the state."""
+        if "stuck-in-verification" not in self.faults:
+            self.notes.deallocation = 0.0
 
     def start_revert(self) -> None:
         """The media key is being replaced; the caller has checked who asks."""
@@ -125,7 +162,7 @@ class Eraser:
     def start_sanitize(self, cdw10: int, cdw11: int) -> None:
         """Begin; the caller has checked everything."""
         action, notes = ACTIONS[cdw10 & 7], self.notes
-        notes.failure_mode = ""
+        notes.failure_mode, notes.cancelled = "", False
         if "stale-status" in self.faults:
             if notes.sstat == NEVER:
                 notes.sstat, notes.scdw10 = COMPLETED, 4
@@ -166,6 +203,10 @@ class Eraser:
                 self._sanitized(running)
             elif self._fails(running):
                 self._sanitize_failed()
+        if (cells := self.notes.cells) and self.state == DEALLOCATING:
+            self.notes.deallocation += seconds
+            if self.notes.deallocation >= self.make.deallocate_seconds:
+                self._deallocated(cells)
         if reverting := self.notes.revert:
             self._step(reverting, seconds)
             if reverting.finished:
@@ -184,6 +225,8 @@ class Eraser:
         """A format and a data removal are cut off where they were; a sanitize goes on when power is back, unless
         forgotten."""
         self.format = None
+        if self.state == MEDIA_VERIFICATION:
+            self.notes.deallocation, self.notes.cancelled = 0.0, True
         if self.notes.revert:
             forgets = "forgets-after-power-loss" in self.faults
             self.notes.revert, self.notes.locking.interrupted = None, not forgets
@@ -199,6 +242,8 @@ class Eraser:
             spared = [[end - TAIL, end] for end in ends]
         if "lies-success" in self.faults:
             spared = [[start, start + length] for start, length in extents]
+        if "keeps-cells" in self.faults:
+            action = "none"
         return Erasure(action, extents, seconds, os.urandom(32).hex(), passes, spared)
 
     def _step(self, erasure: Erasure, seconds: float) -> None:
@@ -213,12 +258,31 @@ class Eraser:
 
     def _sanitized(self, erasure: Erasure) -> None:
         notes = self.notes
+        if notes.scdw10 & 1 << 10:
+            erasure.map(self.store)
+            notes.sanitize, notes.cells, notes.deallocation = None, erasure, -1.0
+            return
         asked_to_keep = bool(notes.scdw10 & 1 << 9)
         notes.sstat = COMPLETED_DEALLOCATED if asked_to_keep and self.make.ndi else COMPLETED
         if not asked_to_keep or self.make.ndi:
             erasure.unmap(self.store)
         else:
             erasure.map(self.store)
+        self._completed()
+
+    def _deallocated(self, cells: Erasure) -> None:
+        """Media verification is over, and what was allocated is not any more."""
+        notes = self.notes
+        notes.cells = None
+        if "forgets-deallocation" in self.faults:
+            self._sanitize_failed()
+            return
+        cells.unmap(self.store)
+        notes.sstat = COMPLETED
+        self._completed()
+
+    def _completed(self) -> None:
+        notes = self.notes
         for ns in notes.namespaces:
             ns.bad.clear()
         notes.sanitize, notes.written = None, False

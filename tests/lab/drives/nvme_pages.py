@@ -65,6 +65,8 @@ class Make:
     """Sanitize actions it has."""
     ndi: bool = False
     """No-deallocate inhibited (SANICAP bit 29)."""
+    vers: bool = False
+    """Media verification is supported (SANICAP bit 3, Base 2.1)."""
     nodmmas: int = 1
     """SANICAP bits 31:30: 1, the medium is not modified further after a sanitize."""
     fna: int = 0b0100
@@ -76,6 +78,8 @@ class Make:
     crypto_seconds: float = 4.0
     overwrite_seconds: float = 10.0
     """One pass."""
+    deallocate_seconds: float = 2.0
+    """The deallocation after a media verification."""
     format_seconds: float = 2.0
     psid: str = ""
     """What is on the label of a self-encrypting drive with Opal 2; empty: it is none."""
@@ -86,7 +90,10 @@ class Make:
         """Identify Controller bytes 331:328."""
         bits = {"crypto": 1, "block": 2, "overwrite": 4}
         return (
-            sum(bits[a] for a in self.actions) | self.ndi << 29 | (self.nodmmas << 30 if self.actions else 0)
+            sum(bits[a] for a in self.actions)
+            | self.vers << 3
+            | self.ndi << 29
+            | (self.nodmmas << 30 if self.actions else 0)
         )
 
 
@@ -204,8 +211,9 @@ def firmware_log(make: Make) -> bytes:
     return bytes(page)
 
 
-def sanitize_log(make: Make, *, sprog: int, sstat: int, scdw10: int) -> bytes:
-    """Log page 81h, 512 bytes (Base 2.0 §5.16.1.25): estimates are seconds, the overwrite's for 16 passes."""
+def sanitize_log(make: Make, *, sprog: int, sstat: int, scdw10: int, state: int) -> bytes:
+    """Log page 81h, 512 bytes (Base 2.1 §5.1.12.1.33): estimates are seconds, the overwrite's for 16 passes; `state`
+    is SANS, which only a drive with media verification has."""
     estimates = [
         round(seconds) if action in make.actions else UNKNOWN_TIME
         for action, seconds in (
@@ -214,4 +222,6 @@ def sanitize_log(make: Make, *, sprog: int, sstat: int, scdw10: int) -> bytes:
             ("crypto", make.crypto_seconds),
         )
     ]
-    return struct.pack("<HHI6I", sprog, sstat, scdw10, *estimates, *[UNKNOWN_TIME] * 3).ljust(512, b"\0")
+    after = round(make.deallocate_seconds) if make.vers else 0
+    times = (*estimates, *[UNKNOWN_TIME] * 3, after)
+    return struct.pack("<HHI7IB", sprog, sstat, scdw10, *times, state if make.vers else 0).ljust(512, b"\0")

@@ -39,3 +39,12 @@ class SimulatedNvmePort:
         except Gone as error:
             raise DriveGone(str(error)) from None
         return NvmeReply(reply.status, reply.result, reply.data)
+
+    def read(self, command: NvmeCommand, size: int, *, timeout: float = 20.0) -> NvmeReply:
+        """A command of the NVM command set, as `expunge_agent.commands.port.NvmeReader` says."""
+        self.sent.append(command)
+        try:
+            reply = self.drive.io(Command(**dataclasses.asdict(command)))
+        except Gone as error:
+            raise DriveGone(str(error)) from None
+        return NvmeReply(reply.status, reply.result, reply.data[:size])

@@ -378,10 +378,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
     parser.add_argument("--fna", type=int, default=Make.fna)
     parser.add_argument("--ndi", action="store_true", help="no-deallocate is inhibited")
+    parser.add_argument("--vers", action="store_true", help="media verification is supported")
     given = parser.parse_args(arguments)
     make = Make(
         actions=frozenset(filter(None, given.actions.split(","))),
         ndi=given.ndi,
+        vers=given.vers,
         fna=given.fna,
         block_seconds=given.block_seconds,
         crypto_seconds=given.crypto_seconds,

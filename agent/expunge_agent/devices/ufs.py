@@ -1,0 +1,37 @@
+"""UFS devices: logical units of a SCSI disk behind the kernel's UFS host driver."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from expunge_agent.devices import raid
+from expunge_agent.devices.nodes import Node, by_number
+from expunge_agent.devices.roots import LIVE, Roots
+
+_DRIVER = "ufshcd"
+"""proc_name of the host template (drivers/ufs/core/ufshcd.c)."""
+
+
+def is_ufs(disk: Node) -> bool:
+    """Whether `disk` is a logical unit of a UFS device: its host is the UFS driver's, or its SCSI device has a
+    unit descriptor in sysfs (Documentation/ABI/testing/sysfs-driver-ufs)."""
+    return raid.controller(disk) == _DRIVER or (disk.folder / "device/unit_descriptor").is_dir()
+
+
+def query_node(disk: Node) -> Path | None:
+    """The node that takes query requests for the device of `disk` (``ufs-bsgN``, N the SCSI host's number); None
+    where there is none (kernel without CONFIG_SCSI_UFS_BSG)."""
+    host = next((one for one in disk.parents() if re.fullmatch(r"host\d+", one.name)), None)
+    if host is None or not is_ufs(disk):
+        return None
+    name = f"ufs-bsg{host.name.removeprefix('host')}"
+    return Path("/dev/bsg") / name if (disk.roots.sys / "class/bsg" / name).exists() else None
+
+
+def query_node_of(fd: int, roots: Roots = LIVE) -> Path | None:
+    """The same for the block device open at `fd`."""
+    number = os.fstat(fd).st_rdev
+    node = by_number(f"{os.major(number)}:{os.minor(number)}", roots)
+    return query_node(node.disk) if node is not None else None
