@@ -31,6 +31,8 @@ from expunge_agent.surroundings import Surroundings
 from expunge_profiles.schema import Profile
 
 SCHEME = "fscrypt"
+PREFIX = "fscrypt:"
+"""Before the path of a folder whose key is meant."""
 FOUND, REMOVE, CHECK = "fscrypt-found", "fscrypt-remove", "fscrypt-check"
 _NOT_COVERED = [
     "The encrypted data: they stay where they are, with sizes, times and the number of files.",
