@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from expunge_agent.cli.plan import Planned, command, show
+from expunge_agent.cli.plan import command, show
+from expunge_agent.cli.planned import Planned
 from expunge_agent.core.drive import Ability, Answer, Drive, HiddenArea, NvmeNamespace
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.selection import Scope, Selection, select
