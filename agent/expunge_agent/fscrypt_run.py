@@ -22,7 +22,7 @@ from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host
+from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host, key_traces
 from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
@@ -151,8 +151,9 @@ def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | 
     wish = wish or KeyWish()
     policy = fscrypt.policy_of(identity.path)
     stored = fscrypt_stored.stored(identity.path, policy) if known is None else known
-    found = fscrypt_traces.copies(policy.key, wish.search, [one.where for one in stored])
-    return fscrypt_case(policy, stored, found, wish.search, wish.statements)
+    searched = key_traces.lookable(wish.search)
+    found = fscrypt_traces.copies(policy.key, searched, [one.where for one in stored])
+    return fscrypt_case(policy, stored, found, searched, wish.statements)
 
 
 class FscryptRun:

@@ -27,14 +27,12 @@ UNIT = Path(__file__).parents[2] / "systemd" / "expunge-agent@.service"
 
 
 def privileges() -> str:
-    """A program that gives what it runs the capabilities and limits of the unit of an order, and no more."""
-    if shutil.which("setpriv") is None or shutil.which("prlimit") is None:
-        pytest.skip("needs setpriv and prlimit (package util-linux)")
+    """A program that gives what it runs the capabilities of the unit of an order, and no more."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv (package util-linux)")
     settings = dict(line.split("=", 1) for line in UNIT.read_text().splitlines() if line[:1].isalpha())
     kept = [f"+{name.removeprefix('CAP_').lower()}" for name in settings["CapabilityBoundingSet"].split()]
-    assert settings["LimitMEMLOCK"] == "infinity"
-    bounded = f"setpriv --no-new-privs --bounding-set {','.join(['-all', *kept])}"
-    return f"prlimit --memlock=unlimited {bounded}"
+    return f"setpriv --no-new-privs --bounding-set {','.join(['-all', *kept])}"
 
 
 @pytest.fixture

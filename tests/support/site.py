@@ -135,9 +135,7 @@ def site(root: Path, wrapper: str = "", **environment: str) -> Iterator[Site]:
         try:
             line = load_key(made.home.ssh_client_key).public_line
             words = " ".join(f"{name}={value}" for name, value in environment.items())
-            command = (
-                f"env {words} {sys.executable} -m expunge_agent --state {root / 'agent'} serve --run-orders"
-            )
+            command = f"{wrapper} env {words} {sys.executable} -m expunge_agent --state {root / 'agent'} serve --run-orders"
             server = Sshd(root / "sshd", f'restrict,command="{command}" {line}')
             try:
                 token = fleet.create_token(
