@@ -111,7 +111,7 @@ class VaultRun:
             return Refusal(
                 reason=Reason.PROFILE_NOT_APPLICABLE,
                 detail=f"Profile {self._profile.id} does not allow {Technique.VAULT_SHRED}.",
-                remedy="Choose the profile vault-shred.",
+                remedy="Choose the profile vault-shred, or for purge vault-shred-purge.",
             ), None
         try:
             settings, story, entry = self._look()

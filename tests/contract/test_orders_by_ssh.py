@@ -133,6 +133,11 @@ def test_what_nobody_states_blocks_the_claim(place: Site, vault: VaultCli) -> No
     assert "no-escrow is unknown" in refusal.detail
     assert vault.states() == {"4711": "live"}
     place.proven(order, certified=False)
+    _, receipt = place.order(text, "-p", "vault-shred-purge", *STATED, code=3)
+    refusal = receipt.targets[0].refusal
+    assert refusal is not None
+    assert "keys-in-reach is unknown" in refusal.detail, "root keys in files"
+    assert vault.states() == {"4711": "live"}
     order, receipt = place.order(text, "-p", "vault-shred", "--allow-downgrade", code=5)
     assert (receipt.targets[0].outcome, receipt.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
     place.proven(order)
