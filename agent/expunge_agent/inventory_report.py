@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -26,7 +26,7 @@ from expunge_agent.files import exists, explained, read_limited, write_durable
 from expunge_agent.key_items import PREFIXES as KEYS
 from expunge_agent.key_items import key_items
 from expunge_agent.protocol import canonical, wire
-from expunge_agent.protocol.base import Frozen, Text, Timestamp, timestamp
+from expunge_agent.protocol.base import Frozen, PathText, Text, Timestamp, timestamp
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.surroundings import protected
 
@@ -37,7 +37,8 @@ lies at the paths in it. Whoever may write there is believed to ask, and nothing
 PATIENCE = 10.0
 """Seconds for a fresh record; then the old one is taken, which says when it was made."""
 _MOST = 16 * 1024 * 1024
-_MOST_WANTED = 512 * 1024
+_MOST_WANTED = 2 * 1024 * 1024
+MOST_PATHS = 256
 _NOT_OURS = (Reason.NOT_PERMITTED, Reason.READ_ONLY)
 """What the rights and mounts of a process say that does not run the orders."""
 _TOLD = ("drive", "members", "silent", "can", "hidden", "condition")
@@ -54,9 +55,9 @@ class Record(Frozen, frozen=True):
 
 
 class Wanted(Frozen, frozen=True):
-    """The paths that a controller asked for."""
+    """The paths that a controller asked for; so many that every target of an order has room, and not any number."""
 
-    paths: list[str]
+    paths: Annotated[list[PathText], msgspec.Meta(max_length=MOST_PATHS)]
 
 
 def report(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> wire.Inventory:
@@ -93,7 +94,7 @@ def report(paths: list[str], state_root: Path, *, runs_orders: bool = True) -> w
         else:
             asked = [given for given, path in meant.items() if given != path == item.path]
             items.append(msgspec.structs.replace(item, asked=asked))
-    return wire.Inventory(items=items, problems=problems)
+    return wire.Inventory(items=items, problems=[problem[:4000] for problem in problems])
 
 
 def record(state_root: Path, now: datetime) -> int:
@@ -117,7 +118,7 @@ def ask_for_record(state_root: Path, paths: list[str]) -> int:
     before = time.time_ns()
     if exists(state_root / RECORD):
         with explained(state_root):
-            (state_root / "spool" / WANTED).write_bytes(canonical.dumps(Wanted(paths=paths)))
+            (state_root / "spool" / WANTED).write_bytes(canonical.dumps(Wanted(paths=paths[:MOST_PATHS])))
     return before
 
 

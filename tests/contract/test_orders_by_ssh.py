@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from expunge_agent.protocol.base import Level, Outcome
+from expunge_agent.protocol.key_rules import STATED as LUKS_STATED
 from expunge_agent.protocol.receipt import Reason
+from support.luks import recorded
 from support.site import MACHINE, Site, site
 from support.sshd import SSHD
 from support.vault_cli import VaultCli
@@ -88,6 +90,26 @@ def test_the_same_order_twice_is_carried_out_once(place: Site, folder: Path) -> 
     assert place.send_again(order) == place.receipt_body(order)
     assert place.receipts_of_agent() == before
     assert (folder / "2019" / "b.log").read_bytes() == RECORD
+
+
+def test_the_keys_of_a_luks_volume(place: Site) -> None:
+    """Statements stand in the order; what they leave open keeps the claim away."""
+    head, size = recorded("luks2")
+    volume = place.root / "luks.img"
+    volume.write_bytes(head.ljust(size, b"\xa5"))
+    stated = [word for one in LUKS_STATED for word in ("--statement", f"{one}=yes")]
+    words = (volume, "-p", "luks-crypto-erase", "--search", place.root / "sshd")
+    order, receipt = place.order(*words, code=3)
+    assert receipt.targets[0].refusal is not None
+    assert volume.read_bytes().startswith(b"LUKS")
+    place.proven(order, certified=False)
+    order, receipt = place.order(*words, *stated)
+    (result,) = receipt.targets
+    assert (result.outcome, result.level_achieved) == (Outcome.SANITIZED, Level.CLEAR), result
+    assert result.key is not None
+    assert {one.holds for one in result.key.conditions if one.id in LUKS_STATED} == {"yes"}
+    assert not volume.read_bytes().startswith(b"LUKS")
+    place.proven(order)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.key_rules import STATED
 from expunge_agent.protocol.receipt import Reason
 from support.encrypted import SECRET, Folder
-from support.site import Site, site
+from support.site import Site, site, units
 from support.sshd import SSHD
+from support.vault_cli import VaultCli
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs sshd (package openssh-server)")
 MIB = 1 << 20
@@ -216,3 +217,34 @@ def test_in_the_units_view_a_folders_key_goes_where_the_stored_ones_can(
     assert result.refusal.reason is Reason.READ_ONLY
     assert folder.policy.exists()
     assert folder.read() == SECRET * 500, "the key is still there"
+
+
+def test_what_only_root_may_look_at_is_ordered_through_its_record(tmp_path: Path, folder: Folder) -> None:
+    """The network side has no privilege: root's record says who lies there, and root runs the order."""
+    privileges()
+    root = tmp_path.resolve()
+    passphrase = {"EXPUNGE_VAULT_PASSPHRASE_FILE": str(root / "pass")}
+    nobody = "setpriv --no-new-privs --bounding-set -all"
+    with site(root, nobody, serve="", **passphrase) as place:
+        vault = VaultCli(root)
+        vault.root.joinpath("state").symlink_to(place.state)
+        vault.run("create")
+        vault.put("4711", b"RECORD")
+        for path in (*vault.folder.rglob("*"), vault.folder, folder.path):
+            os.chown(path, 65534, 65534)
+        folder.path.chmod(0o700)
+        subject, private = f"vault:{vault.folder}#4711", f"fscrypt:{folder.path}"
+        blind = place.expunge("inventory", "alpha", subject, private, "--json").json
+        assert not [one for one in blind["items"] if one["path"] in (subject, private)]
+        assert len(blind["problems"]) == 2
+        with units(place):
+            told = place.expunge("inventory", "alpha", subject, private, "--json").json
+            found = {one["path"]: one for one in told["items"]}
+            assert found[private]["identity"]["key"] == folder.key
+            assert any("looked at by root" in note for note in found[subject]["notes"])
+            assert told["problems"] == []
+            stated = ("--statement", "no-header-backup=yes", "--statement", "no-escrow=yes")
+            order, receipt = place.order(subject, "-p", "vault-shred", *stated)
+        assert receipt.targets[0].outcome is Outcome.SANITIZED
+        assert vault.states() == {"4711": "shredded"}
+        place.proven(order)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from expunge_agent.inventory_report import WANTED
 from expunge_agent.protocol import wire
 from expunge_agent.protocol.receipt import Receipt, parse_statement
 from expunge_controller import fleet
@@ -128,14 +130,17 @@ class Site:
 
 
 @contextmanager
-def site(root: Path, wrapper: str = "", **environment: str) -> Iterator[Site]:
-    """A site whose agent is enrolled; `environment` is what its orders run with, under the program `wrapper`."""
+def site(root: Path, wrapper: str = "", serve: str = "--run-orders", **environment: str) -> Iterator[Site]:
+    """A site whose agent is enrolled; `environment` is what its orders run with, under the program `wrapper`.
+
+    Without ``--run-orders`` in `serve` somebody else has to run them (`units`).
+    """
     with separation():
         made = make_controller(root / "home")
         try:
             line = load_key(made.home.ssh_client_key).public_line
             words = " ".join(f"{name}={value}" for name, value in environment.items())
-            command = f"{wrapper} env {words} {sys.executable} -m expunge_agent --state {root / 'agent'} serve --run-orders"
+            command = f"{wrapper} env {words} {sys.executable} -m expunge_agent --state {root / 'agent'} serve {serve}"
             server = Sshd(root / "sshd", f'restrict,command="{command}" {line}')
             try:
                 token = fleet.create_token(
@@ -160,3 +165,32 @@ def _run(program: str, *arguments: object, code: int, more: dict[str, str] | Non
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def units(place: Site) -> Iterator[None]:
+    """What the units of root do while the network side has no rights: record what is asked for, run what was handed in."""
+    place.agent("inventory", "--record")
+    ended, broken = threading.Event(), list[BaseException]()
+
+    def work() -> None:
+        note, answered = place.state / "spool" / WANTED, 0
+        while not ended.wait(0.1):
+            try:
+                if note.exists() and note.stat().st_mtime_ns != answered:
+                    answered = note.stat().st_mtime_ns
+                    place.agent("inventory", "--record")
+                if any(one.name != WANTED for one in (place.state / "spool").iterdir()):
+                    place.agent("run", "--pending")
+            except BaseException as error:  # noqa: BLE001
+                broken.append(error)
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert not broken, broken

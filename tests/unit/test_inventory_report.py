@@ -149,7 +149,10 @@ def test_a_record_that_does_not_tell_of_the_paths_is_waited_for(state: Path) -> 
     ).problems == ["/srv/closed: no"]
 
 
-@pytest.mark.parametrize("note", [b"", b"{", b'{"paths":["/a"],"more":1}', b'{"paths":"/a"}'])
+MANY = b'{"paths":[' + b",".join([b'"/a"'] * 257) + b"]}"
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b'{"paths":["/a"],"more":1}', b'{"paths":"/a"}', MANY])
 def test_a_note_that_is_none_asks_for_nothing(state: Path, note: bytes) -> None:
     (state / "spool" / WANTED).write_bytes(note)
     assert inventory_report._wanted(state) == []
@@ -157,6 +160,18 @@ def test_a_note_that_is_none_asks_for_nothing(state: Path, note: bytes) -> None:
     (state / "elsewhere").write_bytes(canonical.dumps(inventory_report.Wanted(paths=["/a"])))
     (state / "spool" / WANTED).symlink_to(state / "elsewhere")
     assert inventory_report._wanted(state) == [], "a link is not followed"
+
+
+def test_a_path_of_any_length_leaves_a_record_that_can_be_read(state: Path) -> None:
+    ask_for_record(state, [])
+    (state / RECORD).unlink(missing_ok=True)
+    (state / "spool" / WANTED).write_bytes(
+        canonical.dumps(inventory_report.Wanted(paths=["fscrypt:/" + "a" * 4080, "/" + "b" * 4090]))
+    )
+    record(state, NOW)
+    made = read_record(state, 0, [])
+    assert made is not None
+    assert len(made.problems) == 2
 
 
 def test_a_note_is_answered_once(state: Path, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_what_the_guard_refuses_is_refused_here(tmp_path: Path, image: Path) -> 
     [
         (["--profile", "nist-purg"], ProfileProblemError, "did you mean nist-purge"),
         (["disk.img"], UsageError, "named twice"),
+        (["vault:/srv/vault#4711"], UsageError, "subject of a vault"),
     ],
 )
 def test_mistakes(
