@@ -197,6 +197,27 @@ def test_in_the_units_view_free_space_is_refused_as_read_only(tmp_path: Path, la
         place.proven(order, certified=False)
 
 
+@pytest.mark.parametrize("named", ["records", "records/2019"])
+def test_in_the_units_view_files_go_where_a_drop_in_opened_their_folder(
+    tmp_path: Path, lab, named: str
+) -> None:
+    """As images.conf.example has it: the folder is a mount of itself in that view, whether or not it is the target."""
+    image, mount = lab.formatted("ext4", size=64 * MIB)
+    folder = mount / "records"
+    (folder / "2019").mkdir(parents=True)
+    (folder / "2019" / "a.log").write_bytes(records(MIB))
+    (folder / "2019" / "b.log").write_bytes(records(MIB))
+    os.sync()
+    with site(tmp_path.resolve(), sandboxed(tmp_path, mount, folder)) as place:
+        order, receipt = place.order(mount / named, "-p", "nist-clear")
+        (result,) = receipt.targets
+        assert (result.outcome, result.level_achieved) == (Outcome.SANITIZED, Level.CLEAR), result
+        assert not list(folder.rglob("*.log"))
+        place.proven(order)
+    lab.unmount(mount)
+    assert left(image) == 0
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_in_the_units_view_a_folders_key_goes_where_the_stored_ones_can(
     tmp_path: Path, folder: Folder, opened: bool
