@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from msgspec.structs import replace
 
-from expunge_agent.core.fscrypt import SHARED, UNSEEN, FscryptCase, busy, fscrypt_case, readable_after
-from expunge_agent.core.guard import readable
+from expunge_agent.core.fscrypt import (
+    POLICY,
+    PROTECTOR,
+    SHARED,
+    UNSEEN,
+    FscryptCase,
+    busy,
+    fscrypt_case,
+    readable_after,
+)
+from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host
+from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host, key_traces
 from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
@@ -31,6 +41,8 @@ from expunge_agent.surroundings import Surroundings
 from expunge_profiles.schema import Profile
 
 SCHEME = "fscrypt"
+PREFIX = "fscrypt:"
+"""Before the path of a folder whose key is meant."""
 FOUND, REMOVE, CHECK = "fscrypt-found", "fscrypt-remove", "fscrypt-check"
 _NOT_COVERED = [
     "The encrypted data: they stay where they are, with sizes, times and the number of files.",
@@ -76,19 +88,10 @@ def plan_of(
     identity: KeyIdentity, profile: Profile, level: Level, allow_downgrade: bool, case: FscryptCase
 ) -> TargetPlan | Refusal:
     """The steps for a folder, or why there are none that the order would accept."""
-    if Technique.FSCRYPT_KEY_REMOVAL not in profile.techniques:
-        return Refusal(
-            reason=Reason.PROFILE_NOT_APPLICABLE,
-            detail=f"Profile {profile.id} does not remove keys of folders.",
-            remedy="Choose one that does: fscrypt-key-removal.",
-        )
-    why = f"Removing the key earns {case.level}: {case.lacking}."
-    if not case.level.reaches(level) and not allow_downgrade:
-        return Refusal(
-            reason=Reason.LEVEL_NOT_ACHIEVABLE,
-            detail=f"The order asks for {level}; {readable(identity.path)} cannot have it. {why}"[:4000],
-            remedy="State what you know (--statement), or allow a downgrade.",
-        )
+    against = key_objection(identity, profile, level, allow_downgrade, case)
+    if against is not None:
+        return against
+    why = _earning(case)
     return TargetPlan(
         path=identity.path,
         technique=Technique.FSCRYPT_KEY_REMOVAL,
@@ -101,13 +104,56 @@ def plan_of(
     )
 
 
+def key_objection(
+    identity: KeyIdentity, profile: Profile | None, level: Level, allow_downgrade: bool, case: FscryptCase
+) -> Refusal | None:
+    """Why `profile` (None: any that removes such keys) and `level` do not go with the folder, or None."""
+    if profile is not None and Technique.FSCRYPT_KEY_REMOVAL not in profile.techniques:
+        return Refusal(
+            reason=Reason.PROFILE_NOT_APPLICABLE,
+            detail=f"Profile {profile.id} does not remove keys of folders.",
+            remedy="Choose one that does: fscrypt-key-removal.",
+        )
+    if not case.level.reaches(level) and not allow_downgrade:
+        return Refusal(
+            reason=Reason.LEVEL_NOT_ACHIEVABLE,
+            detail=f"The order asks for {level}; {readable(identity.path)} cannot have it. {_earning(case)}"[
+                :4000
+            ],
+            remedy="State what you know (--statement), or allow a downgrade.",
+        )
+    return None
+
+
+def stored_unwritable(case: FscryptCase) -> Refusal | None:
+    """The refusal where a file that stores the key cannot be overwritten and removed here; nothing is tried."""
+    stored = [one.where for one in case.stored if one.what in (POLICY, PROTECTOR)]
+    kept = [
+        where
+        for where in stored
+        if not (os.access(where, os.W_OK) and os.access(os.path.dirname(where), os.W_OK | os.X_OK))  # noqa: PTH120
+    ]
+    if not kept:
+        return None
+    return Refusal(
+        reason=Reason.READ_ONLY,
+        detail=f"What stores the key cannot be written: {listing(kept)}.",
+        remedy="Mount it for writing; under systemd name it in ReadWritePaths= (docs/keys.md).",
+    )
+
+
+def _earning(case: FscryptCase) -> str:
+    return f"Removing the key earns {case.level}: {case.lacking}."
+
+
 def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | None = None) -> FscryptCase:
     """What is known of the folder's key now; `known` is what stored it when the run began."""
     wish = wish or KeyWish()
     policy = fscrypt.policy_of(identity.path)
     stored = fscrypt_stored.stored(identity.path, policy) if known is None else known
-    found = fscrypt_traces.copies(policy.key, wish.search, [one.where for one in stored])
-    return fscrypt_case(policy, stored, found, wish.search, wish.statements)
+    searched = key_traces.lookable(wish.search)
+    found = fscrypt_traces.copies(policy.key, searched, [one.where for one in stored])
+    return fscrypt_case(policy, stored, found, searched, wish.statements)
 
 
 class FscryptRun:
@@ -173,6 +219,8 @@ class FscryptRun:
                 raise TargetRefused(
                     Refusal(reason=Reason.IN_USE, detail=busy(who), remedy="End those programs first.")
                 )
+            if not self._order.allow_downgrade and (kept := stored_unwritable(case)):
+                raise TargetRefused(kept)
             medium = MediumFacts(
                 path=ordered.path, type="unknown", notes=[f"a folder with {case.policy.cipher}"]
             )

@@ -160,10 +160,9 @@ class Conversation:
         """What this user sees, and what root recorded of the drives where root carries the orders out."""
         if self._starter is not None:
             return report(paths, self._state.root)
-        asked_for = ask_for_record(self._state.root)
-        return with_record(
-            report(paths, self._state.root, runs_orders=False), read_record(self._state.root, asked_for)
-        )
+        asked_for = ask_for_record(self._state.root, paths)
+        answer = report(paths, self._state.root, runs_orders=False)
+        return with_record(answer, read_record(self._state.root, asked_for, paths), paths)
 
     def _take(self, document: wire.Document) -> None:
         body, signature = document.bytes()

@@ -32,14 +32,16 @@ from expunge_agent.vault.findings import destruction, doubts_before, expected, v
 from expunge_agent.vault.keystore import Entry
 from expunge_agent.vault.look import looking, where
 from expunge_agent.vault.session import Place, Settings, settings_of
-from expunge_agent.vault.story import Story
+from expunge_agent.vault.story import Statement, Story
 from expunge_profiles.schema import Profile
 
 SCHEME = "vault"
+PREFIX = "vault:"
+"""Before a vault's folder, with ``#SUBJECT`` for the key of a subject."""
 _ONE_AT_A_TIME = threading.Lock()
 STATE_IT = (
-    "Say what is known (expunge-agent vault note --condition …), or allow less (--allow-downgrade); the receipt "
-    "then says what is missing."
+    "Say what is known (expunge-agent vault note --condition …, or --statement in the order), or allow less "
+    "(--allow-downgrade); the receipt then says what is missing."
 )
 
 
@@ -109,10 +111,11 @@ class VaultRun:
             return Refusal(
                 reason=Reason.PROFILE_NOT_APPLICABLE,
                 detail=f"Profile {self._profile.id} does not allow {Technique.VAULT_SHRED}.",
-                remedy="Choose the profile vault-shred.",
+                remedy="Choose the profile vault-shred, or for purge vault-shred-purge.",
             ), None
         try:
             settings, story, entry = self._look()
+            self._add_words(story, self._root)
         except ExpungeError as error:
             return Refusal(reason=Reason.TARGET_NOT_FOUND, detail=error.message, remedy=error.remedy), None
         if story.shredding(entry.key) is not None:
@@ -139,6 +142,20 @@ class VaultRun:
                     "See: expunge-agent vault list",
                 )
             return settings, held.story, entry
+
+    def _add_words(self, story: Story, root: str) -> None:
+        """Let what the order states count, of the root key `root` and those before it."""
+        for one in self._order.keys.statements if self._order.keys is not None else []:
+            story.take_word(
+                Statement(
+                    id=one.id,
+                    holds=one.holds,
+                    why="stated in the order",
+                    at=self._order.issued_at,
+                    by=one.said_by,
+                    root=root,
+                )
+            )
 
     def _is_untouched(self) -> bool:
         """Whether the vault's own journal knows nothing of a change for this key."""
@@ -174,6 +191,7 @@ class VaultRun:
             why = f"The shredding was begun and did not end: {trouble} Whoever opens the vault next goes on."
             return self._result(entry, settings, (Outcome.INTERRUPTED, Level.NONE, [], why), None, "")
         change, gone = found
+        self._add_words(story, change.from_root)
         key = destruction(
             story,
             change,

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from expunge_agent.cli.plan import Planned, command, show
+from expunge_agent import shredding
+from expunge_agent.cli.plan import command, show
+from expunge_agent.cli.planned import Planned
 from expunge_agent.core.drive import Ability, Answer, Drive, HiddenArea, NvmeNamespace
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.selection import Scope, Selection, select
@@ -21,6 +23,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_profiles.load import builtin
+from support.luks import NAMES, recorded
 
 SIZE = 1 << 40
 
@@ -99,6 +102,7 @@ def test_what_the_guard_refuses_is_refused_here(tmp_path: Path, image: Path) -> 
     [
         (["--profile", "nist-purg"], ProfileProblemError, "did you mean nist-purge"),
         (["disk.img"], UsageError, "named twice"),
+        (["vault:/srv/vault#4711"], UsageError, "subject of a vault"),
     ],
 )
 def test_mistakes(
@@ -149,3 +153,36 @@ def test_namespaces_that_would_go_too_are_named(capsys: pytest.CaptureFixture[st
     assert "takes nvme0n2 too" in text
     assert "Level purge: nvme-sanitize-crypto, which earns purge at the most." in text
     assert "Time: unknown" in text
+
+
+def test_free_space_that_is_no_mount_point_is_refused(tmp_path: Path) -> None:
+    done = plan(tmp_path, f"free-space:{tmp_path}")
+    assert done.return_value == 3
+    assert "is not a mount point" in done.output
+
+
+def test_a_folder_without_a_key_is_refused_beside_what_goes(tmp_path: Path, image: Path) -> None:
+    done = plan(tmp_path, f"fscrypt:{tmp_path}", image)
+    assert done.return_value == 3
+    assert "has no key of its own" in done.output
+    assert rows(done)["overwrite"][1] == "yes"
+    told = json.loads(plan(tmp_path, f"fscrypt:{tmp_path}", "--json").output)
+    assert [one["blocked"][0]["reason"] for one in told["plans"]] == ["wrong-kind"]
+    twice = plan(tmp_path, f"fscrypt:{tmp_path}", f"fscrypt:{tmp_path}")
+    assert isinstance(twice.exception, UsageError)
+
+
+def test_a_key_that_a_mapping_holds_is_refused_as_the_run_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "luks.img"
+    head, size = recorded(NAMES[0])
+    volume.write_bytes(head.ljust(size, b"\0"))
+    words = (volume, "--profile", "luks-crypto-erase", "--allow-downgrade")
+    assert plan(tmp_path, *words).return_value == 0
+    monkeypatch.setattr(shredding, "holding", lambda _uuid, _numbers: ["dm-3 (secret)"])
+    done = plan(tmp_path, *words)
+    assert done.return_value == 3
+    assert "Refused as things stand" in done.output
+    assert "in use by dm-3 (secret)" in done.output
+    assert plan(tmp_path, volume, "--profile", "nist-clear").return_value == 0, "an overwrite needs no key"

@@ -88,6 +88,7 @@ EXPECTED_COMMANDS = {
     "nist-purge-crypto": ("purge", "", "sampled last"),
     "nist-purge-or-clear": ("purge", "00 FF", "full last"),
     "vault-shred": ("clear", "", "full last"),
+    "vault-shred-purge": ("purge", "", "full last"),
 }
 ids = pytest.mark.parametrize("profile", WRITING.values(), ids=WRITING.keys())
 commanding = pytest.mark.parametrize("profile", COMMANDING.values(), ids=COMMANDING.keys())

@@ -142,6 +142,37 @@ def test_the_root_unit_has_what_a_wipe_needs() -> None:
     assert words(ROOT_UNIT, "ReadWritePaths") == {"/var/lib/expunge", "-/sys/devices"}
 
 
+def example(name: str) -> dict[str, list[str]]:
+    return parse(SYSTEMD / "expunge-agent@.service.d" / f"{name}.conf.example")["Service"]
+
+
+def test_work_with_keys_may_lock_its_memory() -> None:
+    """Without CAP_IPC_LOCK the limit alone decides (mlockall(2)); a vault doubts `no-key-in-memory` where it swaps."""
+    assert service(ROOT_UNIT)["LimitMEMLOCK"] == ["infinity"]
+
+
+def test_drop_ins_open_what_each_kind_of_order_writes() -> None:
+    written = {
+        name: " ".join(example(name)["ReadWritePaths"]).split() for name in ("free-space", "fscrypt", "vault")
+    }
+    assert "-/sys/fs/ext4" in written["free-space"]
+    assert {Path(path).name for path in written["fscrypt"]} == {".fscrypt"}
+    assert written["vault"] == ["/srv/vault"]
+    vault = example("vault")
+    (credential,) = vault["LoadCredential"]
+    name = credential.partition(":")[0]
+    assert vault["Environment"] == [f"EXPUNGE_VAULT_PASSPHRASE_FILE=%d/{name}"]
+    assert vault["DeviceAllow"] == ["/dev/tpmrm0 rw"]
+    for one in ("free-space", "fscrypt", "vault"):
+        assert not {"CapabilityBoundingSet", "SystemCallFilter", "PrivateNetwork"} & example(one).keys()
+
+
+def test_root_records_what_lies_in_closed_folders_and_writes_nothing_there() -> None:
+    assert "CAP_DAC_OVERRIDE" in words(RECORDER, "CapabilityBoundingSet")
+    assert service(RECORDER)["ReadWritePaths"] == ["/var/lib/expunge"]
+    assert service(RECORDER)["ProtectHome"] == ["read-only"]
+
+
 @pytest.mark.parametrize("name", [ROOT_UNIT, "expunge-agent-dial.service"])
 def test_the_guard_sees_mounts_below_home(name: str) -> None:
     """With "yes" or "tmpfs" systemd hides them from the unit, and a mounted target would look idle."""

@@ -223,3 +223,27 @@ def test_keys_that_may_lie_in_swap_are_not_called_gone_from_memory() -> None:
     assert {one.id: one.holds for one in conditions(risky, KEY, ROOT, beyond=True)}[
         "no-key-in-memory"
     ] == "yes"
+
+
+def in_order(name: str, holds: str, *noted: Statement) -> dict[str, str]:
+    """What holds once an order states `name`, besides what the vault's journal has noted."""
+    story = Story(statements=list(noted))
+    story.take_word(msgspec.structs.replace(said(name, holds), why="stated in the order"))
+    return {one.id: one.holds for one in conditions(story, KEY, ROOT, beyond=True)}
+
+
+def test_what_an_order_states_counts_unless_the_vault_denies_it() -> None:
+    assert in_order("no-escrow", "yes")["no-escrow"] == "yes"
+    assert in_order("no-escrow", "no")["no-escrow"] == "no"
+    assert in_order("no-escrow", "yes", said("no-escrow", "unknown"))["no-escrow"] == "yes"
+    assert in_order("no-escrow", "yes", said("no-escrow", "no"))["no-escrow"] == "no"
+
+
+@pytest.mark.parametrize("name", ["always-encrypted", "key-entropy"])
+def test_what_the_vault_sees_can_only_be_made_worse_by_an_order(name: str) -> None:
+    assert in_order(name, "no")[name] == "no"
+    story = Story(exports=[EXPORT])
+    story.take_word(said("always-encrypted", "yes"))
+    story.take_word(said("always-encrypted", "unknown"))
+    seen = {one.id: one.holds for one in conditions(story, KEY, ROOT, beyond=True)}
+    assert seen["always-encrypted"] == "no"

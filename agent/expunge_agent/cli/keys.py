@@ -16,8 +16,9 @@ from expunge_agent.devices.look import look
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import RefusedError, UsageError
+from expunge_agent.fscrypt_run import PREFIX as FSCRYPT
 from expunge_agent.fscrypt_run import case_of as fscrypt_case_of
-from expunge_agent.fscrypt_run import identify, plan_of
+from expunge_agent.fscrypt_run import identify, plan_of, stored_unwritable
 from expunge_agent.local import Wish
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED
@@ -25,8 +26,6 @@ from expunge_agent.protocol.key_words import statements_of
 from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Refusal
 
-FSCRYPT = "fscrypt:"
-"""Before the path of a folder whose key is meant."""
 KEY_OPTIONS = (
     click.option(
         "--statement",
@@ -87,6 +86,8 @@ def fscrypt_plan(text: str, wish: Wish) -> tuple[Target, TargetPlan]:
         raise RefusedError(plan.detail, plan.remedy)
     if who := holders(identity.path):
         raise RefusedError(busy(who), "End those programs first.")
+    if not wish.allow_downgrade and (kept := stored_unwritable(case)):
+        raise RefusedError(kept.detail, kept.remedy)
     return Target(identity=identity, hint=identity.path), plan
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ import click
 from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids, table
 from expunge_agent.cli.keys import key_options, key_wish
 from expunge_agent.cli.named_devices import resolved
+from expunge_agent.cli.planned import SPECIAL, Order, Planned, planned
 from expunge_agent.cli.show_deactivation import show_deactivation
-from expunge_agent.core.deactivation import Step
+from expunge_agent.cli.space import space_options, space_wish
+from expunge_agent.core.deactivation import Taking
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
-from expunge_agent.core.medium import Medium
+from expunge_agent.core.luks_case import LuksCase
+from expunge_agent.core.medium import Found, Medium
 from expunge_agent.core.selection import Selection, select, taken
-from expunge_agent.deactivating import taking_of
+from expunge_agent.core.technique import Technique
+from expunge_agent.deactivating import closed_by, taking_of
 from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look
 from expunge_agent.devices.scope import scope_of
@@ -26,31 +30,12 @@ from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
-from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Refusal
-from expunge_agent.shredding import with_luks
+from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.surroundings import protected
 from expunge_agent.terminal import size_text, time_text
 from expunge_profiles.load import find
 from expunge_profiles.schema import Profile, ProfileError
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One target: what forbids it altogether, and what was weighed (None when there is no medium)."""
-
-    path: str
-    medium: Medium | None
-    blocked: Sequence[Refusal]
-    selection: Selection | None
-    deactivation: Sequence[Step] = ()
-
-    @property
-    def goes(self) -> bool:
-        """Whether an order for it would be carried out now."""
-        return (
-            not self.blocked and self.selection is not None and not isinstance(taken(self.selection), Refusal)
-        )
 
 
 @click.command(name="plan")
@@ -65,12 +50,15 @@ class Planned:
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept a lower level than asked, as an order may.")
 @psid_option
+@space_options
 @click.option("--deactivate", is_flag=True, help="Show what would be taken down first, as an order may.")
 @key_options
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
 def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Show every technique for each TARGET: whether it can be used, why not, what it earns, how long it takes.
+
+    A TARGET is what `wipe` takes: also free-space:MOUNTPOINT and fscrypt:FOLDER.
 
     Nothing is written, and nothing is promised: drives are only asked what they are and can do. Name all
     targets of the order at once: a command that takes every namespace of an NVMe drive is only usable
@@ -85,9 +73,11 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     labels = {path: labels.get(name, "") for name, path in zip(given, paths, strict=True)}
     eyes = Eyes.open(system=protected(root))
     wish = key_wish(options, login_name(), eyes)
-    plans = _plans(eyes, paths, profile, level, bool(options["allow_downgrade"]), labels, wish)
+    order = Order(profile, level, bool(options["allow_downgrade"]), wish, space_wish(options))
+    plans = _plans(eyes, paths, order, labels)
     if options["deactivate"]:
         plans = [_deactivated(one, root, plans) for one in plans]
+    plans = [_with_key_in_use(one) for one in plans]
     if as_json:
         print_json(
             {
@@ -112,32 +102,41 @@ def _profile(root: Path, name: str | None) -> Profile | None:
         raise ProfileProblemError(str(error), "See: expunge-agent profiles") from error
 
 
-def _plans(
-    eyes: Eyes,
-    paths: Sequence[str],
-    profile: Profile | None,
-    level: Level,
-    allow_downgrade: bool,
-    labels: Mapping[str, str],
-    wish: KeyWish | None,
-) -> list[Planned]:
-    seen = [look(path, eyes=eyes) for path in paths]
-    real = [found.usage.path for found in seen]
+def _plans(eyes: Eyes, paths: Sequence[str], order: Order, labels: Mapping[str, str]) -> list[Planned]:
+    named = [path for path in paths if not path.startswith(SPECIAL)]
+    seen = {path: look(path, eyes=eyes) for path in named}
+    real = [seen[path].usage.path for path in named] + [path for path in paths if path.startswith(SPECIAL)]
     twice = next((path for path in real if real.count(path) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is named twice.", "Name each target once.")
-    plans = []
-    for path, found in zip(paths, seen, strict=True):
-        medium, selection = found.medium, None
-        if medium is not None:
-            medium = with_encryption(medium)
-            drive = _drive(medium)
-            target = Target(identity=medium.identity, hint=medium.path, psid=labels.get(path, ""))
-            scope = with_luks(scope_of(drive, medium.path, real, eyes), medium, profile, wish)
-            selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
-        against = objections(None, medium, found.usage, eyes.system)
-        plans.append(Planned(found.usage.path, medium, against, selection))
-    return plans
+    return [
+        _of_medium(seen[path], real, eyes, order, labels.get(path, ""))
+        if path in seen
+        else planned(path, order, eyes.system)
+        for path in paths
+    ]
+
+
+def _of_medium(found: Found, real: Sequence[str], eyes: Eyes, order: Order, psid: str) -> Planned:
+    medium, selection, luks = found.medium, None, None
+    if medium is not None:
+        medium = with_encryption(medium)
+        drive = _drive(medium)
+        target = Target(identity=medium.identity, hint=medium.path, psid=psid)
+        scope = with_luks(scope_of(drive, medium.path, real, eyes), medium, order.profile, order.keys)
+        selection = select(target, medium, drive, order.profile, order.level, order.allow_downgrade, scope)
+        if selection.chosen is Technique.LUKS_ERASE and isinstance(scope.luks, LuksCase):
+            luks = scope.luks
+    against = objections(None, medium, found.usage, eyes.system)
+    return Planned(found.usage.path, medium, against, selection, luks=luks)
+
+
+def _with_key_in_use(one: Planned) -> Planned:
+    """The same with what the run would find: a mapping that stays open holds the key that is to go."""
+    if one.luks is None:
+        return one
+    held = still_held(one.luks, [], closed_by(Taking(steps=list(one.deactivation))))
+    return one if held is None else replace(one, blocked=[*one.blocked, held])
 
 
 def _deactivated(one: Planned, root: Path, plans: Sequence[Planned]) -> Planned:
@@ -166,7 +165,7 @@ def _drive(medium: Medium) -> Drive | None:
 def _plain(one: Planned) -> dict[str, object]:
     return {
         "path": one.path,
-        "identity": one.medium.identity if one.medium else None,
+        "identity": one.medium.identity if one.medium else one.identity,
         "facts": one.medium.facts() if one.medium else None,
         "blocked": list(one.blocked),
         "deactivation": list(one.deactivation),
@@ -176,11 +175,12 @@ def _plain(one: Planned) -> dict[str, object]:
 
 def show(one: Planned) -> None:
     """Print what was weighed for one target, what would be taken, and what forbids it as things stand."""
-    if one.medium is None or one.selection is None:
+    if one.selection is None:
         click.echo(f"{one.path}: no medium")
     else:
-        click.echo(f"{one.path}: {one.selection.type}, {size_text(one.medium.size)}")
-        for note in one.medium.notes:
+        of_medium = f"{one.selection.type}, {size_text(one.medium.size)}" if one.medium else ""
+        click.echo(f"{one.path}: {one.what or of_medium}")
+        for note in one.medium.notes if one.medium else one.notes:
             click.echo(f"  Note: {note}")
         _show_candidates(one.selection)
         click.echo(_verdict(one.selection))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge_agent.cli.keys import FSCRYPT, fscrypt_plan
+from expunge_agent.cli.keys import fscrypt_plan
 from expunge_agent.cli.named_files import Named
 from expunge_agent.cli.space import plan_space_target
 from expunge_agent.core.deactivation import Step
@@ -20,6 +20,7 @@ from expunge_agent.devices.scope import scope_of
 from expunge_agent.devices.space import PREFIX
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import UsageError
+from expunge_agent.fscrypt_run import PREFIX as FSCRYPT
 from expunge_agent.local import Wish
 from expunge_agent.lone_file import layout_and_objection
 from expunge_agent.protocol.identity import BlockIdentity, SpaceWish, Target, TreeIdentity

@@ -17,19 +17,10 @@ def plan_space(
 
     The last pass is no seal: the files are removed, and what their blocks hold is then anybody's.
     """
-    if space.type not in profile.media or Technique.OVERWRITE not in profile.techniques:
-        return Refusal(
-            reason=Reason.PROFILE_NOT_APPLICABLE,
-            detail=f"Profile {profile.id} does not overwrite media of type {space.type}, on which {space.path} lies.",
-            remedy="Choose a profile with passes for this kind of medium: expunge profiles list",
-        )
+    against = space_objection(space, profile, level, allow_downgrade)
+    if against is not None:
+        return against
     most = earns(Technique.OVERWRITE, space.type)
-    if not most.reaches(level) and not allow_downgrade:
-        return Refusal(
-            reason=Reason.LEVEL_NOT_ACHIEVABLE,
-            detail=f"Filling free space earns {most} at the most; {level} was asked.",
-            remedy="Ask for clear, allow a downgrade, or sanitize the whole device.",
-        )
     passes, verify_after = planned_passes(profile, draw)
     return TargetPlan(
         path=space.path,
@@ -42,3 +33,25 @@ def plan_space(
         if most.reaches(level)
         else f"Free space can only be overwritten, which earns {most} at the most; {level} was asked.",
     )
+
+
+def space_objection(
+    space: Space, profile: Profile | None, level: Level, allow_downgrade: bool
+) -> Refusal | None:
+    """Why `profile` (None: any with passes) and `level` do not go with filling it, or None."""
+    if profile is not None and (
+        space.type not in profile.media or Technique.OVERWRITE not in profile.techniques
+    ):
+        return Refusal(
+            reason=Reason.PROFILE_NOT_APPLICABLE,
+            detail=f"Profile {profile.id} does not overwrite media of type {space.type}, on which {space.path} lies.",
+            remedy="Choose a profile with passes for this kind of medium: expunge profiles list",
+        )
+    most = earns(Technique.OVERWRITE, space.type)
+    if not most.reaches(level) and not allow_downgrade:
+        return Refusal(
+            reason=Reason.LEVEL_NOT_ACHIEVABLE,
+            detail=f"Filling free space earns {most} at the most; {level} was asked.",
+            remedy="Ask for clear, allow a downgrade, or sanitize the whole device.",
+        )
+    return None

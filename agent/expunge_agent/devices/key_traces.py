@@ -59,6 +59,23 @@ def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, in
     return found
 
 
+def lookable(folders: Iterable[str]) -> list[str]:
+    """Those of `folders` that are there, can be listed, and are what the machine has at that path: a unit with
+    PrivateTmp= sees another /tmp than the machine's first process."""
+    return [one for one in folders if os.access(one, os.R_OK | os.X_OK) and _is_the_machines(one)]
+
+
+def _is_the_machines(folder: str) -> bool:
+    try:
+        ours = os.stat(folder)  # noqa: PTH116
+        theirs = os.stat(f"/proc/1/root{folder}")  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # this user may not ask
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
 def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
     """Every regular file below `folders`; None for what could not be looked at."""
     for folder in folders:

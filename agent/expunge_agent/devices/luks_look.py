@@ -13,7 +13,7 @@ from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.devices.crypt_maps import in_keyring
 from expunge_agent.devices.crypttab import Sought, from_crypttab
 from expunge_agent.devices.encrypted import PATIENCE, encryption_at
-from expunge_agent.devices.key_traces import header_copies
+from expunge_agent.devices.key_traces import header_copies, lookable
 from expunge_agent.devices.process import Result, run_tool
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.order_keys import KeyWish
@@ -40,7 +40,7 @@ def case_of(medium: Medium, wish: KeyWish | None) -> LuksCase | str:
         *(KeyCopy(where=one, what=IN_KEYRING, fate="remains") for one in in_keyring(header.uuid)),
     ]
     kind = MediumType.FILE if wish.header is not None else medium.type
-    return luks_case(header, kind, found, wish.search, wish.statements, wish.header)
+    return luks_case(header, kind, found, lookable(wish.search), wish.statements, wish.header)
 
 
 def read_head(path: str) -> tuple[bytes, int]:

@@ -21,7 +21,9 @@ def space_item(text: str, system: SystemPaths, *, runs_orders: bool = True) -> w
     refusal = space_refusal(None, seen, SpaceWish(), system)
     if refusal is not None and not _is_one(seen):
         return refusal
-    ours = refusal is not None and (runs_orders or refusal.reason is not Reason.NOT_PERMITTED)
+    ours = refusal is not None and (
+        runs_orders or refusal.reason not in (Reason.NOT_PERMITTED, Reason.READ_ONLY)
+    )
     return wire.InventoryItem(
         identity=seen.identity,
         path=text,

@@ -50,9 +50,13 @@ def conditions(
         ),
         "no-escrow": ("unknown", "nobody said so"),
     }
-    for name in STATED:
+    for name in ORDER:
         one, covers = story.last_word(name, root)
-        if one is not None:
+        if one is None:
+            continue
+        if name in STATED or (
+            found[name][0] == "yes" and one.holds != "yes"
+        ):  # what is seen, only for the worse
             by = f"said by {one.by} at {one.at}: {one.why}"
             expired = f"the root key was replaced since; of the one before it was {by}"
             found[name] = (one.holds, by) if covers or name not in OF_ROOTS else ("unknown", expired)

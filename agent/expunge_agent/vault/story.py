@@ -120,6 +120,12 @@ class Story:
                 return one, one.standing or of >= asked
         return None, False
 
+    def take_word(self, word: Statement) -> None:
+        """Count `word` too, which somebody gave elsewhere; what the vault's own journal denies stays denied."""
+        noted, covers = self.last_word(word.id, word.root)
+        if noted is None or noted.holds != "no" or not covers:
+            self.statements.append(word)
+
     def left(self) -> list[Export]:
         """Exports that nobody said were destroyed."""
         gone = {name for one in self.statements for name in one.exports}

@@ -12,7 +12,7 @@ from expunge_controller.cli.app import App, json_option, plain, print_json, prin
 if TYPE_CHECKING:
     from expunge_agent.protocol.wire import InventoryItem
 
-NAMES = ("serial", "wwn", "instance", "inode")
+NAMES = ("serial", "wwn", "instance", "inode", "key")
 COLUMNS = (
     "path",
     "bus",
@@ -35,9 +35,9 @@ WHERE_TOLD = ("can", "hidden", "condition")
 @json_option
 @click.pass_obj
 def command(app: App, machine: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Ask MACHINE for its media, and for the files at PATHS, and show why each could not be wiped.
+    """Ask MACHINE for its media, and for what lies at PATHS, and show why each could not be wiped.
 
-    --json has all that each drive answered, and what stands on it.
+    PATHS are those of `wipe`; vault:FOLDER lists the subjects of a vault. --json has all that each drive answered, and what stands on it.
     """
     from expunge_agent.protocol import canonical
     from expunge_controller import fleet
@@ -67,7 +67,7 @@ def _cells(item: InventoryItem) -> dict[str, str]:
     identity = item.identity
     cells = (
         ", ".join(item.paths) or item.path,
-        getattr(identity, "bus", "file"),
+        getattr(identity, "bus", getattr(identity, "scheme", "file")),
         item.type,
         size(int(identity.size)),
         getattr(identity, "model", ""),

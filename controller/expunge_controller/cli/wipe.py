@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     multiple=True,
     help="Of a directory only files whose path below it matches; may be repeated.",
 )
+@click.option(
+    "--files-from",
+    "listed",
+    type=click.File("rb"),
+    metavar="LIST",
+    help="Of the only TARGET, a directory, the files named in LIST ('-': standard input), one a line or NUL-separated.",
+)
+@click.option("--remove", is_flag=True, help="Remove single regular files, too, once they are overwritten.")
 @click.option("--keep", is_flag=True, help="Only overwrite the files of directories, remove nothing.")
 @click.option(
     "--allow-exceptions", is_flag=True, help="Overwrite files of which a named part stays elsewhere, too."
@@ -77,6 +85,8 @@ def command(
     level: str | None,
     allow_downgrade: bool,
     globs: tuple[str, ...],
+    listed: IO[bytes] | None,
+    remove: bool,
     keep: bool,
     allow_exceptions: bool,
     case_number: str,
@@ -96,8 +106,10 @@ def command(
 ) -> int:
     """Order the destruction of all data on TARGETs of MACHINE, and follow it to its receipt.
 
-    A TARGET is a path or serial number on the machine, UUID=, PARTUUID=, LABEL= or PARTLABEL= of a block
-    device there, or a registered medium (digest, property number, label); free-space:MOUNTPOINT what was deleted from a file system that stays. With --json the progress comes as JSON Lines.
+    A TARGET is a path, a pattern or a serial number on the machine, UUID=, PARTUUID=, LABEL= or PARTLABEL= of a block
+    device there, or a registered medium (digest, property number, label); free-space:MOUNTPOINT what was deleted
+    from a file system that stays; fscrypt:FOLDER the key of an encrypted folder; vault:FOLDER#SUBJECT the key of a
+    subject in a vault. With --json the progress comes as JSON Lines.
     """
     from expunge_agent.account import login_name, vouching
     from expunge_agent.errors import UsageError
@@ -106,7 +118,9 @@ def command(
     from expunge_agent.protocol.canonical import U64
     from expunge_agent.protocol.identity import SpaceWish
     from expunge_controller import dispatch, fleet, policies
+    from expunge_controller.cli.file_targets import Files, read_list
     from expunge_controller.cli.follow import follow as follow_order
+    from expunge_controller.cli.key_targets import check_profile
     from expunge_controller.cli.targets import resolve
     from expunge_controller.context import utc_now
 
@@ -114,6 +128,9 @@ def command(
         raise UsageError(
             "No target was named.", "Give a path or serial number; see `expunge inventory MACHINE`."
         )
+    if remove and keep:
+        raise UsageError("--remove and --keep contradict each other.", "Give one of them.")
+    files = Files(globs, read_list(listed) if listed is not None else None, remove)
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):
         raise UsageError(
@@ -126,7 +143,8 @@ def command(
         with controller.store.read() as unit:
             row = fleet.machine_named(unit, machine)
         space = SpaceWish(reserve=None if reserve is None else U64(reserve), system=system, trim=trim)
-        found, warnings = resolve(controller, row, targets, psids, space, globs)
+        found, warnings = resolve(controller, row, targets, psids, space, files)
+        check_profile(found, profile)
         order = dispatch.draft_order(
             controller,
             row,
@@ -174,7 +192,8 @@ def _print_order(order: Order, row: MachineRow, profile: Profile, warnings: list
 
 
 def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
-    from expunge_agent.protocol.identity import TreeIdentity
+    from expunge_agent.protocol.identity import KeyIdentity, TreeIdentity
+    from expunge_controller.cli.key_targets import in_words
     from expunge_controller.cli.profiles import summary
 
     click.echo(f"On {row.name}, all data will be destroyed on:")
@@ -183,9 +202,13 @@ def _describe(order: Order, row: MachineRow, profile: Profile) -> None:
         if target.space is not None:
             click.echo(f"  {plain(target.hint)}  {_free_space(target.space)}")
             continue
+        if isinstance(identity, KeyIdentity):
+            click.echo(f"  {plain(target.hint)}  {plain(in_words(identity))}")
+            continue
         serial = getattr(identity, "serial", "") or getattr(identity, "wwn", "")
         if isinstance(identity, TreeIdentity):
-            meant = " ".join(identity.include) or "all of them"
+            listed = f"{len(identity.names)} listed" if len(identity.names) > 1 else " ".join(identity.names)
+            meant = listed or " ".join(identity.include) or "all of them"
             click.echo(f"  {plain(target.hint)}  files below it: {plain(meant)}")
             continue
         name = f"{getattr(identity, 'model', '')} {serial}".strip() or "regular file"
