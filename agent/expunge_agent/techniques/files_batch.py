@@ -118,7 +118,7 @@ class Batch:
         if checkpoint is not None and checkpoint.batch == self._number and self._holds(checkpoint):
             first, durable = checkpoint.index, int(checkpoint.durable)
         for held in self._held:
-            if held.item.length >= LARGE and not self._work.ground.memory:
+            if held.fd >= 0 and held.item.length >= LARGE and not self._work.ground.memory:
                 write_direct(held.fd, True)
         for index in range(len(plan.passes)):
             if index >= first:
@@ -137,13 +137,21 @@ class Batch:
                 held.stamp = stamp_of(held.fd)
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
-        """Whether what was durable still is: a file that was given its size back lost the end of its last block."""
+        """Whether what was durable still is: a file that was given its size back lost the end of its last block, and
+        another program may have written to it since."""
         base = self._items[0].at
-        return all(
+        if not all(
             held.fd >= 0 and has_size_of_pass(held)
             for held in self._held
             if held.item.length and held.item.at - base < checkpoint.durable
-        )
+        ):
+            return False
+        seen, pieces = Checked(), self._pieces()
+        for group in windows(piece for piece in pieces if piece.at - base < checkpoint.durable):
+            if self._work.stop.is_set():
+                raise Stopped
+            self._engine.check(group, self._sources[checkpoint.index], seen)
+        return not seen.wrong and not seen.failed
 
     def _pass(self, index: int, durable: int) -> None:
         """Write one pass and flush it; `durable` counts bytes of the stream from the batch's start."""
@@ -331,8 +339,9 @@ class Batch:
                 held.fail(why)
             if held.is_out:
                 continue
-            if held.item.why:
-                held.outcome, held.why = "sanitized-with-exceptions", "; ".join(held.item.why)
+            if held.item.why or held.noted:
+                held.outcome = "sanitized-with-exceptions"
+                held.why = "; ".join((*held.item.why, *held.noted))
             if self._work.keep:
                 self._give_back(held)
                 continue
@@ -353,7 +362,7 @@ class Batch:
             if held.fd < 0 or held.is_out or self._work.keep or not own_attributes(held.fd):
                 continue
             try:
-                overwrite_attributes(held.fd)
+                held.noted += overwrite_attributes(held.fd)
             except OSError as error:
                 held.fail(
                     f"its extended attributes could not be overwritten: {os.strerror(error.errno or 0)}"

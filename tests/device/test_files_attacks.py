@@ -1,0 +1,145 @@
+"""Attacks on an overwrite of files: what happens between its steps, and what only a raw device shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expunge_agent.core.files_progress import Checkpoint
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.protocol.receipt import Receipt
+from expunge_agent.steps import Steps
+from expunge_agent.techniques import files_batch
+from expunge_agent.wipe import run_order
+from support.agents import Bench, surroundings
+from support.trees import MARK, fill, files_of, left, named, shred, tree
+
+MIB = 1 << 20
+
+
+class Crash(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench.make(tmp_path / "state")
+
+
+@pytest.fixture
+def ground(lab) -> tuple[Path, Path]:
+    """(image, empty folder) on ext4."""
+    image, mount = lab.formatted("ext4", "-F", size=96 * MIB)
+    (mount / "t").mkdir()
+    return image, mount / "t"
+
+
+def before(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[], object]) -> None:
+    """Have `change` happen just before that step of the batch."""
+    original = getattr(files_batch.Batch, step)
+
+    def first(self: files_batch.Batch, *given: object) -> object:
+        change()
+        return original(self, *given)
+
+    monkeypatch.setattr(files_batch.Batch, step, first)
+
+
+def finished(bench: Bench, digest: str) -> Receipt:
+    sealed = run_order(bench.state, digest, surroundings())
+    assert sealed is not None
+    return bench.checked(sealed)
+
+
+@pytest.mark.parametrize("how", ["gone", "open", "grown"])
+def test_a_large_file_that_cannot_be_held_is_named(
+    ground, bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    _, folder = ground
+    fill(folder, {"big": 5 * MIB, "small": 3000})
+    kept = []
+
+    def meddle() -> None:
+        if how == "gone":
+            (folder / "big").unlink()
+        elif how == "open":
+            kept.append((folder / "big").open("rb"))
+        else:
+            with (folder / "big").open("ab") as file:
+                file.write(b"more")
+
+    before(monkeypatch, "_open", meddle)
+    try:
+        result = shred(bench, tree(folder))
+    finally:
+        for file in kept:
+            file.close()
+    assert result.outcome is Outcome.FAILED
+    assert list(named(result, "failed" if how == "gone" else "refused")) == ["big"]
+    assert not (folder / "small").exists()
+
+
+@pytest.mark.parametrize("where", ["in", "out"])
+def test_what_still_has_a_name_is_said(
+    ground, bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A second name given, or the file renamed, after it was opened: it is empty then, and there."""
+    _, folder = ground
+    fill(folder, {"d/one": 3000, "d/two": 3000})
+    other = (folder / "d" if where == "in" else folder.parent) / "other"
+    before(monkeypatch, "_end", lambda: os.link(folder / "d/one", other))
+    result = shred(bench, tree(folder))
+    assert other.exists()
+    assert "still has" in named(result, "sanitized-with-exceptions")["d/one"]
+
+
+def test_an_attribute_that_moves_when_it_is_written_is_no_success(lab, bench: Bench) -> None:
+    """ext4 puts a value from the block into the inode once there is room, and gives the block back unwritten."""
+    image, mount = lab.formatted("ext4", "-F", "-I", "256", "-O", "^has_journal", size=64 * MIB)
+    folder = mount / "t"
+    folder.mkdir()
+    path = folder / "file"
+    path.write_bytes(b"x" * 100)
+    os.setxattr(path, "user.a", b"a" * 60)
+    os.setxattr(path, "user.b", (MARK * 10)[:60])
+    os.sync()
+    os.removexattr(path, "user.a")
+    os.sync()
+    result = shred(bench, tree(folder))
+    lab.unmount(mount)
+    said = files_of(result).listed
+    assert left(image) == 0 or said, "records are left that no receipt names"
+
+
+def test_what_was_written_into_a_durable_part_after_a_kill_is_overwritten(
+    lab, ground, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, folder = ground
+    fill(folder, {"big": 40 * MIB})
+    wrote = Steps.files_checkpoint
+
+    def crash(self: Steps, checkpoint: Checkpoint) -> None:
+        wrote(self, checkpoint)
+        raise Crash
+
+    order = bench.order(policy="random", targets=[tree(folder)])
+    digest = bench.hand_in(*bench.sign(order))
+    with monkeypatch.context() as patched:
+        patched.setattr(Steps, "files_checkpoint", crash)
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    with (folder / "big").open("r+b") as file:
+        file.seek(MIB)
+        file.write((MARK + b"\n") * 100)
+    os.sync()
+    receipt = finished(bench, digest)
+    print(receipt.targets[0].failure, receipt.targets[0].files)
+    lab.unmount(folder.parent)
+    assert left(image) == 0 or receipt.outcome is Outcome.FAILED, (
+        "records are left in what was called sanitized"
+    )
