@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from expunge_agent.steps import Steps
 from expunge_agent.techniques import files_batch
 from expunge_agent.wipe import run_order
 from support.agents import Bench, surroundings
-from support.trees import MARK, fill, files_of, left, named, shred, tree
+from support.trees import MARK, files_of, fill, left, named, shred, tree
 
 MIB = 1 << 20
 
@@ -143,3 +143,47 @@ def test_what_was_written_into_a_durable_part_after_a_kill_is_overwritten(
     assert left(image) == 0 or receipt.outcome is Outcome.FAILED, (
         "records are left in what was called sanitized"
     )
+
+
+DEAD = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+fd = os.open("/dev/fuse", os.O_RDWR)
+how = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fd
+if libc.mount(b"dead", os.fsencode(sys.argv[1]), b"fuse", 0, how):
+    raise OSError(ctypes.get_errno(), "mount")
+held = os.open(sys.argv[1], os.O_PATH)
+print("mounted", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_mount_whose_program_never_answers_is_not_waited_for(lab, ground, bench: Bench) -> None:
+    """Within the directory, and held open by another process: a question to it would never come back."""
+    if not Path("/dev/fuse").exists():
+        pytest.skip("needs /dev/fuse")
+    _, folder = ground
+    fill(folder, {"d/one": 3000, "two": 3000})
+    (folder / "dead").mkdir()
+    lab.helper(DEAD, str(folder / "dead"))
+    command = [
+        "expunge_agent",
+        "--state",
+        str(lab.name("state")),
+        "wipe",
+        str(folder),
+        "--profile",
+        "nist-clear",
+    ]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "--allow-exceptions", "--yes"],
+            timeout=60,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder / "dead")], check=True)
+    assert "dead" in done.stdout + done.stderr
+    assert [one.name for one in folder.iterdir()] == ["dead"], done.stderr

@@ -18,7 +18,7 @@ import msgspec
 
 from expunge_agent.core.file_reach import WHOLE, Ground, Part, Reach, own, reach
 from expunge_agent.core.guard import readable
-from expunge_agent.devices.below import Below, Entry, Narrowing, is_plain, reason
+from expunge_agent.devices.below import ELSEWHERE, Below, Entry, Narrowing, is_plain, reason
 from expunge_agent.devices.file_facts import Users, closed_below, facts_of
 from expunge_agent.devices.seen import mark_at, mark_of, seen_at, seen_of
 from expunge_agent.devices.usage import Eyes
@@ -132,21 +132,30 @@ class Lister:
 
     def _meant(self) -> Iterator[Entry]:
         narrowing = Narrowing(self.identity)
+        closed = closed_below(self.identity.path, self.eyes)
         if narrowing.names:
             for name in dict.fromkeys(narrowing.names):
-                yield self.below.look(name) if is_plain(name) else Entry(name, None, "no plain path below")
+                if not is_plain(name):
+                    yield Entry(name, None, "no plain path below")
+                else:
+                    yield Entry(name, None, ELSEWHERE) if _passes(name, closed) else self.below.look(name)
             return
-        closed = closed_below(self.identity.path, self.eyes)
         for entry in self.below.walk(closed):
-            if entry.is_folder:
+            if entry.is_folder or entry.elsewhere:
                 if narrowing.everything:
-                    yield replace(entry, elsewhere=self.below.is_elsewhere(entry, closed))
+                    yield replace(entry, elsewhere=entry.elsewhere or self.below.is_elsewhere(entry))
             elif narrowing.takes(entry.path) or (entry.seen is None and narrowing.everything):
                 yield entry
 
     def _other(self, entry: Entry) -> Item | None:
         """What is no regular file: a name that goes, or is refused where it was named as a file. None where it went."""
         path = os.fsencode(entry.path)
+        if entry.elsewhere:
+            why = "another file system or subvolume begins here, which is not entered"
+            number = entry.seen.st_ino if entry.seen is not None else 0
+            return self._refuse(
+                path, number, 0, Reach(False, (why,), "Name it by itself.", Reason.WRONG_KIND)
+            )
         if entry.seen is None:
             return self._refuse(
                 path,
@@ -155,11 +164,6 @@ class Lister:
                 Reach(False, (f"it could not be looked at: {entry.error}",), "", Reason.NOT_PERMITTED),
             )
         what = _KINDS.get(entry.seen.st_mode & 0o170000, "a device node")
-        if entry.elsewhere:
-            why = "another file system or subvolume begins here, which is not entered"
-            return self._refuse(
-                path, entry.seen.st_ino, 0, Reach(False, (why,), "Name it by itself.", Reason.WRONG_KIND)
-            )
         if self.identity.names:
             why = f"it is {what}, not a regular file"
             reason = Reason.SYMBOLIC_LINK if what.endswith("link") else Reason.WRONG_KIND
@@ -297,6 +301,11 @@ class Lister:
         self.totals.refused_bytes += size
         why, reason = list(answer.why), answer.reason.value
         return Item(number, path, inode, size, why=why, remedy=answer.remedy, reason=reason)
+
+
+def _passes(path: str, closed: frozenset[str]) -> bool:
+    """Whether the way to the relative `path`, or its end, is one of the mount points `closed`."""
+    return path in closed or any(path.startswith(f"{one}/") for one in closed)
 
 
 def write_list(items: Iterator[Item], path: Path, seen: Callable[[Item], None]) -> str:
