@@ -10,6 +10,7 @@ from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.layout import Layout
 from expunge_agent.devices import ioctls
 from expunge_agent.devices.ground import ground_of
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.extents import layout, parts
 from expunge_agent.protocol.canonical import U64
@@ -48,7 +49,15 @@ def _of_file(
         found = None
     room = -(-seen.st_size // ground.block) * ground.block
     lies = None if found is None else own(found, room)
-    answer = reach_alone(ground, FileFacts(size=seen.st_size, parts=lies, flags=ioctls.file_flags(fd)))
+    sharers = Sharers(ground.filesystem)
+    facts = FileFacts(
+        size=seen.st_size,
+        parts=lies,
+        flags=ioctls.file_flags(fd),
+        sharing=sharers.of(fd, lies),
+        snapshotted=sharers.snapshotted(fd, lies),
+    )
+    answer = reach_alone(ground, facts)
     if answer is None:
         return layout(fd), None
     if not answer.ok or (answer.why and not allow_exceptions):

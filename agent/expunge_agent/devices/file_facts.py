@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from expunge_agent.core.file_reach import REMOTE, FileFacts, Part
 from expunge_agent.devices import ioctls, mounts
 from expunge_agent.devices.ground import ground_of
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 
 __all__ = ["Users", "closed_below", "facts_of", "ground_of"]
@@ -64,6 +65,7 @@ def facts_of(
     names_here: int,
     system: str,
     users: Users,
+    sharers: Sharers,
     eyes: Eyes,
 ) -> FileFacts:
     """What is to be known of the regular file behind `fd`; where it lies was asked before."""
@@ -76,4 +78,6 @@ def facts_of(
         opened_by=eyes.open_now.of_file(seen).processes,
         used=users.used.get((seen.st_dev, seen.st_ino), ""),
         system=system,
+        sharing=sharers.of(fd, parts),
+        snapshotted=sharers.snapshotted(fd, parts),
     )

@@ -26,6 +26,7 @@ from expunge_agent.core.volume import doubts, forbidden
 from expunge_agent.devices import ioctls, mounts
 from expunge_agent.devices.nodes import Node, by_number, number_of_path
 from expunge_agent.devices.roots import names, read_bytes, read_int
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.devices.volumes import slaves, volume_of
 from expunge_agent.protocol.canonical import U64
@@ -185,9 +186,12 @@ class _Look:
                 return
             parts = None if ground.memory else _parts(fd, seen.st_size)
             flags = ioctls.file_flags(fd) & ~(FS_IMMUTABLE | FS_APPEND)
+            sharers = Sharers(ground.filesystem)
+            who, copied = sharers.of(fd, parts), sharers.snapshotted(fd, parts)
         finally:
             os.close(fd)
-        whole = self._judge(disk, ground, FileFacts(size=seen.st_size, parts=parts, flags=flags))
+        facts = FileFacts(size=seen.st_size, parts=parts, flags=flags, sharing=who, snapshotted=copied)
+        whole = self._judge(disk, ground, facts)
         if whole and parts is not None:
             shown = readable(backing, 1000)
             device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"

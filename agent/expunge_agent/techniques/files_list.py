@@ -21,6 +21,7 @@ from expunge_agent.core.guard import readable
 from expunge_agent.devices.below import ELSEWHERE, Below, Entry, Narrowing, is_plain, reason
 from expunge_agent.devices.file_facts import Users, closed_below, facts_of
 from expunge_agent.devices.seen import mark_at, mark_of, seen_at, seen_of
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.buffers import MIB
 from expunge_agent.engine.extents import parts as parts_of
@@ -220,11 +221,15 @@ class Lister:
             parts = None if self.ground.memory else parts_of(fd)
             clipped = None if parts is None else own(parts, self._room(now.st_size))
             system = self._system_reason(entry.path)
-            facts = facts_of(fd, now, clipped, names, system, users, self.eyes)
+            facts = facts_of(fd, now, clipped, names, system, users, self._sharers, self.eyes)
             facts = replace(facts, attributes=tuple(attribute_bytes(fd)))
             return clipped, mark_of(fd, there), reach(self.ground, facts)
         finally:
             os.close(fd)
+
+    @cached_property
+    def _sharers(self) -> Sharers:
+        return Sharers(self.ground.filesystem)
 
     @cached_property
     def _near_system(self) -> bool:
