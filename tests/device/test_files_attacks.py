@@ -121,24 +121,12 @@ def test_what_was_written_into_a_durable_part_after_a_kill_is_overwritten(
 ) -> None:
     image, folder = ground
     fill(folder, {"big": 40 * MIB})
-    wrote = Steps.files_checkpoint
-
-    def crash(self: Steps, checkpoint: Checkpoint) -> None:
-        wrote(self, checkpoint)
-        raise Crash
-
-    order = bench.order(policy="random", targets=[tree(folder)])
-    digest = bench.hand_in(*bench.sign(order))
-    with monkeypatch.context() as patched:
-        patched.setattr(Steps, "files_checkpoint", crash)
-        with pytest.raises(Crash):
-            run_order(bench.state, digest, surroundings())
+    digest = killed_within_a_pass(bench, folder, monkeypatch, "random")
     with (folder / "big").open("r+b") as file:
         file.seek(MIB)
         file.write((MARK + b"\n") * 100)
     os.sync()
     receipt = finished(bench, digest)
-    print(receipt.targets[0].failure, receipt.targets[0].files)
     lab.unmount(folder.parent)
     assert left(image) == 0 or receipt.outcome is Outcome.FAILED, (
         "records are left in what was called sanitized"
@@ -187,3 +175,55 @@ def test_a_mount_whose_program_never_answers_is_not_waited_for(lab, ground, benc
         subprocess.run(["umount", "--lazy", str(folder / "dead")], check=True)
     assert "dead" in done.stdout + done.stderr
     assert [one.name for one in folder.iterdir()] == ["dead"], done.stderr
+
+
+def killed_within_a_pass(
+    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str, **fields: object
+) -> str:
+    """An order killed right after its first checkpoint; its digest."""
+    wrote = Steps.files_checkpoint
+
+    def crash(self: Steps, checkpoint: Checkpoint) -> None:
+        wrote(self, checkpoint)
+        raise Crash
+
+    order = bench.order(policy=policy, targets=[tree(folder)], **fields)
+    digest = bench.hand_in(*bench.sign(order))
+    with monkeypatch.context() as patched:
+        patched.setattr(Steps, "files_checkpoint", crash)
+        with pytest.raises(Crash):
+            run_order(bench.state, digest, surroundings())
+    return digest
+
+
+def test_a_file_half_overwritten_before_a_kill_is_not_called_untouched(
+    ground, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = ground
+    fill(folder, {"big": 40 * MIB})
+    digest = killed_within_a_pass(bench, folder, monkeypatch, "random")
+    with (folder / "big").open("rb"):
+        receipt = finished(bench, digest)
+    assert "may have begun" in named(receipt.targets[0], "failed")["big"]
+    assert not named(receipt.targets[0], "refused")
+
+
+def test_few_descriptors_are_enough(ground, bench: Bench) -> None:
+    """Where the system allows fewer open files than a batch has, batches are smaller."""
+    _, folder = ground
+    fill(folder, {f"f{number}": 100 for number in range(1500)})
+    code = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (300, 300)); from expunge_agent.cli import main; main()"
+    args = [
+        "--state",
+        str(bench.state.root.parent / "own"),
+        "wipe",
+        str(folder),
+        "--profile",
+        "random",
+        "--yes",
+    ]
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_resource", sys.executable, "-c", code, *args],
+        timeout=120, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1500 sanitized" in done.stdout, done.stdout + done.stderr

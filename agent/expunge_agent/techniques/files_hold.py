@@ -50,6 +50,11 @@ class Held:
         if not self.is_out:
             self.outcome, self.why = "failed", why
 
+    def was_begun(self) -> None:
+        """An earlier run may have written to it: what is refused only now may be half overwritten."""
+        if self.outcome == "refused":
+            self.outcome, self.why = "failed", f"{self.why}; an earlier run may have begun to overwrite it"
+
     def close(self) -> None:
         """Give it back; twice does no harm."""
         fd, self.fd = self.fd, -1
