@@ -12,7 +12,7 @@ import pytest
 
 from expunge_agent.core.files_progress import Checkpoint
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.receipt import Receipt
+from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.steps import Steps
 from expunge_agent.techniques import files_batch
 from expunge_agent.wipe import run_order
@@ -227,3 +227,22 @@ def test_few_descriptors_are_enough(ground, bench: Bench) -> None:
         timeout=120, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "1500 sanitized" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_order_within_the_folder_of_another_touches_none_of_its_files(
+    ground, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = ground
+    fill(folder, {"a/x": 3000, "a/y": 3000, "z": 100})
+    inner = []
+    before(
+        monkeypatch,
+        "_overwrite",
+        lambda: inner.append(shred(Bench.make(tmp_path / "other"), tree(folder / "a"))),
+    )
+    result = shred(bench, tree(folder))
+    assert result.outcome is Outcome.SANITIZED
+    assert inner[0].outcome is Outcome.REFUSED
+    assert inner[0].refusal is not None
+    assert inner[0].refusal.reason is Reason.IN_USE
+    assert "perhaps another order" in inner[0].refusal.detail

@@ -162,6 +162,8 @@ def reason(error: OSError) -> str:
         return ELSEWHERE
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return "a symbolic link, or something else that is not followed, stands there or on the way to it"
+    if error.errno == errno.EAGAIN:
+        return "another program keeps it from being opened (a lease), perhaps another order"
     return os.strerror(error.errno or 0)
 
 

@@ -6,6 +6,7 @@ it is known which files there were.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -193,9 +194,9 @@ class Lister:
             parts, mark, answer = self._ask(entry, seen, 1 + len(more), users)
         except OSError as error:
             why = f"it could not be looked at: {reason(error)}"
-            return self._refuse(
-                path, seen.st_ino, seen.st_size, Reach(False, (why,), "", Reason.NOT_PERMITTED)
-            )
+            busy = error.errno == errno.EAGAIN
+            answer = Reach(False, (why,), "", Reason.IN_USE if busy else Reason.NOT_PERMITTED)
+            return self._refuse(path, seen.st_ino, seen.st_size, answer)
         if answer.ok and answer.why and not self.allow_exceptions:
             remedy = f"{answer.remedy} Or accept this with --allow-exceptions."
             answer = Reach(False, answer.why, remedy, Reason.NOT_REACHABLE)
