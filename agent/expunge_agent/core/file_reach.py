@@ -235,10 +235,12 @@ def _exceptions(ground: Ground, facts: FileFacts) -> list[str]:
 
 
 def _attributes(ground: Ground, facts: FileFacts) -> str:
-    """ext writes a value of the same length where it lay (one that needs blocks of its own into new ones)."""
+    """ext writes a value of the same length where it lay; one that needs blocks of its own into new ones, and with
+    ``ea_inode`` that may be any."""
     if ground.memory or not facts.attributes:
         return ""
-    if ground.filesystem in ATTRIBUTES_IN_PLACE and max(facts.attributes) < ground.block:
+    in_place = ground.filesystem in ATTRIBUTES_IN_PLACE and "ea_inode" not in ground.options
+    if in_place and max(facts.attributes) < ground.block:
         return ""
     count = sum(facts.attributes)
     return (

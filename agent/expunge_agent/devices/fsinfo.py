@@ -22,6 +22,7 @@ FITRIM = 0xC0185879
 _EXT4_SUPERBLOCK = 1024
 _EXT4_MAGIC = 0xEF53
 _INLINE_DATA = 0x8000
+_EA_INODE = 0x400
 _BIGALLOC = 0x200
 _JOURNAL_MODE, _DATA_JOURNAL = 0x0060, 0x0020
 
@@ -72,7 +73,7 @@ def inodes_free(fd: int, kind: str) -> int:
 
 
 def ext4_features(device: str) -> frozenset[str]:
-    """``inline_data``, ``bigalloc`` and ``data=journal``, as the superblock on `device` says. Raises OSError."""
+    """``inline_data``, ``ea_inode``, ``bigalloc`` and ``data=journal``, as the superblock on `device` says. Raises OSError."""
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         block = os.pread(fd, 1024, _EXT4_SUPERBLOCK)
@@ -84,6 +85,8 @@ def ext4_features(device: str) -> frozenset[str]:
         struct.unpack_from("<I", block, at)[0] for at in (0x60, 0x64, 0x100)
     )
     found = {"inline_data"} if incompatible & _INLINE_DATA else set()
+    if incompatible & _EA_INODE:
+        found.add("ea_inode")
     if compatible & _BIGALLOC:  # of those that only a writer has to know
         found.add("bigalloc")
     if defaults & _JOURNAL_MODE == _DATA_JOURNAL:

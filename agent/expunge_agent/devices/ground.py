@@ -23,7 +23,7 @@ from expunge_agent.core.file_reach import (
 from expunge_agent.core.guard import readable
 from expunge_agent.core.layout import MOST_EXTENTS
 from expunge_agent.core.volume import doubts, forbidden
-from expunge_agent.devices import ioctls, mounts
+from expunge_agent.devices import fsinfo, ioctls, mounts
 from expunge_agent.devices.nodes import Node, by_number, number_of_path
 from expunge_agent.devices.roots import names, read_bytes, read_int
 from expunge_agent.devices.sharing import Sharers
@@ -222,9 +222,13 @@ def _parts(fd: int, size: int) -> list[Part] | None:
 
 
 def _ext4_options(mount: mounts.Mount, nodes: list[Node], eyes: Eyes) -> list[str]:
-    """mountinfo leaves out what is a default of this file system (tune2fs -o); this file does not."""
+    """mountinfo leaves out what is a default of this file system (tune2fs -o); this file does not. Besides ``ea_inode``,
+    a feature of the file system that decides where extended attributes go, also where that could not be read."""
     if not mount.fstype.startswith("ext") or not nodes:
         return []
-    return (
-        read_bytes(eyes.roots.proc / "fs" / mount.fstype / nodes[0].folder.name / "options").decode().split()
-    )
+    options = read_bytes(eyes.roots.proc / "fs" / mount.fstype / nodes[0].folder.name / "options")
+    try:
+        apart = "ea_inode" in fsinfo.ext4_features(str(nodes[0].path))
+    except OSError:
+        apart = True
+    return [*options.decode().split(), *(["ea_inode"] if apart else [])]

@@ -121,16 +121,21 @@ class Lister:
     def items(self) -> Iterator[Item]:
         """All of them; what has several names comes last, once."""
         users = Users.now(self.eyes)
-        several: dict[int, list[Entry]] = {}
+        several: dict[int, list[str]] = {}  # paths only: a folder of backups has millions
         for entry in self._meant():
             if entry.is_file and entry.seen is not None and entry.seen.st_nlink > 1:
-                several.setdefault(entry.seen.st_ino, []).append(entry)
+                several.setdefault(entry.seen.st_ino, []).append(entry.path)
             elif entry.is_file:
                 yield self._file(entry, [], users)
             elif (item := self._other(entry)) is not None:
                 yield item
-        for entries in several.values():
-            yield self._file(entries[0], entries[1:], users)
+        for inode, (first, *more) in several.items():
+            entry = self.below.look(first)
+            if entry.seen is not None and entry.is_file and entry.seen.st_ino == inode:
+                yield self._file(entry, more, users)
+            else:
+                why = entry.error or "it was replaced while it was looked at"
+                yield self._refuse(os.fsencode(first), inode, 0, Reach(False, (why,), "", Reason.IN_USE))
 
     def _meant(self) -> Iterator[Entry]:
         narrowing = Narrowing(self.identity)
@@ -186,7 +191,7 @@ class Lister:
             return Item(-1, path, seen.st_ino, 0, other=True, mark=mark_at(there), folder=True)
         return self._item(path, seen.st_ino, 0, other=True, mark=mark_at(there))
 
-    def _file(self, entry: Entry, more: list[Entry], users: Users) -> Item:
+    def _file(self, entry: Entry, more: list[str], users: Users) -> Item:
         path, seen = os.fsencode(entry.path), entry.seen
         if seen is None:
             raise AssertionError("a file that was not seen")
@@ -202,7 +207,7 @@ class Lister:
             answer = Reach(False, answer.why, remedy, Reason.NOT_REACHABLE)
         if not answer.ok:
             return self._refuse(path, seen.st_ino, seen.st_size, answer)
-        names = [os.fsencode(one.path) for one in more]
+        names = [os.fsencode(one) for one in more]
         return self._item(path, seen.st_ino, seen.st_size, parts=parts, names=names, answer=answer, mark=mark)
 
     def _ask(
