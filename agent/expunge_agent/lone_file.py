@@ -10,6 +10,7 @@ from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.layout import Layout
 from expunge_agent.devices import ioctls
 from expunge_agent.devices.ground import ground_of
+from expunge_agent.devices.settling import free_prepared
 from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.extents import layout, parts
@@ -44,6 +45,9 @@ def _of_file(
     path: str, fd: int, seen: os.stat_result, ground: Ground, allow_exceptions: bool
 ) -> tuple[Layout, Refusal | None]:
     try:
+        if ground.filesystem == "xfs":
+            os.fsync(fd)
+        free_prepared(fd, ground.filesystem)
         found = None if ground.memory else parts(fd)
     except OSError:
         found = None

@@ -162,3 +162,21 @@ def test_half_of_a_file_written_since_the_snapshot_is_overwritten_where_exceptio
     lab.unmount(mount)
     assert left(image, "SINCE") == 0
     assert left(image, "half") > 1000, "the reason for the exception"
+
+
+@pytest.mark.parametrize("which", ["tree", "file"])
+def test_what_xfs_holds_ready_for_copies_is_given_back_first(lab, bench: Bench, which: str) -> None:
+    """A file that was shared, written to in part, and is shared no more: XFS would write around that part elsewhere."""
+    image, mount = lab.formatted("xfs", size=320 * MIB)
+    fill(mount / "t", {"a": 2 * MIB})
+    run("cp", "--reflink=always", mount / "t/a", mount / "copy")
+    with (mount / "t/a").open("r+b") as file:
+        file.seek(512 * 1024)
+        file.write(bytes(4096))
+    os.sync()
+    (mount / "copy").unlink()
+    os.sync()
+    result = shred(bench, tree(mount / "t") if which == "tree" else target_of(mount / "t/a"))
+    assert result.outcome is Outcome.SANITIZED, result.failure
+    lab.unmount(mount)
+    assert left(image) <= 4096 // len(MARK), "the part that was written to before"

@@ -17,6 +17,7 @@ import msgspec
 
 from expunge_agent.core.file_reach import Ground
 from expunge_agent.core.files_progress import FilesProgress, Listing
+from expunge_agent.devices.settling import free_prepared
 from expunge_agent.engine.file_pieces import PieceEngine
 from expunge_agent.engine.meter import Meter
 from expunge_agent.engine.problems import EngineError
@@ -51,6 +52,7 @@ class ListAlteredError(EngineError):
 def list_files(work: FilesWork) -> None:
     """Find all files and what can be reached of them; durable on return. Nothing is written to any of them."""
     sync_filesystem(work.below.fd)  # so that every file lies somewhere
+    free_prepared(work.below.fd, work.ground.filesystem)
     files = more_descriptors(work.batch_files)
     lister = Lister(work.identity, work.below, work.ground, work.eyes, work.allow_exceptions, files)
     refused = _Refused()
