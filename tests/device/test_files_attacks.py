@@ -265,3 +265,19 @@ def test_attributes_in_inodes_of_their_own_are_an_exception(lab, bench: Bench, a
     assert "extended attributes" in named(result, "sanitized-with-exceptions")["file"]
     lab.unmount(mount)
     assert left(image) > 0, "the reason for it"
+
+
+def test_a_file_as_long_as_they_get_is_a_sentence(lab, bench: Bench) -> None:
+    """On XFS: to the last byte that can be numbered, its last block beyond that."""
+    _, mount = lab.formatted("xfs", size=320 * MIB)
+    folder = mount / "t"
+    fill(folder, {"other": 3000})
+    fd = os.open(folder / "endless", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, MARK, 0)
+    os.pwrite(fd, MARK, 2**63 - 1 - len(MARK))
+    os.close(fd)
+    os.sync()
+    result = shred(bench, tree(folder), allow_exceptions=True)
+    assert result.outcome is Outcome.FAILED
+    assert "could not be written" in named(result, "failed")["endless"]
+    assert not (folder / "other").exists()
