@@ -10,6 +10,8 @@ from expunge_agent.core.guard import SystemPaths, readable
 from expunge_agent.core.layout import Layout
 from expunge_agent.devices import ioctls
 from expunge_agent.devices.ground import ground_of
+from expunge_agent.devices.settling import free_prepared
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.extents import layout, parts
 from expunge_agent.protocol.canonical import U64
@@ -43,12 +45,23 @@ def _of_file(
     path: str, fd: int, seen: os.stat_result, ground: Ground, allow_exceptions: bool
 ) -> tuple[Layout, Refusal | None]:
     try:
+        if ground.filesystem == "xfs":
+            os.fsync(fd)
+        free_prepared(fd, ground.filesystem)
         found = None if ground.memory else parts(fd)
     except OSError:
         found = None
     room = -(-seen.st_size // ground.block) * ground.block
     lies = None if found is None else own(found, room)
-    answer = reach_alone(ground, FileFacts(size=seen.st_size, parts=lies, flags=ioctls.file_flags(fd)))
+    sharers = Sharers(ground.filesystem)
+    facts = FileFacts(
+        size=seen.st_size,
+        parts=lies,
+        flags=ioctls.file_flags(fd),
+        sharing=sharers.of(fd, lies),
+        snapshotted=sharers.snapshotted(fd, lies),
+    )
+    answer = reach_alone(ground, facts)
     if answer is None:
         return layout(fd), None
     if not answer.ok or (answer.why and not allow_exceptions):

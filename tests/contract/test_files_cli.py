@@ -122,3 +122,19 @@ def test_what_a_list_must_not_name(folder: Path) -> None:
         in wipe(folder, "--files-from", "-", "--yes", code=3, given=b"tree/fifo").stdout
     )
     assert len(left(folder) - {"link"}) == 4
+
+
+def test_a_list_that_no_order_has_room_for_is_refused_before_anything(folder: Path) -> None:
+    names = [folder / f"{number:04d}-{'x' * 240}" for number in range(2000)]
+    for name in names:
+        name.touch()
+    given = "\n".join(str(name) for name in names).encode()
+    done = wipe(folder, "--files-from", "-", "--yes", code=2, given=given)
+    assert b"too long for one order" in done.stderr
+    assert len(left(folder)) == 2004
+
+
+def test_a_pattern_that_dots_take_away_names_nothing(folder: Path) -> None:
+    done = wipe(folder, "tree/no*/..", "--yes", code=3)
+    assert b"There is nothing at" in done.stderr
+    assert len(left(folder)) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,6 @@ def extundelete(image: Path, out: Path) -> None:
 
 
 TOOLS = {tool.__name__: tool for tool in (photorec, foremost, scalpel, ext4magic, extundelete)}
-BY_JOURNAL = ("ext4magic", "extundelete")
 
 
 def recovered(name: str, image: Path, out: Path) -> int:
@@ -101,6 +101,7 @@ def test_a_recovery_tool_finds_what_was_removed_and_nothing_of_what_was_shredded
         for number in range(FILES):
             (folder / f"{number:04d}.jpg").write_bytes(picture(number))
         subprocess.run(["sync", "-f", str(folder)], check=True)
+        time.sleep(1.5)  # tools that go by times need them apart, in whole seconds
         if way == "removed":
             device = next(
                 line.split()[0]
@@ -126,8 +127,4 @@ def test_a_recovery_tool_finds_what_was_removed_and_nothing_of_what_was_shredded
             lab.mount(device, at=mount)
     print(f"{name}: {found}")
     assert found["shredded"] == 0
-    if not found["removed"] and name in BY_JOURNAL:
-        pytest.skip(
-            f"{name} gets back nothing of what was merely removed on this kernel, so it tells nothing"
-        )
     assert found["removed"] > 0, "the control: the tool must be able to find something"

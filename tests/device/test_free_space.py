@@ -442,3 +442,17 @@ def test_what_deleted_inodes_hold_goes_or_is_named(
         assert result.outcome is Outcome.SANITIZED, result.exceptions
         assert result.space.inodes_left <= SPARE_INODES
         assert marks(image) == []
+
+
+def test_the_rest_of_clusters_is_an_exception(lab, bench: Bench) -> None:
+    """bigalloc: what a file lost when it was cut stays in its last cluster, which is not free."""
+    image, mount = file_system(lab, "ext4", 96, "-b", "4096", "-O", "bigalloc", "-C", "65536")
+    (mount / "cut").write_bytes((RECORD % 1) * 2000)
+    os.sync()
+    os.truncate(mount / "cut", 10)
+    result = run(bench, mount, reserve=ALL)
+    assert result.outcome is Outcome.EXCEPTIONS
+    assert result.level_achieved is Level.NONE
+    assert any("bigalloc" in one for one in result.exceptions)
+    lab.unmount(mount)
+    assert marks(image), "the reason for it"

@@ -27,7 +27,7 @@ from support.trees import named, shred, tree
 
 MIB = 1 << 20
 MARK = b"RECORD-OF-A-CUSTOMER-"
-SHARED = "shared with another file or snapshot"
+SHARED = "of the file system on) shared with "
 
 
 @pytest.fixture

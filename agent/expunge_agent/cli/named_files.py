@@ -14,8 +14,12 @@ from expunge_agent.core.medium import Kind
 from expunge_agent.devices.look import tree_identity
 from expunge_agent.devices.paths import Walked, walk
 from expunge_agent.errors import RefusedError, UsageError
+from expunge_agent.protocol import canonical
 from expunge_agent.protocol.identity import TreeIdentity
+from expunge_agent.protocol.order import MAX_ORDER
 
+_ROOM = MAX_ORDER - 64 * 1024
+"""Bytes for names, the rest of the order has enough in what is left."""
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -47,7 +51,7 @@ def _one(path: str, globs: Sequence[str], *, remove: bool) -> Named:
     walked = walk(path)
     if walked.kind is Kind.DIRECTORY and walked.seen is not None and not walked.symlinks:
         return Named(walked.path, _tree(walked, include=list(globs)))
-    if walked.kind is Kind.MISSING and _WILD.search(path):
+    if walked.kind is Kind.MISSING and _WILD.search(walked.path):  # that "a*/.." leaves nothing of
         return _pattern(walked.path)
     if remove and walked.kind is Kind.FILE and not walked.symlinks:
         folder, name = os.path.split(walked.path)
@@ -92,7 +96,13 @@ def _listed(source: str) -> list[Named]:
                 f"There is nothing at {readable(path)}, which the list names.", "Check the list."
             )
         by_device.setdefault(walked.seen.st_dev, []).append(walked.path)
-    return [_together(paths, device) for device, paths in by_device.items()]
+    found = [_together(paths, device) for device, paths in by_device.items()]
+    if sum(len(canonical.dumps(one.narrow.names)) for one in found if one.narrow is not None) > _ROOM:
+        raise UsageError(
+            f"The list {readable(source)} is too long for one order, which has at most {MAX_ORDER} bytes.",
+            "Give it in parts, or name the directory, with --glob.",
+        )
+    return found
 
 
 def _together(paths: list[str], device: int) -> Named:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from expunge_agent.core.guard import listing
 from expunge_agent.core.layout import MOST_EXTENTS
+from expunge_agent.core.sharing import NOT_ASKED, Sharing
 from expunge_agent.protocol.receipt import Reason
 
 IN_PLACE = (
@@ -101,7 +102,8 @@ class Ground:
 class FileFacts:
     """What the kernel says of one regular file. ``parts`` None: it does not say where the file lies.
     ``names``: how many of its ``links`` lie in the target; ``used`` how the kernel itself uses it.
-    ``attributes``: the length of each extended attribute that is not the system's own."""
+    ``attributes``: the length of each extended attribute that is not the system's own. ``sharing``: who else has
+    its shared extents; ``snapshotted``: a snapshot was taken since it was written."""
 
     size: int
     parts: Sequence[Part] | None
@@ -112,6 +114,8 @@ class FileFacts:
     used: str = ""
     system: str = ""
     attributes: Sequence[int] = ()
+    sharing: Sharing = NOT_ASKED
+    snapshotted: bool = False
 
 
 class Reach(NamedTuple):
@@ -188,7 +192,7 @@ def _unreachable(ground: Ground, facts: FileFacts) -> Reach | None:
         return _not(f"{kind} does not tell where the file lies, so an overwrite may go elsewhere")
     if len(facts.parts) > MOST_EXTENTS:
         return _not(f"it lies in more than {MOST_EXTENTS} pieces, too many to be followed")
-    return _unreachable_parts(facts)
+    return _unreachable_parts(facts) or (_not(_COPIED) if facts.snapshotted else None)
 
 
 def _unreachable_parts(facts: FileFacts) -> Reach | None:
@@ -204,7 +208,7 @@ def _unreachable_parts(facts: FileFacts) -> Reach | None:
         return _not("the file system does not tell where a part of it lies")
     shared = [part for part in parts if part.flags & SHARED]
     if shared and len(shared) == len(parts):
-        return _not(f"{_shared(shared)}: an overwrite would reach none of it")
+        return _not(f"{_shared(shared, facts.sharing)}: an overwrite would reach none of it")
     return None
 
 
@@ -218,7 +222,7 @@ def _exceptions(ground: Ground, facts: FileFacts) -> list[str]:
             )
     else:
         if shared := [part for part in parts if part.flags & SHARED]:
-            found.append(f"{_shared(shared)}, where what they hold stays")
+            found.append(f"{_shared(shared, facts.sharing)}, where what they hold stays")
         if any(part.flags & ENCRYPTED for part in parts):
             found.append("a part of it is stored encrypted by the file system")
     if words := _attributes(ground, facts):
@@ -231,10 +235,12 @@ def _exceptions(ground: Ground, facts: FileFacts) -> list[str]:
 
 
 def _attributes(ground: Ground, facts: FileFacts) -> str:
-    """ext writes a value of the same length where it lay (one that needs blocks of its own into new ones)."""
+    """ext writes a value of the same length where it lay; one that needs blocks of its own into new ones, and with
+    ``ea_inode`` that may be any."""
     if ground.memory or not facts.attributes:
         return ""
-    if ground.filesystem in ATTRIBUTES_IN_PLACE and max(facts.attributes) < ground.block:
+    in_place = ground.filesystem in ATTRIBUTES_IN_PLACE and "ea_inode" not in ground.options
+    if in_place and max(facts.attributes) < ground.block:
         return ""
     count = sum(facts.attributes)
     return (
@@ -242,15 +248,18 @@ def _attributes(ground: Ground, facts: FileFacts) -> str:
     )
 
 
-def _shared(parts: Sequence[Part]) -> str:
-    """How much is shared and where the first of it lies, by which the file system's own tools find who else has it."""
+def _shared(parts: Sequence[Part], sharing: Sharing) -> str:
+    """How much is shared, where the first of it lies, by which the file system's own tools find who else has it, and who
+    that is where it was told."""
     count = f"{len(parts)} extents" if len(parts) > 1 else "1 extent"
     where = f"from byte {parts[0].physical} of the file system on"
-    return (
-        f"{count} ({sum(part.length for part in parts)} bytes, {where}) shared with another file or snapshot"
-    )
+    return f"{count} ({sum(part.length for part in parts)} bytes, {where}) shared with {sharing.in_words()}"
 
 
+_COPIED = (
+    "a snapshot of its subvolume was taken since it was written, and be it gone by now: btrfs writes the next change to a "
+    "new place"
+)
 _SERVER = "Destroy it where it is stored: on the server, or on the device under it."
 _BELOW = "Name it by its path in the layer that holds it."
 _JOURNAL = "Mount the file system with data=ordered (or chattr -j), copy and delete the file, and wipe the free space; or sanitize the whole device."

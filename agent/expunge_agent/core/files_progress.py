@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from sys import intern
+
+import msgspec
 
 from expunge_agent.core.entry import Entry
 from expunge_agent.core.plan import TargetPlan, describe_pass
@@ -155,13 +158,19 @@ class FilesProgress:
         self.other_removed += int(done.other_removed)
         if self.written is not None:
             self._written(self.written)
-        self.troubles.update((one.number, one) for one in done.troubles)
+        self._keep(done.troubles)
         self.done, self.written, self.checkpoint = done.batch + 1, None, None
+
+    def _keep(self, troubles: list[Trouble]) -> None:
+        """Of many files that ended alike, the words are kept once."""
+        for one in troubles:
+            same = msgspec.structs.replace(one, why=intern(one.why), remedy=intern(one.remedy))
+            self.troubles[one.number] = same
 
     def _written(self, batch: BatchWritten) -> None:
         self.bytes_written = _added(self.bytes_written, batch.written)
         self.took_ms = _added(self.took_ms, batch.took_ms)
-        self.troubles.update((one.number, one) for one in batch.troubles)
+        self._keep(batch.troubles)
         if batch.io_mode:
             self.check = _summed(self.check, batch)
 

@@ -57,6 +57,11 @@ def doubts(space: Space) -> list[str]:
         found.append(
             "The file system keeps file contents in its journal too (data=journal); it was not reached."
         )
+    if "bigalloc" in space.features:
+        found.append(
+            "The file system gives its files whole clusters of blocks (bigalloc): what lies behind the end of a file in its "
+            "last cluster is neither the file's nor free, and was not reached."
+        )
     if "unread" in space.features:
         found.append("Whether file contents lie in its inodes or its journal could not be read.")
     if "realtime" in space.features:

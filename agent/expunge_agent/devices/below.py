@@ -23,7 +23,7 @@ ELSEWHERE = "another file system or mount begins on the way to it"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something below the directory: its path relative to it. ``error``: why it could not be looked at;
+    """Something below the directory: its path relative to it. ``error``: why it was not looked at;
     ``seen`` is None then. ``elsewhere``: a folder that belongs to something else, and is not entered."""
 
     path: str
@@ -133,21 +133,27 @@ class Below:
             path = waiting.pop()
             try:
                 with os.scandir(self.folder(path)) as found:
-                    names = sorted((one.inode(), one.name) for one in found)
+                    names = sorted(
+                        (one.inode(), one.name, one.is_dir(follow_symlinks=False)) for one in found
+                    )
             except OSError as error:
                 yield Entry(path, None, reason(error))
                 continue
             folders = []
-            for _, name in names:
-                entry = self.look(f"{path}/{name}" if path else name)
+            for _, name, is_folder in names:
+                whole = f"{path}/{name}" if path else name
+                if whole in closed:  # to ask what is mounted there may wait for a server that is gone
+                    yield Entry(whole, None, ELSEWHERE, elsewhere=is_folder)
+                    continue
+                entry = self.look(whole)
                 yield entry
-                if entry.is_folder and not self.is_elsewhere(entry, closed):
+                if entry.is_folder and not self.is_elsewhere(entry):
                     folders.append(entry.path)
             waiting += reversed(folders)
 
-    def is_elsewhere(self, entry: Entry, closed: frozenset[str]) -> bool:
-        """Whether a folder belongs to another file system or subvolume, or something is mounted on it."""
-        return entry.seen is not None and (entry.seen.st_dev != self.device or entry.path in closed)
+    def is_elsewhere(self, entry: Entry) -> bool:
+        """Whether a folder belongs to another file system or subvolume."""
+        return entry.seen is not None and entry.seen.st_dev != self.device
 
 
 def reason(error: OSError) -> str:
@@ -156,6 +162,8 @@ def reason(error: OSError) -> str:
         return ELSEWHERE
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return "a symbolic link, or something else that is not followed, stands there or on the way to it"
+    if error.errno == errno.EAGAIN:
+        return "another program keeps it from being opened (a lease), perhaps another order"
     return os.strerror(error.errno or 0)
 
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from expunge_agent.core.file_reach import FileFacts, Part
+from expunge_agent.core.file_reach import REMOTE, FileFacts, Part
 from expunge_agent.devices import ioctls, mounts
 from expunge_agent.devices.ground import ground_of
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 
 __all__ = ["Users", "closed_below", "facts_of", "ground_of"]
@@ -35,13 +36,18 @@ class Users:
         for path in mounts.swaps(eyes.roots):
             _note(used, path, "it is used as swap")
         for mount in eyes.mounts.mounts:
-            if not mount.namespace and mount.root != "/":
+            if not mount.namespace and mount.root != "/" and not _waits(mount):
                 _note(used, mount.point, f"it is mounted on {mount.point}")
         for disk in eyes.disks:
             backing = ioctls.loop_backing(str(disk.path)) if disk.backing_file else None
             if backing is not None:
                 used[backing.device, backing.inode] = f"it backs the loop device {disk.path}"
         return cls(used)
+
+
+def _waits(mount: mounts.Mount) -> bool:
+    """Whether a look at it may wait for a server or a program; nothing of it is overwritten in any case."""
+    return mount.fstype in REMOTE or mount.fstype.startswith("fuse")
 
 
 def _note(used: dict[tuple[int, int], str], path: str, words: str) -> None:
@@ -59,6 +65,7 @@ def facts_of(
     names_here: int,
     system: str,
     users: Users,
+    sharers: Sharers,
     eyes: Eyes,
 ) -> FileFacts:
     """What is to be known of the regular file behind `fd`; where it lies was asked before."""
@@ -71,4 +78,6 @@ def facts_of(
         opened_by=eyes.open_now.of_file(seen).processes,
         used=users.used.get((seen.st_dev, seen.st_ino), ""),
         system=system,
+        sharing=sharers.of(fd, parts),
+        snapshotted=sharers.snapshotted(fd, parts),
     )

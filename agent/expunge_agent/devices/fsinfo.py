@@ -22,6 +22,8 @@ FITRIM = 0xC0185879
 _EXT4_SUPERBLOCK = 1024
 _EXT4_MAGIC = 0xEF53
 _INLINE_DATA = 0x8000
+_EA_INODE = 0x400
+_BIGALLOC = 0x200
 _JOURNAL_MODE, _DATA_JOURNAL = 0x0060, 0x0020
 
 
@@ -71,7 +73,7 @@ def inodes_free(fd: int, kind: str) -> int:
 
 
 def ext4_features(device: str) -> frozenset[str]:
-    """``inline_data`` and ``data=journal``, as the superblock on `device` says. Raises OSError."""
+    """``inline_data``, ``ea_inode``, ``bigalloc`` and ``data=journal``, as the superblock on `device` says. Raises OSError."""
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         block = os.pread(fd, 1024, _EXT4_SUPERBLOCK)
@@ -79,8 +81,14 @@ def ext4_features(device: str) -> frozenset[str]:
         os.close(fd)
     if len(block) < 1024 or struct.unpack_from("<H", block, 0x38)[0] != _EXT4_MAGIC:
         return frozenset()
-    incompatible, defaults = (struct.unpack_from("<I", block, at)[0] for at in (0x60, 0x100))
+    incompatible, compatible, defaults = (
+        struct.unpack_from("<I", block, at)[0] for at in (0x60, 0x64, 0x100)
+    )
     found = {"inline_data"} if incompatible & _INLINE_DATA else set()
+    if incompatible & _EA_INODE:
+        found.add("ea_inode")
+    if compatible & _BIGALLOC:  # of those that only a writer has to know
+        found.add("bigalloc")
     if defaults & _JOURNAL_MODE == _DATA_JOURNAL:
         found.add("data=journal")
     return frozenset(found)

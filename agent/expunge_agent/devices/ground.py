@@ -23,9 +23,10 @@ from expunge_agent.core.file_reach import (
 from expunge_agent.core.guard import readable
 from expunge_agent.core.layout import MOST_EXTENTS
 from expunge_agent.core.volume import doubts, forbidden
-from expunge_agent.devices import ioctls, mounts
+from expunge_agent.devices import fsinfo, ioctls, mounts
 from expunge_agent.devices.nodes import Node, by_number, number_of_path
 from expunge_agent.devices.roots import names, read_bytes, read_int
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.devices.volumes import slaves, volume_of
 from expunge_agent.protocol.canonical import U64
@@ -185,9 +186,12 @@ class _Look:
                 return
             parts = None if ground.memory else _parts(fd, seen.st_size)
             flags = ioctls.file_flags(fd) & ~(FS_IMMUTABLE | FS_APPEND)
+            sharers = Sharers(ground.filesystem)
+            who, copied = sharers.of(fd, parts), sharers.snapshotted(fd, parts)
         finally:
             os.close(fd)
-        whole = self._judge(disk, ground, FileFacts(size=seen.st_size, parts=parts, flags=flags))
+        facts = FileFacts(size=seen.st_size, parts=parts, flags=flags, sharing=who, snapshotted=copied)
+        whole = self._judge(disk, ground, facts)
         if whole and parts is not None:
             shown = readable(backing, 1000)
             device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
@@ -218,9 +222,13 @@ def _parts(fd: int, size: int) -> list[Part] | None:
 
 
 def _ext4_options(mount: mounts.Mount, nodes: list[Node], eyes: Eyes) -> list[str]:
-    """mountinfo leaves out what is a default of this file system (tune2fs -o); this file does not."""
+    """mountinfo leaves out what is a default of this file system (tune2fs -o); this file does not. Besides ``ea_inode``,
+    a feature of the file system that decides where extended attributes go, also where that could not be read."""
     if not mount.fstype.startswith("ext") or not nodes:
         return []
-    return (
-        read_bytes(eyes.roots.proc / "fs" / mount.fstype / nodes[0].folder.name / "options").decode().split()
-    )
+    options = read_bytes(eyes.roots.proc / "fs" / mount.fstype / nodes[0].folder.name / "options")
+    try:
+        apart = "ea_inode" in fsinfo.ext4_features(str(nodes[0].path))
+    except OSError:
+        apart = True
+    return [*options.decode().split(), *(["ea_inode"] if apart else [])]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from expunge_agent.devices.roots import LIVE, Roots, names, read_bytes, read_text
+from expunge_agent.devices.seen import seen_as_known
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Occupants:
         found = set()
         for place in places:
             try:
-                device = os.stat(place).st_dev  # noqa: PTH116 - thousands of them
+                device = seen_as_known(place).device
             except OSError:
                 continue
             found.add(f"{os.major(device)}:{os.minor(device)}")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from expunge_agent.devices.roots import LIVE, Roots, names, read_bytes, read_text
+from expunge_agent.devices.seen import seen_as_known
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ class Index:
                 continue  # it has just ended
             for descriptor in descriptors:
                 try:
-                    seen = os.stat(f"{folder}/{descriptor}")  # noqa: PTH116
+                    seen = seen_as_known(f"{folder}/{descriptor}")
                 except OSError:
                     continue
-                if stat.S_ISREG(seen.st_mode):
-                    files.setdefault((seen.st_dev, seen.st_ino), set()).add(pid)
-                elif stat.S_ISBLK(seen.st_mode):
-                    number = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
+                if stat.S_ISREG(seen.mode):
+                    files.setdefault((seen.device, seen.inode), set()).add(pid)
+                elif stat.S_ISBLK(seen.mode):
+                    number = f"{os.major(seen.node)}:{os.minor(seen.node)}"
                     devices.setdefault(number, set()).add(pid)
         return _Open(files, devices, unseen)
 
@@ -117,7 +118,7 @@ def _range(field: bytes) -> str:
 
 def _is(link: Path, seen: os.stat_result) -> bool:
     try:
-        other = link.stat()
+        other = seen_as_known(str(link))
     except OSError:
         return False
-    return stat.S_ISREG(other.st_mode) and (other.st_dev, other.st_ino) == (seen.st_dev, seen.st_ino)
+    return stat.S_ISREG(other.mode) and (other.device, other.inode) == (seen.st_dev, seen.st_ino)

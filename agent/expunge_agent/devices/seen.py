@@ -15,8 +15,10 @@ from expunge_agent.devices import ioctls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _EMPTY_PATH, _NO_FOLLOW, _NO_AUTOMOUNT = 0x1000, 0x100, 0x800
+_AS_KNOWN = 0x4000
+_HERE = -100
 _BASIC, _BIRTH, _MOUNT = 0x7FF, 0x800, 0x1000
-_HEAD = struct.Struct("=I 24x H 2x QQ 16x 16x qI4x qI4x 16x 8x IIQ")
+_HEAD = struct.Struct("=I 24x H 2x QQ 16x 16x qI4x qI4x 16x IIIIQ")
 
 
 class Seen(NamedTuple):
@@ -29,6 +31,8 @@ class Seen(NamedTuple):
     birth: int
     change: int
     mount: int
+    node: int
+    """Of a device node: which device, as st_rdev."""
 
     @property
     def kind(self) -> int:
@@ -47,6 +51,12 @@ def seen_at(folder: int, name: str) -> Seen | None:
 def seen_of(fd: int) -> Seen:
     """What is open. Raises OSError."""
     return _statx(fd, b"", _EMPTY_PATH)
+
+
+def seen_as_known(path: str) -> Seen:
+    """What `path` leads to, followed, as far as the kernel knows it without asking the file system's server or program,
+    which may be gone (AT_STATX_DONT_SYNC). Raises OSError."""
+    return _statx(_HERE, os.fsencode(path), _NO_AUTOMOUNT | _AS_KNOWN)
 
 
 def mark_of(fd: int, seen: Seen) -> str:
@@ -68,9 +78,8 @@ def _statx(fd: int, path: bytes, flags: int) -> Seen:
     if _libc.statx(fd, path, flags, _BASIC | _BIRTH | _MOUNT, found) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    mask, mode, inode, size, birth, birth_ns, change, change_ns, major, minor, mount = _HEAD.unpack_from(
-        found
-    )
+    mask, mode, inode, size, birth, birth_ns, change, change_ns, *numbers, mount = _HEAD.unpack_from(found)
+    node_major, node_minor, major, minor = numbers
     return Seen(
         device=os.makedev(major, minor),
         inode=inode,
@@ -79,4 +88,5 @@ def _statx(fd: int, path: bytes, flags: int) -> Seen:
         birth=birth * 10**9 + birth_ns if mask & _BIRTH else 0,
         change=change * 10**9 + change_ns,
         mount=mount if mask & _MOUNT else 0,
+        node=os.makedev(node_major, node_minor),
     )

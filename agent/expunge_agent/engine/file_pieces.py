@@ -59,19 +59,19 @@ def cut(ranges: Iterable[tuple[int, int]], index: int, fd: int, at: int) -> Iter
             at += length
 
 
-def within(pieces: Sequence[Piece], ranges: Iterable[Range], base: int) -> Iterator[Piece]:
-    """The parts of `pieces` (ascending in the stream) that lie in `ranges`, counted from `base`."""
-    here = 0
-    for one in ranges:
-        start, end = base + one.start, base + one.end
-        while here < len(pieces) and pieces[here].at + pieces[here].length <= start:
-            here += 1
-        place = here
-        while place < len(pieces) and pieces[place].at < end:
-            piece = pieces[place]
-            first, last = max(start, piece.at), min(end, piece.at + piece.length)
-            yield Piece(piece.index, piece.fd, piece.offset + first - piece.at, last - first, first)
-            place += 1
+def within(pieces: Iterable[Piece], ranges: Iterable[Range], base: int) -> Iterator[Piece]:
+    """The parts of `pieces` (ascending in the stream) that lie in `ranges` (ascending, apart), counted from `base`."""
+    waiting = iter(ranges)
+    one = next(waiting, None)
+    for piece in pieces:
+        end = piece.at + piece.length
+        while one is not None and base + one.start < end:
+            first, last = max(base + one.start, piece.at), min(base + one.end, end)
+            if first < last:
+                yield Piece(piece.index, piece.fd, piece.offset + first - piece.at, last - first, first)
+            if base + one.end > end:
+                break
+            one = next(waiting, None)
 
 
 def windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:

@@ -17,6 +17,7 @@ import msgspec
 
 from expunge_agent.core.file_reach import Ground
 from expunge_agent.core.files_progress import FilesProgress, Listing
+from expunge_agent.devices.settling import free_prepared
 from expunge_agent.engine.file_pieces import PieceEngine
 from expunge_agent.engine.meter import Meter
 from expunge_agent.engine.problems import EngineError
@@ -39,6 +40,8 @@ from expunge_agent.techniques.overwrite_work import source_of
 
 _SHOW_EVERY = 200_000_000
 _DESCRIPTORS = 65536
+_OTHERS = 256
+"""Open files beside those of a batch: folders, the journal, the list."""
 TITLE = "overwriting files"
 
 
@@ -49,10 +52,9 @@ class ListAlteredError(EngineError):
 def list_files(work: FilesWork) -> None:
     """Find all files and what can be reached of them; durable on return. Nothing is written to any of them."""
     sync_filesystem(work.below.fd)  # so that every file lies somewhere
-    more_descriptors(work.batch_files)
-    lister = Lister(
-        work.identity, work.below, work.ground, work.eyes, work.allow_exceptions, work.batch_files
-    )
+    free_prepared(work.below.fd, work.ground.filesystem)
+    files = more_descriptors(work.batch_files)
+    lister = Lister(work.identity, work.below, work.ground, work.eyes, work.allow_exceptions, files)
     refused = _Refused()
     digest = write_list(lister.items(), work.list_path, refused.see)
     lister.close_batch()
@@ -157,12 +159,14 @@ def not_covered(ground: Ground, *, keep: bool, holes: int) -> list[str]:
     return said
 
 
-def more_descriptors(files: int) -> None:
-    """Have the system allow as many open files as batches need, if it may."""
+def more_descriptors(files: int) -> int:
+    """Have the system allow as many open files as batches of so many files need, if it may; how large they may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < most and soft < files + 256:
+    if soft != resource.RLIM_INFINITY and soft < most and soft < files + _OTHERS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    return files if soft == resource.RLIM_INFINITY else max(1, min(files, soft - _OTHERS))
 
 
 @dataclass

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from expunge_agent.core.files_progress import BatchDone, BatchWritten, Checkpoint, Trouble
 from expunge_agent.engine.buffers import MIB
@@ -103,14 +104,29 @@ class Batch:
             Held(item) if item.other else hold(item, self._work.below, resumed=resumed)
             for item in self._items
         ]
+        if resumed and self._number == self._work.so_far.done:
+            for held in self._held:
+                held.was_begun()
 
-    def _pieces(self) -> list[Piece]:
-        return [
+    @property
+    def _base(self) -> int:
+        """Where the batch begins in the stream, whichever of its files are out."""
+        return self._items[0].at
+
+    def _pieces(self) -> Iterator[Piece]:
+        """All that is to be written; one by one, as a large file has millions."""
+        return (
             piece
             for index, held in enumerate(self._held)
             if held.fd >= 0 and not held.is_out
             for piece in cut(held.item.ranges(), index, held.fd, held.item.at)
-        ]
+        )
+
+    @property
+    def _end_of_pieces(self) -> int:
+        """Where the last of them ends in the stream; the batch's begin where there is none."""
+        ends = (held.item.at + held.item.length for held in self._held if held.fd >= 0 and not held.is_out)
+        return max(ends, default=self._base)
 
     def _overwrite(self) -> None:
         plan, checkpoint = self._work.plan, self._work.so_far.checkpoint
@@ -118,7 +134,7 @@ class Batch:
         if checkpoint is not None and checkpoint.batch == self._number and self._holds(checkpoint):
             first, durable = checkpoint.index, int(checkpoint.durable)
         for held in self._held:
-            if held.item.length >= LARGE and not self._work.ground.memory:
+            if held.fd >= 0 and held.item.length >= LARGE and not self._work.ground.memory:
                 write_direct(held.fd, True)
         for index in range(len(plan.passes)):
             if index >= first:
@@ -137,20 +153,27 @@ class Batch:
                 held.stamp = stamp_of(held.fd)
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
-        """Whether what was durable still is: a file that was given its size back lost the end of its last block."""
-        base = self._items[0].at
-        return all(
+        """Whether what was durable still is: a file that was given its size back lost the end of its last block, and
+        another program may have written to it since."""
+        durable = self._base + int(checkpoint.durable)
+        if not all(
             held.fd >= 0 and has_size_of_pass(held)
             for held in self._held
-            if held.item.length and held.item.at - base < checkpoint.durable
-        )
+            if held.item.length and held.item.at < durable
+        ):
+            return False
+        seen = Checked()
+        for group in windows(takewhile(lambda piece: piece.at < durable, self._pieces())):
+            if self._work.stop.is_set():
+                raise Stopped
+            self._engine.check(group, self._sources[checkpoint.index], seen)
+        return not seen.wrong and not seen.failed
 
     def _pass(self, index: int, durable: int) -> None:
         """Write one pass and flush it; `durable` counts bytes of the stream from the batch's start."""
         began = flushed = time.monotonic_ns()
-        pieces, failed = self._pieces(), dict[int, str]()
-        base = pieces[0].at if pieces else 0
-        for group in windows(piece for piece in pieces if piece.at - base >= durable):
+        failed, base = dict[int, str](), self._base
+        for group in windows(piece for piece in self._pieces() if piece.at - base >= durable):
             length = sum(piece.length for piece in group)
             self._work.pace.wait(length, self._work.stop.is_set)
             if self._work.stop.is_set():
@@ -166,7 +189,7 @@ class Batch:
                         Checkpoint(batch=self._number, index=index, durable=U64(end))
                     )
                 flushed = now
-        if pieces:
+        if self._end_of_pieces > base:
             self._flush(failed)
         for place, why in failed.items():
             self._held[place].fail(why)
@@ -194,16 +217,14 @@ class Batch:
     def _check(self, index: int) -> None:
         """Read back what the profile asks for; places are drawn only now."""
         began = time.monotonic_ns()
-        pieces = self._pieces()
-        if not pieces:
+        base, total = self._base, self._end_of_pieces - self._base
+        if not total:
             return
         self._prepare_reading()
-        base = pieces[0].at
-        total = pieces[-1].at + pieces[-1].length - base
-        plan = self._work.plan.verification
+        pieces, plan = self._pieces(), self._work.plan.verification
         if plan.kind != "full":
             drawn = places(plan, total, self._work.ground.block, secrets.token_bytes(16))
-            pieces = list(within(pieces, drawn, base))
+            pieces = within(pieces, drawn, base)
         seen = Checked()
         for group in windows(pieces):
             if self._work.stop.is_set():
@@ -286,14 +307,14 @@ class Batch:
 
     def _compare(self, places: Iterable[int]) -> None:
         """What these open files hold, with the last pass: one that holds anything else has failed."""
-        pieces = [
+        pieces = (
             piece
             for index in places
             for held in (self._held[index],)
             for piece in cut(
                 _up_to(held.item.ranges(), os.fstat(held.fd).st_size), index, held.fd, held.item.at
             )
-        ]
+        )
         seen = Checked()
         for group in windows(pieces):
             self._engine.check(group, self._sources[-1], seen)
@@ -331,8 +352,9 @@ class Batch:
                 held.fail(why)
             if held.is_out:
                 continue
-            if held.item.why:
-                held.outcome, held.why = "sanitized-with-exceptions", "; ".join(held.item.why)
+            if held.item.why or held.noted:
+                held.outcome = "sanitized-with-exceptions"
+                held.why = "; ".join((*held.item.why, *held.noted))
             if self._work.keep:
                 self._give_back(held)
                 continue
@@ -343,6 +365,8 @@ class Batch:
             if problem:
                 held.outcome = "sanitized-with-exceptions"
                 held.why = "; ".join(one for one in (held.why, problem) if one)
+        if self._work.keep:
+            sync_filesystem(self._work.below.fd)  # the sizes
         ends.sync()
         self._work.recorder.files_removed(self._as_done(ends.removed - others, others))
 
@@ -353,7 +377,7 @@ class Batch:
             if held.fd < 0 or held.is_out or self._work.keep or not own_attributes(held.fd):
                 continue
             try:
-                overwrite_attributes(held.fd)
+                held.noted += overwrite_attributes(held.fd)
             except OSError as error:
                 held.fail(
                     f"its extended attributes could not be overwritten: {os.strerror(error.errno or 0)}"

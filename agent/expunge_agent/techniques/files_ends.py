@@ -23,6 +23,9 @@ _FEW_FOLDERS = 4
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ANOTHER = "its name leads to another file now, which was left"
+ELSEWHERE = (
+    "it was renamed or got another name meanwhile: it is empty, and still has {} names that were not listed"
+)
 
 
 def new_name(path: bytes, secret: bytes, attempt: int) -> str:
@@ -53,8 +56,11 @@ class Ends:
         """
         if fd >= 0:
             _forget(fd)
-        problems = [self._unlink(path, item, fd) for path in (item.path, *item.names)]
-        return "; ".join(problem for problem in problems if problem)
+        found = (self._unlink(path, item, fd) for path in (item.path, *item.names))
+        problems = [problem for problem in found if problem]
+        if fd >= 0 and not problems and (names := os.fstat(fd).st_nlink):
+            problems = [ELSEWHERE.format(names)]
+        return "; ".join(problems)
 
     def _unlink(self, path: bytes, item: Item, fd: int) -> str:
         text = os.fsdecode(path)

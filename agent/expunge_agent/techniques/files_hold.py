@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from expunge_agent.core.file_reach import own, stayed
 from expunge_agent.devices.below import Below, reason
@@ -23,7 +23,8 @@ OPENED = "another program opened it for writing after it had been overwritten"
 class Held:
     """``fd`` −1: it is not open. ``outcome`` and ``why`` once something is wrong with it.
 
-    ``leased``: the kernel tells who opens it. ``stamp``: what it was like after the last pass.
+    ``leased``: the kernel tells who opens it. ``stamp``: what it was like after the last pass. ``noted``: exceptions
+    that showed on the way.
     """
 
     item: Item
@@ -33,6 +34,7 @@ class Held:
     remedy: str = ""
     leased: bool = False
     stamp: tuple[int, int, int] | None = None
+    noted: list[str] = field(default_factory=list)
 
     @property
     def is_out(self) -> bool:
@@ -47,6 +49,11 @@ class Held:
         """It may hold old data; it is left where it is."""
         if not self.is_out:
             self.outcome, self.why = "failed", why
+
+    def was_begun(self) -> None:
+        """An earlier run may have written to it: what is refused only now may be half overwritten."""
+        if self.outcome == "refused":
+            self.outcome, self.why = "failed", f"{self.why}; an earlier run may have begun to overwrite it"
 
     def close(self) -> None:
         """Give it back; twice does no harm."""

@@ -6,6 +6,7 @@ it is known which files there were.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,10 @@ import msgspec
 
 from expunge_agent.core.file_reach import WHOLE, Ground, Part, Reach, own, reach
 from expunge_agent.core.guard import readable
-from expunge_agent.devices.below import Below, Entry, Narrowing, is_plain, reason
+from expunge_agent.devices.below import ELSEWHERE, Below, Entry, Narrowing, is_plain, reason
 from expunge_agent.devices.file_facts import Users, closed_below, facts_of
 from expunge_agent.devices.seen import mark_at, mark_of, seen_at, seen_of
+from expunge_agent.devices.sharing import Sharers
 from expunge_agent.devices.usage import Eyes
 from expunge_agent.engine.buffers import MIB
 from expunge_agent.engine.extents import parts as parts_of
@@ -119,34 +121,48 @@ class Lister:
     def items(self) -> Iterator[Item]:
         """All of them; what has several names comes last, once."""
         users = Users.now(self.eyes)
-        several: dict[int, list[Entry]] = {}
+        several: dict[int, list[str]] = {}  # paths only: a folder of backups has millions
         for entry in self._meant():
             if entry.is_file and entry.seen is not None and entry.seen.st_nlink > 1:
-                several.setdefault(entry.seen.st_ino, []).append(entry)
+                several.setdefault(entry.seen.st_ino, []).append(entry.path)
             elif entry.is_file:
                 yield self._file(entry, [], users)
             elif (item := self._other(entry)) is not None:
                 yield item
-        for entries in several.values():
-            yield self._file(entries[0], entries[1:], users)
+        for inode, (first, *more) in several.items():
+            entry = self.below.look(first)
+            if entry.seen is not None and entry.is_file and entry.seen.st_ino == inode:
+                yield self._file(entry, more, users)
+            else:
+                why = entry.error or "it was replaced while it was looked at"
+                yield self._refuse(os.fsencode(first), inode, 0, Reach(False, (why,), "", Reason.IN_USE))
 
     def _meant(self) -> Iterator[Entry]:
         narrowing = Narrowing(self.identity)
+        closed = closed_below(self.identity.path, self.eyes)
         if narrowing.names:
             for name in dict.fromkeys(narrowing.names):
-                yield self.below.look(name) if is_plain(name) else Entry(name, None, "no plain path below")
+                if not is_plain(name):
+                    yield Entry(name, None, "no plain path below")
+                else:
+                    yield Entry(name, None, ELSEWHERE) if _passes(name, closed) else self.below.look(name)
             return
-        closed = closed_below(self.identity.path, self.eyes)
         for entry in self.below.walk(closed):
-            if entry.is_folder:
+            if entry.is_folder or entry.elsewhere:
                 if narrowing.everything:
-                    yield replace(entry, elsewhere=self.below.is_elsewhere(entry, closed))
+                    yield replace(entry, elsewhere=entry.elsewhere or self.below.is_elsewhere(entry))
             elif narrowing.takes(entry.path) or (entry.seen is None and narrowing.everything):
                 yield entry
 
     def _other(self, entry: Entry) -> Item | None:
         """What is no regular file: a name that goes, or is refused where it was named as a file. None where it went."""
         path = os.fsencode(entry.path)
+        if entry.elsewhere:
+            why = "another file system or subvolume begins here, which is not entered"
+            number = entry.seen.st_ino if entry.seen is not None else 0
+            return self._refuse(
+                path, number, 0, Reach(False, (why,), "Name it by itself.", Reason.WRONG_KIND)
+            )
         if entry.seen is None:
             return self._refuse(
                 path,
@@ -155,11 +171,6 @@ class Lister:
                 Reach(False, (f"it could not be looked at: {entry.error}",), "", Reason.NOT_PERMITTED),
             )
         what = _KINDS.get(entry.seen.st_mode & 0o170000, "a device node")
-        if entry.elsewhere:
-            why = "another file system or subvolume begins here, which is not entered"
-            return self._refuse(
-                path, entry.seen.st_ino, 0, Reach(False, (why,), "Name it by itself.", Reason.WRONG_KIND)
-            )
         if self.identity.names:
             why = f"it is {what}, not a regular file"
             reason = Reason.SYMBOLIC_LINK if what.endswith("link") else Reason.WRONG_KIND
@@ -180,7 +191,7 @@ class Lister:
             return Item(-1, path, seen.st_ino, 0, other=True, mark=mark_at(there), folder=True)
         return self._item(path, seen.st_ino, 0, other=True, mark=mark_at(there))
 
-    def _file(self, entry: Entry, more: list[Entry], users: Users) -> Item:
+    def _file(self, entry: Entry, more: list[str], users: Users) -> Item:
         path, seen = os.fsencode(entry.path), entry.seen
         if seen is None:
             raise AssertionError("a file that was not seen")
@@ -188,15 +199,15 @@ class Lister:
             parts, mark, answer = self._ask(entry, seen, 1 + len(more), users)
         except OSError as error:
             why = f"it could not be looked at: {reason(error)}"
-            return self._refuse(
-                path, seen.st_ino, seen.st_size, Reach(False, (why,), "", Reason.NOT_PERMITTED)
-            )
+            busy = error.errno == errno.EAGAIN
+            answer = Reach(False, (why,), "", Reason.IN_USE if busy else Reason.NOT_PERMITTED)
+            return self._refuse(path, seen.st_ino, seen.st_size, answer)
         if answer.ok and answer.why and not self.allow_exceptions:
             remedy = f"{answer.remedy} Or accept this with --allow-exceptions."
             answer = Reach(False, answer.why, remedy, Reason.NOT_REACHABLE)
         if not answer.ok:
             return self._refuse(path, seen.st_ino, seen.st_size, answer)
-        names = [os.fsencode(one.path) for one in more]
+        names = [os.fsencode(one) for one in more]
         return self._item(path, seen.st_ino, seen.st_size, parts=parts, names=names, answer=answer, mark=mark)
 
     def _ask(
@@ -216,11 +227,15 @@ class Lister:
             parts = None if self.ground.memory else parts_of(fd)
             clipped = None if parts is None else own(parts, self._room(now.st_size))
             system = self._system_reason(entry.path)
-            facts = facts_of(fd, now, clipped, names, system, users, self.eyes)
+            facts = facts_of(fd, now, clipped, names, system, users, self._sharers, self.eyes)
             facts = replace(facts, attributes=tuple(attribute_bytes(fd)))
             return clipped, mark_of(fd, there), reach(self.ground, facts)
         finally:
             os.close(fd)
+
+    @cached_property
+    def _sharers(self) -> Sharers:
+        return Sharers(self.ground.filesystem)
 
     @cached_property
     def _near_system(self) -> bool:
@@ -297,6 +312,11 @@ class Lister:
         self.totals.refused_bytes += size
         why, reason = list(answer.why), answer.reason.value
         return Item(number, path, inode, size, why=why, remedy=answer.remedy, reason=reason)
+
+
+def _passes(path: str, closed: frozenset[str]) -> bool:
+    """Whether the way to the relative `path`, or its end, is one of the mount points `closed`."""
+    return path in closed or any(path.startswith(f"{one}/") for one in closed)
 
 
 def write_list(items: Iterator[Item], path: Path, seen: Callable[[Item], None]) -> str:
