@@ -249,6 +249,56 @@ def test_a_wrong_passphrase_changes_nothing(vault: VaultCli) -> None:
     assert vault.json("list")["generation"] == "3"
 
 
+def test_a_vault_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    """Its settings come last: all else may be there already."""
+    vault = VaultCli(tmp_path)
+    vault.run("create")
+    (vault.folder / "vault.json").unlink()
+    vault.run("create")
+    object_id = vault.put("alice", RECORD)
+    vault.run("rotate")
+    assert vault.get(object_id) == RECORD
+
+
+def test_a_vault_that_lost_its_settings_is_not_made_anew(vault: VaultCli) -> None:
+    """That would take the keys of living subjects with it."""
+    settings = (vault.folder / "vault.json").read_bytes()
+    object_id = vault.put("alice", RECORD)
+    (vault.folder / "vault.json").unlink()
+    assert b"vault.json" in vault.run("create", code=2).stderr
+    kept = (vault.folder / "objects" / object_id).rename(vault.root / "kept")
+    assert b"vault.json" in vault.run("create", code=11).stderr  # no objects, but a subject's key
+    kept.rename(vault.folder / "objects" / object_id)
+    (vault.folder / "vault.json").write_bytes(settings)
+    assert vault.get(object_id) == RECORD
+
+
+def test_a_name_that_is_no_utf8_is_a_sentence(vault: VaultCli) -> None:
+    object_id = vault.put("alice", RECORD)
+    done = subprocess.run(
+        [*vault.command("get", object_id, "--out"), os.fsencode(vault.root) + b"/bad\xff"],
+        env=vault.env,
+        capture_output=True,
+    )
+    assert (done.returncode, b"no UTF-8" in done.stderr) == (2, True), done.stderr
+    assert vault.json("list")["exports"] == []
+
+
+def test_an_export_that_cannot_be_looked_at_does_not_break_the_receipt(
+    vault: VaultCli, tmp_path: Path
+) -> None:
+    """Its medium went away meanwhile, or its folder was closed: here the name can be no name any more."""
+    object_id = vault.put("alice", RECORD)
+    (tmp_path / "media").mkdir()
+    vault.run("get", object_id, "--out", str(tmp_path / "media" / "x"))
+    (tmp_path / "media" / "x").unlink()
+    (tmp_path / "media").rmdir()
+    (tmp_path / "media").symlink_to("n" * 300)  # stat(2) answers ENAMETOOLONG
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    (told,) = vault.receipts()[-1].targets
+    assert any("cannot be looked at now" in one for one in told.key.readable)
+
+
 def test_nobody_to_ask_for_a_passphrase(vault: VaultCli) -> None:
     vault.environment["EXPUNGE_VAULT_PASSPHRASE_FILE"] = ""
     assert b"passphrase" in vault.run("check", code=2).stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from expunge_agent.devices.private_child import run_private
+from expunge_agent.errors import UsageError
 from expunge_agent.protocol import canonical
 from expunge_agent.vault.work import Answer, Job
 
@@ -50,6 +51,10 @@ def perform(
 
     `progress` is told bytes of plaintext, from another thread. Raises what the work raises.
     """
+    try:
+        canonical.dumps(job)
+    except UnicodeEncodeError as error:
+        raise UsageError("A path or name holds bytes that are no UTF-8.", "Name it otherwise.") from error
     if progress is None:
         done = run_private(work, canonical.dumps(job), LONGEST, fds)
         return canonical.loads(done.output, Answer, "answer")

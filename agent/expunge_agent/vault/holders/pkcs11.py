@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.errors import NotFoundError, PermissionProblemError, StateError, VerificationError
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 from expunge_agent.vault import keys
@@ -86,7 +87,11 @@ class TokenHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.") from error
         return found
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """In the device, where no overwrite of ours goes."""
+        return Layout(extents=[])
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Nothing can be done before it is taken away."""
         return ()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.errors import (
     NotFoundError,
     PermissionProblemError,
@@ -91,7 +92,11 @@ class TpmHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.")
         return found
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """In the device, where no overwrite of ours goes."""
+        return Layout(extents=[])
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Nothing can be done before it is taken away."""
         return ()
 
