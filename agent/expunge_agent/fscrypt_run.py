@@ -13,6 +13,7 @@ from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host
+from expunge_agent.devices.fscrypt_held import held
 from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
@@ -64,9 +65,10 @@ def identify(path: str) -> KeyIdentity:
         raise TargetRefused(
             Refusal(
                 reason=Reason.UNSUPPORTED,
-                detail=f"{readable(walked.path)} has a policy of version 1: its key lies in keyrings of processes, and "
-                "the kernel does not tell which hold it.",
-                remedy="Overwrite its files, or its whole medium.",
+                detail=f"{readable(walked.path)} has a policy of version 1 (key {policy.key}): such keys lie in keyrings of "
+                "users and processes, where the kernel does not tell who holds them, and each file's own key gives them away.",
+                remedy="Overwrite its files (where its file system does that in place), or its whole medium. To lock it "
+                f"meanwhile: keyctl unlink or invalidate every entry fscrypt:{policy.key} (ext4:, f2fs:), then unmount.",
             )
         )
     return KeyIdentity(scheme=SCHEME, key=policy.key, path=walked.path, host=host.machine_id(LIVE))
@@ -107,6 +109,7 @@ def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | 
     policy = fscrypt.policy_of(identity.path)
     stored = fscrypt_stored.stored(identity.path, policy) if known is None else known
     found = fscrypt_traces.copies(policy.key, wish.search, [one.where for one in stored])
+    found += held(identity.path, policy.key)
     return fscrypt_case(policy, stored, found, wish.search, wish.statements)
 
 

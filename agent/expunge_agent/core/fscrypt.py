@@ -20,6 +20,8 @@ RAW_KEY = "a file with the raw key"
 STORED_COPY = "a copy of the policy that the fscrypt tool stores"
 POLICY, PROTECTOR = "the stored policy, which wraps the key", "a protector of this key alone"
 SHARED = "a protector of other keys too"
+ELSEWHERE = "the same key, unwrapped"
+PROVISIONED = "a raw key of type fscrypt-provisioning, perhaps this one"
 UNSEEN = "perhaps a stored policy and its protectors"
 _POLICY_V2 = struct.Struct("<BBBBB3x16s")
 _POLICY_V1 = struct.Struct("<BBBB8s")
@@ -106,7 +108,8 @@ def fscrypt_case(
     searched: Sequence[str],
     statements: Sequence[KeyStatement],
 ) -> FscryptCase:
-    """The case; `found` are copies of raw key or stored policy seen in the folders `searched`."""
+    """The case; `found` are copies of raw key or stored policy seen in the folders `searched`, and those the kernel holds
+    elsewhere."""
     raw = [one.where for one in found if one.what == RAW_KEY]
     copies = [one.where for one in found if one.what == STORED_COPY]
     no_backup = refuted(stated(KeyCondition.NO_BACKUP, statements), copies)
@@ -116,7 +119,7 @@ def fscrypt_case(
         stated(KeyCondition.KEY_ENTROPY, statements),
         stated(KeyCondition.ALWAYS_ENCRYPTED, statements),
         _in_reach(stored),
-        stated(KeyCondition.NO_KEY_IN_MEMORY, statements),
+        _in_memory(found, stated(KeyCondition.NO_KEY_IN_MEMORY, statements)),
         looked_for(no_backup, searched),
         looked_for(refuted(stated(KeyCondition.NO_ESCROW, statements), raw), searched),
     ]
@@ -161,6 +164,16 @@ def _strength(policy: Policy) -> Condition:
     if bits < 0:
         return condition(KeyCondition.KEY_STRENGTH, "unknown", f"{told}: its strength is not known here.")
     return condition(KeyCondition.KEY_STRENGTH, "yes" if bits >= BITS else "no", f"{told}: {bits} bits.")
+
+
+def _in_memory(found: Sequence[KeyCopy], said: Condition) -> Condition:
+    said = refuted(said, [one.where for one in found if one.what == ELSEWHERE])
+    perhaps = [one.where for one in found if one.what == PROVISIONED]
+    if said.holds != "yes" or not perhaps:
+        return said
+    return condition(
+        KeyCondition.NO_KEY_IN_MEMORY, "unknown", f"It may be this key that is kept as {listing(perhaps)}."
+    )
 
 
 def _in_reach(stored: Sequence[KeyCopy]) -> Condition:
