@@ -344,6 +344,47 @@ def test_the_process_that_holds_the_passphrase_leaves_no_core(vault: VaultCli) -
         assert writer.wait(30) == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into such processes")
+def test_the_passphrase_lies_in_one_locked_place_of_each_process(tmp_path: Path) -> None:
+    """While the data come: command and child each hold it once, and in no spelling besides."""
+    secret = f"no such words {os.urandom(12).hex()} anywhere"
+    vault = VaultCli(tmp_path, secret=secret)
+    vault.run("create")
+    writer = vault.start("put", "alice", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writer.stdin is not None
+    try:
+        writer.stdin.write(b"y" * 3_000_000)  # more than a pipe holds: the child is reading
+        writer.stdin.flush()
+        (child,) = Path(f"/proc/{writer.pid}/task/{writer.pid}/children").read_text().split()
+        for process in (str(writer.pid), child):
+            memory = everything_in(process)
+            assert memory.count(secret.encode()) == 1
+            assert secret.encode().hex().encode() not in memory
+            status = Path(f"/proc/{process}/status").read_text()
+            (locked,) = [line for line in status.splitlines() if line.startswith("VmLck")]
+            assert int(locked.split()[1]) > 0
+    finally:
+        writer.stdin.close()
+        assert writer.wait(30) == 0
+
+
+def everything_in(process: str) -> bytes:
+    """What a process has in memory."""
+    found = []
+    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            place, access, *_ = line.split()
+            if "r" not in access or "[v" in line:
+                continue
+            start, end = (int(one, 16) for one in place.split("-"))
+            memory.seek(start)
+            try:
+                found.append(memory.read(end - start))
+            except OSError:
+                continue
+    return b"\0".join(found)
+
+
 def test_a_shredding_waits_for_no_one_who_streams(vault: VaultCli) -> None:
     """Somebody writes an object of the vault: the key it uses is not pulled away under it."""
     vault.put("alice", b"x")

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from expunge_agent.devices.secret import Secret
 from expunge_agent.protocol import canonical
 from expunge_agent.vault import work
 from expunge_agent.vault.holders import file as file_holder
@@ -46,12 +48,13 @@ class VaultBench:
     def place(self) -> Place:
         return Place(self.folder, self.root / "known")
 
-    def job(self, **more: object) -> Job:
+    def job(self, passphrase: str = PASSPHRASE.decode(), **more: object) -> Job:
+        """For one work: the passphrase can be read from it once."""
         fields = {
             "folder": str(self.folder),
             "known": str(self.root / "known"),
             "now": NOW,
-            "passphrase": PASSPHRASE.hex(),
+            "passphrase": Secret.from_text(passphrase).into_pipe(),
         }
         return Job(**{**fields, **more})  # type: ignore[arg-type]
 
@@ -65,7 +68,7 @@ class VaultBench:
         )
         return object_id
 
-    def get(self, object_id: str, **more: object) -> bytes:
+    def get(self, object_id: str, **more: Any) -> bytes:
         """Open an object. Raises what the work raises; then nothing lies under the name."""
         out = self.root / "out"
         out.unlink(missing_ok=True)

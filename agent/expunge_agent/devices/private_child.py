@@ -104,6 +104,11 @@ def keep_out_of_dumps() -> bool:
     return int(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
 
 
+def lock_memory() -> str:
+    """Lock all memory of this process where it may be done; why not, or empty."""
+    return _lock(ctypes.CDLL(None, use_errno=True))
+
+
 def swap_risk() -> str:
     """Why memory of this process may come to lie in swap, or empty: it is locked, or there is no swap."""
     with Path("/proc/swaps").open(encoding="ascii", errors="replace") as swaps:

@@ -35,7 +35,8 @@ class TokenHolder:
         with self._explained():
             token = pkcs11.lib(settings.module).get_token(token_label=settings.token)
             self._token: Any = token
-            self._session: Any = token.open(rw=True, user_pin=passphrase().decode("utf-8", "surrogateescape"))
+            pin = bytes(passphrase()).decode("utf-8", "surrogateescape")
+            self._session: Any = token.open(rw=True, user_pin=pin)
         self.beyond = bool(token.slot.flags & pkcs11.SlotFlag.HW_SLOT)
 
     def create(self, root: str) -> None:

@@ -12,7 +12,7 @@ from expunge_agent.core.layout import Layout
 from expunge_agent.protocol.base import Frozen, PathText, Text
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 
-Passphrase = Callable[[], bytes]
+Passphrase = Callable[[], bytes | memoryview]
 """Asked for only when it is needed."""
 
 

@@ -50,7 +50,9 @@ class TpmHolder:
         self._t: Any = tpm2_pytss
         self._vault = vault
         self._indexes = (settings.index, settings.index + 1)
-        self._auth = hashlib.sha256(b"expunge-vault/v1 nv\n" + vault.encode() + b"\n" + passphrase()).digest()
+        hashed = hashlib.sha256(b"expunge-vault/v1 nv\n" + vault.encode() + b"\n")
+        hashed.update(passphrase())
+        self._auth = hashed.digest()
         self._opened: dict[str, bytes] = {}
         self.where = f"the TPM ({settings.tcti})"
         with self._explained():
