@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from expunge_agent.devices.secret import Secret
 from expunge_agent.protocol import canonical
 from expunge_agent.vault import work
 from expunge_agent.vault.holders import file as file_holder
 from expunge_agent.vault.holders.port import FileSettings
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.session import Place, Session, session
 from expunge_agent.vault.words import new_id
 from expunge_agent.vault.work import Answer, Job

@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from expunge_agent.devices.private_child import keep_out_of_dumps, lock_memory
-from expunge_agent.devices.secret import Secret
 from expunge_agent.errors import UsageError
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.terminal import size_text, time_text
 from expunge_agent.vault.access import Access
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.session import Place
 
 _EVERY = {True: 0.2, False: 5.0}

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from expunge_agent.devices.private_child import Done, run_private
-from expunge_agent.devices.secret import Secret
 from expunge_agent.errors import UsageError
 from expunge_agent.protocol import canonical
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.work import Answer, Job
 
 LONGEST = 20 * 86400.0

@@ -10,7 +10,6 @@ from functools import wraps
 from pathlib import Path
 
 from expunge_agent.devices.private_child import swap_risk
-from expunge_agent.devices.secret import Secret
 from expunge_agent.errors import DocumentError, ExpungeError, VerificationError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, PathText, Text, Timestamp
@@ -21,6 +20,7 @@ from expunge_agent.vault.header import Header, open_label
 from expunge_agent.vault.holders.port import HolderSettings
 from expunge_agent.vault.keystore import Unlocked
 from expunge_agent.vault.locks import in_use
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.session import Place, Session
 from expunge_agent.vault.story import STDOUT, UNSAID, Export
 from expunge_agent.vault.words import new_id

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from expunge_agent.devices.secret import MOST, Secret
 from expunge_agent.errors import StateError, UsageError
+from expunge_agent.vault.secret import MOST, Secret
 
 
 @pytest.mark.parametrize(
