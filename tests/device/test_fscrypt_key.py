@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from expunge_agent.core.fscrypt import RAW_KEY, STORED_COPY, UNSEEN, protectors_of
+from expunge_agent.core.fscrypt import SHARED as SHARED_WITH_OTHERS
 from expunge_agent.devices import fscrypt
 from expunge_agent.devices.fscrypt_stored import stored
 from expunge_agent.devices.fscrypt_traces import identifier
@@ -388,10 +389,32 @@ def test_killed_at_any_step_it_ends_truthfully(
 
 
 def test_what_is_no_stored_policy_names_no_protectors() -> None:
-    assert protectors_of(stored_policy("cc" * 16, PROTECTOR)) == [PROTECTOR]
-    assert protectors_of(b"") == []
-    for cut in range(1, 90):
-        assert protectors_of(stored_policy("cc" * 16, PROTECTOR)[:cut]) in ([], [PROTECTOR])
+    whole = stored_policy("cc" * 16, PROTECTOR)
+    assert protectors_of(whole) == [PROTECTOR]
+    for cut in range(len(whole)):
+        with pytest.raises(ValueError, match=r"\w"):
+            protectors_of(whole[:cut])
+
+
+def test_what_others_put_among_the_policies_does_not_hold_it_up(bench: Bench, folder: Folder) -> None:
+    """Everybody may write there: a FIFO would be waited for, and of a torn policy it is not known which protectors it needs."""
+    policies = folder.policy.parent
+    os.mkfifo(policies / ("dd" * 16))
+    found = {one.where: one.what for one in stored(str(folder.path), fscrypt.policy_of(str(folder.path)))}
+    assert found[str(folder.protector)] == SHARED_WITH_OTHERS
+    (policies / ("dd" * 16)).unlink()
+    (policies / ("ee" * 16)).write_bytes(folder.policy.read_bytes()[:-7])
+    result = take_away(bench, folder).targets[0]
+    assert result.outcome is Outcome.SANITIZED
+    assert folder.protector.exists()  # perhaps the other's only one
+    assert not folder.policy.exists()
+
+
+def test_a_policy_of_its_own_that_cannot_be_read_earns_nothing(bench: Bench, folder: Folder) -> None:
+    folder.policy.write_bytes(b"torn")
+    refused = take_away(bench, folder).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert str(folder.policy) in refused.refusal.detail
 
 
 def test_the_same_key_on_another_file_system_is_found(bench: Bench, folder: Folder, lab) -> None:

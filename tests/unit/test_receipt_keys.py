@@ -161,6 +161,13 @@ def test_what_the_header_leaves_in_the_open_outweighs_what_is_said(detached: boo
     assert any("without encryption" in one for one in told(found).readable)
 
 
+@pytest.mark.parametrize("word", ["no", "unknown"])
+def test_of_several_words_on_a_condition_the_worst_counts(word: str) -> None:
+    other = KeyStatement(id="no-escrow", holds=word, said_by="somebody else")  # type: ignore[arg-type]
+    for said in ([*ALL_YES, other], [other, *ALL_YES]):
+        assert holds(case(statements=said))["no-escrow"] == word
+
+
 def test_a_header_in_doubt_earns_nothing() -> None:
     """Of two headers one is damaged: what it said of keyslots is not known."""
     head, size = recorded("luks2")

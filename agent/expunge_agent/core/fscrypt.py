@@ -90,15 +90,17 @@ def parse_policy(raw: bytes) -> Policy:
 
 def protectors_of(policy_file: bytes) -> list[str]:
     """The descriptors of the protectors that a stored policy names (PolicyData: wrapped_policy_keys, field 3; in each
-    protector_descriptor, field 1). What is no such file names none."""
+    protector_descriptor, field 1). Raises ValueError for what is no such file, or was cut."""
     found = []
     try:
         for number, value in _fields(policy_file):
             if number == 3:
                 found += [each.decode("ascii") for inner, each in _fields(value) if inner == 1]
-    except (ValueError, IndexError, UnicodeDecodeError):
-        return []
-    return [one for one in found if one.isalnum()]
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
+    if not found or not all(one.isalnum() for one in found):
+        raise ValueError("it names no protector")
+    return found
 
 
 def fscrypt_case(
