@@ -146,6 +146,24 @@ def test_a_backup_that_is_found_outweighs_what_is_said(bench: Bench, tmp_path: P
     assert result.level_achieved is Level.NONE
 
 
+@pytest.mark.parametrize("kind", ["luks1", "luks2"])
+def test_a_backup_of_before_the_uuid_was_changed_is_found(bench: Bench, tmp_path: Path, kind: str) -> None:
+    image, folder = make(tmp_path / "disk.img", kind), tmp_path / "backups"
+    folder.mkdir()
+    cryptsetup("luksHeaderBackup", image, "--header-backup-file", folder / "header.bak")
+    cryptsetup("luksUUID", image, "--uuid", "11111111-2222-4333-8444-555555555555", "-q")
+    make(folder / "other.img", kind)
+    wish = vouched(search=[str(folder)])
+    refused = shred(bench, image, wish).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert "header.bak" in refused.refusal.detail
+    result = shred(bench, image, wish, allow_downgrade=True).targets[0]
+    assert [one.where for one in result.key.copies if one.fate == "remains"] == [str(folder / "header.bak")]
+    assert not opens(image)
+    cryptsetup("luksHeaderRestore", "-q", image, "--header-backup-file", folder / "header.bak")
+    assert opens(image)
+
+
 def test_tokens_and_crypttab_are_named(bench: Bench, tmp_path: Path) -> None:
     image = make(tmp_path / "disk.img")
     token = (

@@ -21,10 +21,11 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED, KeyCondition, lesser, most
-from expunge_agent.protocol.order_keys import KeyStatement
+from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import MediumFacts, TargetResult
 from expunge_agent.protocol.receipt_keys import Condition, KeyCopy, KeyDestruction
 from expunge_controller.records.consistency import evidence_problems
+from expunge_controller.records.receipt_checks import order_problems
 from expunge_controller.render.certificate_key import key_section
 from support.evidence import DISK, World, a_pass, a_verification, target_result
 from support.luks import recorded, with_json
@@ -241,6 +242,25 @@ def test_a_good_receipt_passes() -> None:
 )
 def test_a_receipt_that_claims_more_is_found(changes: dict[str, Any], said: str) -> None:
     assert said in problems(result(**changes))
+
+
+def against_the_order(said: list[KeyStatement] | None) -> str:
+    """What is wrong with a receipt that calls all conditions met, where the order says this."""
+    keys = KeyWish(statements=said) if said is not None else None
+    one = result()
+    body = WORLD.order(targets=[one.target], keys=keys, level=Level.PURGE)
+    receipt = WORLD.receipt(body, targets=[one], level_achieved=Level.PURGE, level_requested=Level.PURGE)
+    return "; ".join(order_problems(receipt, body))
+
+
+def test_a_condition_that_nobody_vouched_for_is_not_met_because_the_agent_says_so() -> None:
+    assert against_the_order(ALL_YES) == ""
+    assert "no-escrow is called met, and nobody said so" in against_the_order(
+        [one for one in ALL_YES if one.id != "no-escrow"]
+    )
+    denied = KeyStatement(id="no-header-backup", holds="no", said_by="archivist")
+    assert "no-header-backup is called met" in against_the_order([*ALL_YES, denied])
+    assert all(one in against_the_order(None) for one in STATED)
 
 
 def test_a_condition_unmet_must_name_what_can_be_read() -> None:

@@ -76,6 +76,8 @@ class LuksHeader(Frozen, frozen=True):
     requirements: list[Text] = []
     doubts: list[Text] = []
     label: Text = ""
+    digests: list[Text] = []
+    """Digests of the volume keys: the same in every copy of the header, whatever its UUID was changed to."""
 
     @property
     def strength(self) -> int:
@@ -142,6 +144,7 @@ def _version1(head: bytes, size: int) -> LuksHeader:
         segments=["crypt"],
         encrypted=[(U64(payload), U64(0))],
         doubts=_cut_off(used, size),
+        digests=[fields[7].hex()],
     )
 
 
@@ -233,6 +236,7 @@ def _described(fields: tuple[Any, ...], plain: dict[str, Any], size: int, doubts
         requirements=required,
         doubts=[*doubts, *luks_data.strange(kinds, required), *_cut_off(ends, size)],
         label=_said(_text(fields[4])),
+        digests=[_said(str(one["digest"])) for one in plain.get("digests", {}).values()][:_MOST_OF_A_KIND],
     )
 
 

@@ -84,7 +84,7 @@ def _elsewhere(header: luks.LuksHeader, medium: Medium, wish: KeyWish) -> list[K
     for path in own:
         seen = os.stat(path)  # noqa: PTH116
         known.append((seen.st_dev, seen.st_ino))
-    found = header_copies(header.uuid, wish.search, known)
+    found = header_copies(header.uuid, wish.search, known, header.digests)
     if wish.header is not None and isinstance(medium.identity, BlockIdentity):
         found += _on_the_device(header, medium.path)
     return found + from_crypttab(["/", *wish.roots], Sought(header.uuid, header.label, own))
