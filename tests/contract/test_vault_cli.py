@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -297,6 +298,39 @@ def test_an_export_that_cannot_be_looked_at_does_not_break_the_receipt(
     vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
     (told,) = vault.receipts()[-1].targets
     assert any("cannot be looked at now" in one for one in told.key.readable)
+
+
+def typing(vault: VaultCli, verb: str, *lines: bytes) -> tuple[int, bytes]:
+    """Exit code of a verb on a terminal where somebody types these lines, and what the terminal showed."""
+    vault.environment["EXPUNGE_VAULT_PASSPHRASE_FILE"] = ""
+    terminal, theirs = pty.openpty()
+    words = ["setsid", "--ctty", "--wait", *vault.command(verb)]
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=vault.env)
+    os.close(theirs)
+    shown = b""
+    for line in lines:
+        while not shown.endswith(b": "):
+            shown += os.read(terminal, 4096)
+        os.write(terminal, line + b"\n")
+        shown += os.read(terminal, 1)
+    try:
+        while more := os.read(terminal, 4096):
+            shown += more
+    except OSError:  # the end of a terminal's other side (EIO)
+        pass
+    os.close(terminal)
+    return process.wait(30), shown
+
+
+def test_a_passphrase_is_typed_unseen_and_may_be_any_bytes(tmp_path: Path) -> None:
+    vault = VaultCli(tmp_path)
+    code, shown = typing(vault, "create", b"p\xe4ss word", b"p\xe4ss  word")
+    assert (code, b"not the same" in shown) == (2, True), shown
+    code, shown = typing(vault, "create", b"p\xe4ss word", b"p\xe4ss word")
+    assert (code, b"word" in shown) == (0, False), shown
+    assert typing(vault, "check", b"\xff\xfe")[0] == 13
+    assert typing(vault, "check", b"p\xe4ss word")[0] == 0
+    assert typing(vault, "check", b"")[0] == 2
 
 
 def test_nobody_to_ask_for_a_passphrase(vault: VaultCli) -> None:

@@ -68,9 +68,10 @@ def _passphrase(path: Path | None, *, new: bool) -> Secret:
     if path is not None:
         return Secret.first_line(path)
     if sys.stdin.isatty():
-        return Secret.from_text(
-            click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
-        )
+        found = Secret.typed("Passphrase")
+        if new and not found.same_as(Secret.typed("The same again")):
+            raise UsageError("The two were not the same.", "Type it anew.")
+        return found
     raise UsageError("Nobody is there to ask for the passphrase.", "Add --passphrase-file.")
 
 

@@ -1,13 +1,15 @@
 """A passphrase on its way: in one place, locked in memory where that may be done, zeroed when it is done with.
 
 It goes from there into a pipe, and from the pipe into such a place again, so that no copy of it is left to Python's own
-bytes, which nobody can zero. What it was typed as is one (`from_text`).
+bytes, which nobody can zero.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hmac
 import os
+import termios
 from pathlib import Path
 
 from expunge_agent.errors import UsageError
@@ -16,6 +18,7 @@ from expunge_agent.files import explained
 MOST = 1024
 """Bytes of a passphrase."""
 _TOO_LONG_OR_SHORT = f"A passphrase has 1 to {MOST} bytes."
+_TERMINAL = Path("/dev/tty")
 _ENDS = (0x0A, 0x0D)
 
 
@@ -43,13 +46,38 @@ class Secret:
 
     @classmethod
     def from_text(cls, text: str) -> Secret:
-        """What somebody typed; `text` itself cannot be zeroed. Raises UsageError."""
+        """From a string, which itself cannot be zeroed. Raises UsageError."""
         found, typed = cls(), bytearray(text, "utf-8", "surrogateescape")
         if len(typed) <= MOST:
             found._place[: len(typed)] = typed
             found._length = len(typed)
         typed[:] = bytes(len(typed))
         return found._checked()
+
+    @classmethod
+    def typed(cls, ask: str) -> Secret:
+        """A line of the terminal, not shown, whatever bytes it sends. Raises UsageError, StateError."""
+        found = cls()
+        with explained(_TERMINAL):
+            fd = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                before = termios.tcgetattr(fd)
+                silent = termios.tcgetattr(fd)
+                silent[3] &= ~termios.ECHO
+                try:
+                    termios.tcsetattr(fd, termios.TCSAFLUSH, silent)
+                    os.write(fd, f"{ask}: ".encode())
+                    found._fill(fd, line=True)
+                finally:
+                    termios.tcsetattr(fd, termios.TCSAFLUSH, before)
+                    os.write(fd, b"\n")
+            finally:
+                os.close(fd)
+        return found._cut()
+
+    def same_as(self, other: Secret) -> bool:
+        """Whether both are the same bytes."""
+        return hmac.compare_digest(self.view, other.view)
 
     @classmethod
     def from_pipe(cls, fd: int) -> Secret:
@@ -80,11 +108,13 @@ class Secret:
         self._place[:] = bytes(len(self._place))
         self._length = 0
 
-    def _fill(self, fd: int) -> None:
-        """Read until the place is full or the end of what comes."""
+    def _fill(self, fd: int, *, line: bool = False) -> None:
+        """Read until the place is full or the end of what comes, or of its first `line`."""
         room = memoryview(self._place)
         while self._length < len(room) and (got := os.readv(fd, [room[self._length :]])):
             self._length += got
+            if line and self._place.find(b"\n", 0, self._length) >= 0:
+                break
 
     def _cut(self) -> Secret:
         """Leave the first line only; carriage returns at its end are none of it."""
