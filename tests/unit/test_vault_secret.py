@@ -47,16 +47,12 @@ def test_it_follows_a_link_and_says_what_is_no_file(tmp_path: Path) -> None:
             Secret.first_line(wrong)
 
 
-def test_what_was_typed() -> None:
-    assert bytes(Secret.from_text("p\u00e4ss \udcff").view) == "p\u00e4ss ".encode() + b"\xff"
-    for wrong in ("", "x" * (MOST + 1)):
-        with pytest.raises(UsageError):
-            Secret.from_text(wrong)
-
-
-def test_wiped_nothing_is_left_of_it() -> None:
-    secret = Secret.from_text("password")
+def test_wiped_nothing_is_left_of_it(tmp_path: Path) -> None:
+    (tmp_path / "pass").write_bytes(b"password")
+    secret, other = (Secret.first_line(tmp_path / "pass") for _ in range(2))
+    assert secret.same_as(other)
     place = secret.view
     secret.wipe()
     assert bytes(place) == bytes(8)
     assert bytes(secret.view) == b""
+    assert not secret.same_as(other)

@@ -30,7 +30,7 @@ class Secret:
         self._length = 0
         held = (ctypes.c_char * len(self._place)).from_buffer(self._place)  # so that it is never moved
         self._held = held
-        self.locked = not ctypes.CDLL(None).mlock(ctypes.byref(held), len(self._place))
+        ctypes.CDLL(None).mlock(ctypes.byref(held), len(self._place))
 
     @classmethod
     def first_line(cls, path: Path) -> Secret:
@@ -43,16 +43,6 @@ class Secret:
             finally:
                 os.close(fd)
         return found._cut()
-
-    @classmethod
-    def from_text(cls, text: str) -> Secret:
-        """From a string, which itself cannot be zeroed. Raises UsageError."""
-        found, typed = cls(), bytearray(text, "utf-8", "surrogateescape")
-        if len(typed) <= MOST:
-            found._place[: len(typed)] = typed
-            found._length = len(typed)
-        typed[:] = bytes(len(typed))
-        return found._checked()
 
     @classmethod
     def typed(cls, ask: str) -> Secret:
