@@ -23,6 +23,7 @@ from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import fscrypt, fscrypt_stored, fscrypt_traces, host, key_traces
+from expunge_agent.devices.fscrypt_held import held
 from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.devices.paths import walk
 from expunge_agent.devices.roots import LIVE
@@ -76,9 +77,10 @@ def identify(path: str) -> KeyIdentity:
         raise TargetRefused(
             Refusal(
                 reason=Reason.UNSUPPORTED,
-                detail=f"{readable(walked.path)} has a policy of version 1: its key lies in keyrings of processes, and "
-                "the kernel does not tell which hold it.",
-                remedy="Overwrite its files, or its whole medium.",
+                detail=f"{readable(walked.path)} has a policy of version 1 (key {policy.key}): such keys lie in keyrings of "
+                "users and processes, where the kernel does not tell who holds them, and each file's own key gives them away.",
+                remedy="Overwrite its files (where its file system does that in place), or its whole medium. To lock it "
+                f"meanwhile: keyctl unlink or invalidate every entry fscrypt:{policy.key} (ext4:, f2fs:), then unmount.",
             )
         )
     return KeyIdentity(scheme=SCHEME, key=policy.key, path=walked.path, host=host.machine_id(LIVE))
@@ -153,6 +155,7 @@ def case_of(identity: KeyIdentity, wish: KeyWish | None, known: list[KeyCopy] | 
     stored = fscrypt_stored.stored(identity.path, policy) if known is None else known
     searched = key_traces.lookable(wish.search)
     found = fscrypt_traces.copies(policy.key, searched, [one.where for one in stored])
+    found += held(identity.path, policy.key)
     return fscrypt_case(policy, stored, found, searched, wish.statements)
 
 

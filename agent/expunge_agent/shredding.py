@@ -181,7 +181,7 @@ def _erase_slots(bearer: Opened, steps: Steps) -> None:
     before = header_evidence("header before", os.pread(bearer.fd, luks.HEAD, 0))
     steps.key_step_begun(ERASE)
     try:
-        said = erase_slots(bearer.path)
+        said = erase_slots(bearer.fd)
     except (NotFoundError, PermissionProblemError) as error:
         said = (
             f"cryptsetup erase was skipped: {error.message} The overwrite destroys the keyslots all the same."
@@ -195,9 +195,10 @@ def _check(case: LuksCase, bearer: Opened, numbers: list[str]) -> KeyStep:
     if luks.begins_like_luks(head):
         trouble = f"There is still the magic of a LUKS header on {readable(bearer.path)}."
     try:
-        if is_luks(bearer.path):
+        found = is_luks(bearer.fd)
+        if found:
             trouble = trouble or f"cryptsetup still takes {readable(bearer.path)} for LUKS."
-        told += " cryptsetup isLuks: no."
+        told += " cryptsetup isLuks: no." if found is False else " cryptsetup isLuks does not tell."
     except (NotFoundError, PermissionProblemError):
         told += " There is no cryptsetup to ask."
     if held := holding(case.header.uuid, numbers):

@@ -6,6 +6,7 @@ whether its change was begun, and finishes it.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -199,7 +200,7 @@ class VaultRun:
             made_in=entry.made_in,
             where=where(settings.holder),
             folder=str(self._folder),
-            is_there=lambda path: Path(path).exists(),
+            is_there=_is_there,
         )
         before = doubts_before(story, entry.made_in, change.generation - 1)
         earlier = (
@@ -256,6 +257,17 @@ class VaultRun:
         if access is None:
             raise NotFoundError("This run knows no vaults.", "Name the state folder with --state.")
         return Place(self._folder, access.known)
+
+
+def _is_there(path: str) -> bool | None:
+    """Whether something lies at `path` now; None where that cannot be told (a medium that went away, a folder of others)."""
+    try:
+        os.stat(path)  # noqa: PTH116 - Path.exists takes some failures for an answer
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return None
+    return True
 
 
 def _gone() -> Refusal:

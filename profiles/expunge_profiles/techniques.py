@@ -42,7 +42,8 @@ Technique = Literal[
 OVERWRITE: Final[Technique] = "overwrite"
 LUKS: Final[Technique] = "luks-erase"
 FSCRYPT: Final[Technique] = "fscrypt-key-removal"
-KEYS: Final[tuple[Technique, ...]] = (LUKS, FSCRYPT, "vault-shred")
+VAULT: Final[Technique] = "vault-shred"
+KEYS: Final[tuple[Technique, ...]] = (LUKS, FSCRYPT, VAULT)
 """By which only keys go; what they earn hangs on the conditions of cryptographic erase besides."""
 WORDS: Final[tuple[str, ...]] = get_args(Technique)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import random
@@ -27,7 +28,7 @@ from expunge_agent.outbox import Outbox
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import FileIdentity
 from expunge_agent.protocol.key_rules import STATED
-from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
+from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.seal_check import check_seal
 from expunge_agent.wipe import run_order
@@ -38,42 +39,14 @@ from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_profiles.load import builtin
 from support.agents import NOW, Bench, surroundings
+from support.luks_images import FAST, MIB, RECORD, cryptsetup, make, opens, vouched
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
-
-FAST = ["--pbkdf-force-iterations", "1000", "-q"]
-MIB = 1 << 20
-RECORD = b"ENCRYPTED-AS-FAR-AS-ANYBODY-KNOWS "
-
-
-def cryptsetup(*words: str | Path, ok: bool = True, stdin: bytes = b"pw") -> int:
-    done = subprocess.run(["cryptsetup", *map(str, words)], input=stdin, capture_output=True, timeout=60)
-    assert not ok or done.returncode == 0, done.stderr
-    return done.returncode
-
-
-def opens(path: Path, *more: str | Path) -> bool:
-    return cryptsetup("open", "--test-passphrase", "--disable-locks", *more, path, "-", ok=False) == 0
-
-
-def make(path: Path, kind: str = "luks2", *more: str | Path, size: int = 18 * MIB) -> Path:
-    with path.open("xb") as file:
-        file.write((RECORD * (size // len(RECORD) + 1))[:size])
-    pbkdf = ["--pbkdf", "pbkdf2"] if kind == "luks2" else []
-    cryptsetup("luksFormat", "--type", kind, *pbkdf, *FAST, *more, path, "-")
-    assert opens(path, *more)
-    return path
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench.make(tmp_path / "state")
-
-
-def vouched(*but: str, **more: object) -> KeyWish:
-    """Everything is stated but these conditions."""
-    stated = [KeyStatement(id=one, holds="yes", said_by="custodian") for one in STATED if one not in but]
-    return KeyWish(**{"statements": stated, **more})  # type: ignore[arg-type]
 
 
 def shred(bench: Bench, path: Path, keys: KeyWish | None, **changes: object) -> Receipt:
@@ -173,6 +146,24 @@ def test_a_backup_that_is_found_outweighs_what_is_said(bench: Bench, tmp_path: P
     assert result.level_achieved is Level.NONE
 
 
+@pytest.mark.parametrize("kind", ["luks1", "luks2"])
+def test_a_backup_of_before_the_uuid_was_changed_is_found(bench: Bench, tmp_path: Path, kind: str) -> None:
+    image, folder = make(tmp_path / "disk.img", kind), tmp_path / "backups"
+    folder.mkdir()
+    cryptsetup("luksHeaderBackup", image, "--header-backup-file", folder / "header.bak")
+    cryptsetup("luksUUID", image, "--uuid", "11111111-2222-4333-8444-555555555555", "-q")
+    make(folder / "other.img", kind)
+    wish = vouched(search=[str(folder)])
+    refused = shred(bench, image, wish).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert "header.bak" in refused.refusal.detail
+    result = shred(bench, image, wish, allow_downgrade=True).targets[0]
+    assert [one.where for one in result.key.copies if one.fate == "remains"] == [str(folder / "header.bak")]
+    assert not opens(image)
+    cryptsetup("luksHeaderRestore", "-q", image, "--header-backup-file", folder / "header.bak")
+    assert opens(image)
+
+
 def test_tokens_and_crypttab_are_named(bench: Bench, tmp_path: Path) -> None:
     image = make(tmp_path / "disk.img")
     token = (
@@ -256,6 +247,61 @@ def test_without_cryptsetup_the_overwrite_is_what_counts(
     assert result.outcome is Outcome.SANITIZED
     assert "cryptsetup erase was skipped" in result.key.copies[0].detail
     assert not opens(image)
+
+
+def test_what_is_put_in_the_place_of_the_target_keeps_its_keys(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write in the folder exchanges the file between the last look and cryptsetup's own open."""
+    image, victim = make(tmp_path / "disk.img"), make(tmp_path / "victim.img")
+    really = luks_look.run_tool
+
+    def meanwhile(args: list[str], *rest: object, **more: object) -> object:
+        if "erase" in args:
+            image.rename(tmp_path / "moved.img")
+            image.symlink_to(victim)
+        return really(args, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(luks_look, "run_tool", meanwhile)
+    result = shred(bench, image, vouched()).targets[0]
+    assert opens(victim)
+    assert result.outcome is not Outcome.SANITIZED
+
+
+def test_a_cryptsetup_that_does_not_tell_is_not_told_to_have_said_no(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make(tmp_path / "disk.img", "luks1", size=3 * MIB)
+    really = luks_look.run_tool
+
+    def failing(args: list[str], *rest: object, **more: object) -> object:
+        done = really(args, *rest, **more)  # type: ignore[arg-type]
+        return dataclasses.replace(done, returncode=4) if "isLuks" in args else done
+
+    monkeypatch.setattr(luks_look, "run_tool", failing)
+    (result,) = shred(bench, image, vouched()).targets
+    assert "isLuks: no" not in result.key.copies[0].detail
+    assert "does not tell" in result.key.copies[0].detail
+
+
+def test_a_volume_that_does_not_encrypt_all_of_its_medium_earns_nothing(bench: Bench, tmp_path: Path) -> None:
+    """A detached header whose data begin behind the first MiB of the device: the records in it stay to be read."""
+    data, header = tmp_path / "data.img", tmp_path / "header.luks"
+    data.write_bytes((RECORD * (8 * MIB // len(RECORD) + 1))[: 8 * MIB])
+    header.write_bytes(bytes(16 * MIB))
+    words = ["luksFormat", "--type", "luks2", "--pbkdf", "pbkdf2", *FAST, "--offset", "2048"]
+    cryptsetup(*words, "--header", header, data, "-")
+    medium, _ = look(header)
+    assert medium is not None
+    assert isinstance(medium.identity, FileIdentity)
+    wish = vouched(header=medium.identity)
+    refused = shred(bench, data, wish).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert "bytes 0 to 1048576" in refused.refusal.detail
+    done = shred(bench, data, wish, allow_downgrade=True).targets[0]
+    assert (done.outcome, done.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+    assert any("without encryption" in one for one in done.key.readable)
+    assert RECORD in data.read_bytes()[:MIB]
 
 
 class Crash(BaseException):

@@ -53,6 +53,14 @@ def test_the_kernel_confirms_the_protection(tmp_path: Path, monkeypatch: pytest.
     assert done.output.endswith(b"owner 0")
 
 
+def test_what_a_library_prints_does_not_get_into_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries of tokens write to standard output as they like; the answer came only after the key was gone."""
+    body = "import os\ndef work(data):\n    os.write(1, b'vendor 1.0 ready\\n')\n    print('hello')\n    return data\n"
+    assert call(tmp_path, monkeypatch, body, b"answer").output == b"answer"
+
+
 def test_a_users_mistake_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = (
         "from expunge_agent.errors import StateError\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -249,6 +250,89 @@ def test_a_wrong_passphrase_changes_nothing(vault: VaultCli) -> None:
     assert vault.json("list")["generation"] == "3"
 
 
+def test_a_vault_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    """Its settings come last: all else may be there already."""
+    vault = VaultCli(tmp_path)
+    vault.run("create")
+    (vault.folder / "vault.json").unlink()
+    vault.run("create")
+    object_id = vault.put("alice", RECORD)
+    vault.run("rotate")
+    assert vault.get(object_id) == RECORD
+
+
+def test_a_vault_that_lost_its_settings_is_not_made_anew(vault: VaultCli) -> None:
+    """That would take the keys of living subjects with it."""
+    settings = (vault.folder / "vault.json").read_bytes()
+    object_id = vault.put("alice", RECORD)
+    (vault.folder / "vault.json").unlink()
+    assert b"vault.json" in vault.run("create", code=2).stderr
+    kept = (vault.folder / "objects" / object_id).rename(vault.root / "kept")
+    assert b"vault.json" in vault.run("create", code=11).stderr  # no objects, but a subject's key
+    kept.rename(vault.folder / "objects" / object_id)
+    (vault.folder / "vault.json").write_bytes(settings)
+    assert vault.get(object_id) == RECORD
+
+
+def test_a_name_that_is_no_utf8_is_a_sentence(vault: VaultCli) -> None:
+    object_id = vault.put("alice", RECORD)
+    done = subprocess.run(
+        [*vault.command("get", object_id, "--out"), os.fsencode(vault.root) + b"/bad\xff"],
+        env=vault.env,
+        capture_output=True,
+    )
+    assert (done.returncode, b"no UTF-8" in done.stderr) == (2, True), done.stderr
+    assert vault.json("list")["exports"] == []
+
+
+def test_an_export_that_cannot_be_looked_at_does_not_break_the_receipt(
+    vault: VaultCli, tmp_path: Path
+) -> None:
+    """Its medium went away meanwhile, or its folder was closed: here the name can be no name any more."""
+    object_id = vault.put("alice", RECORD)
+    (tmp_path / "media").mkdir()
+    vault.run("get", object_id, "--out", str(tmp_path / "media" / "x"))
+    (tmp_path / "media" / "x").unlink()
+    (tmp_path / "media").rmdir()
+    (tmp_path / "media").symlink_to("n" * 300)  # stat(2) answers ENAMETOOLONG
+    vault.run("shred", "alice", "--yes", "--allow-downgrade", code=5)
+    (told,) = vault.receipts()[-1].targets
+    assert any("cannot be looked at now" in one for one in told.key.readable)
+
+
+def typing(vault: VaultCli, verb: str, *lines: bytes) -> tuple[int, bytes]:
+    """Exit code of a verb on a terminal where somebody types these lines, and what the terminal showed."""
+    vault.environment["EXPUNGE_VAULT_PASSPHRASE_FILE"] = ""
+    terminal, theirs = pty.openpty()
+    words = ["setsid", "--ctty", "--wait", *vault.command(verb)]
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=vault.env)
+    os.close(theirs)
+    shown = b""
+    for line in lines:
+        while not shown.endswith(b": "):
+            shown += os.read(terminal, 4096)
+        os.write(terminal, line + b"\n")
+        shown += os.read(terminal, 1)
+    try:
+        while more := os.read(terminal, 4096):
+            shown += more
+    except OSError:  # the end of a terminal's other side (EIO)
+        pass
+    os.close(terminal)
+    return process.wait(30), shown
+
+
+def test_a_passphrase_is_typed_unseen_and_may_be_any_bytes(tmp_path: Path) -> None:
+    vault = VaultCli(tmp_path)
+    code, shown = typing(vault, "create", b"p\xe4ss word", b"p\xe4ss  word")
+    assert (code, b"not the same" in shown) == (2, True), shown
+    code, shown = typing(vault, "create", b"p\xe4ss word", b"p\xe4ss word")
+    assert (code, b"word" in shown) == (0, False), shown
+    assert typing(vault, "check", b"\xff\xfe")[0] == 13
+    assert typing(vault, "check", b"p\xe4ss word")[0] == 0
+    assert typing(vault, "check", b"")[0] == 2
+
+
 def test_nobody_to_ask_for_a_passphrase(vault: VaultCli) -> None:
     vault.environment["EXPUNGE_VAULT_PASSPHRASE_FILE"] = ""
     assert b"passphrase" in vault.run("check", code=2).stderr
@@ -292,6 +376,47 @@ def test_the_process_that_holds_the_passphrase_leaves_no_core(vault: VaultCli) -
     finally:
         writer.stdin.close()
         assert writer.wait(30) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into such processes")
+def test_the_passphrase_lies_in_one_locked_place_of_each_process(tmp_path: Path) -> None:
+    """While the data come: command and child each hold it once, and in no spelling besides."""
+    secret = f"no such words {os.urandom(12).hex()} anywhere"
+    vault = VaultCli(tmp_path, secret=secret)
+    vault.run("create")
+    writer = vault.start("put", "alice", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert writer.stdin is not None
+    try:
+        writer.stdin.write(b"y" * 3_000_000)  # more than a pipe holds: the child is reading
+        writer.stdin.flush()
+        (child,) = Path(f"/proc/{writer.pid}/task/{writer.pid}/children").read_text().split()
+        for process in (str(writer.pid), child):
+            memory = everything_in(process)
+            assert memory.count(secret.encode()) == 1
+            assert secret.encode().hex().encode() not in memory
+            status = Path(f"/proc/{process}/status").read_text()
+            (locked,) = [line for line in status.splitlines() if line.startswith("VmLck")]
+            assert int(locked.split()[1]) > 0
+    finally:
+        writer.stdin.close()
+        assert writer.wait(30) == 0
+
+
+def everything_in(process: str) -> bytes:
+    """What a process has in memory."""
+    found = []
+    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            place, access, *_ = line.split()
+            if "r" not in access or "[v" in line:
+                continue
+            start, end = (int(one, 16) for one in place.split("-"))
+            memory.seek(start)
+            try:
+                found.append(memory.read(end - start))
+            except OSError:
+                continue
+    return b"\0".join(found)
 
 
 def test_a_shredding_waits_for_no_one_who_streams(vault: VaultCli) -> None:

@@ -56,15 +56,16 @@ class Lab:
         """A loop device over `over`, or over a new image; `options` as for losetup."""
         target = str(over) if over is not None else str(self.image(size))
         device = tool("losetup", *options, "--find", "--show", target).strip()
-        self._stack.callback(self._detach, device)
+        self._stack.callback(self._detach, device, os.path.realpath(target))
         return device
 
     def detach(self, device: str) -> None:
         """Take a loop device away before its time."""
         self._detach(device)
 
-    def _detach(self, device: str) -> None:
-        if backing_of(device):
+    def _detach(self, device: str, over: str = "") -> None:
+        """With `over` only if it still loops over that: its number may be somebody else's by now."""
+        if backing_of(device).removesuffix(" (deleted)") and backing_of(device).startswith(over):
             tool("losetup", "--detach", device)
             wait_until(lambda: not backing_of(device), f"{device} is still attached")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -12,12 +13,19 @@ from typing import Any
 
 import pytest
 
+from expunge_agent.core.deactivation import Step, StepKind
+from expunge_agent.devices.deactivate import is_there, take_down
+from expunge_agent.devices.nodes import by_number, number_of_path
+from expunge_agent.devices.roots import LIVE
+from expunge_agent.devices.standing import standing_on
+from expunge_agent.devices.usage import Eyes
 from expunge_agent.journal import Journal
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.receipt import Reason, Receipt
 from support.agents import Bench
 
 MIB = 1 << 20
+LOOP_CHANGE_FD = 0x4C06
 
 
 class Crash(BaseException):
@@ -27,6 +35,11 @@ class Crash(BaseException):
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench.make(tmp_path / "state")
+
+
+def backing_of(device: str) -> str:
+    file = Path(f"/sys/block/{Path(device).name}/loop/backing_file")
+    return file.read_text().strip() if file.exists() else ""
 
 
 def agent(tmp_path: Path, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -255,7 +268,26 @@ def test_a_crash_at_any_record_is_told_truthfully(
         told = steps(receipt)
         assert [what for what, ended in told if ended in ("done", "gone")] == ["detach-loop", "unmount"], told
         assert {ended for _, ended in told} <= {"done", "gone", "interrupted"}
-        assert not os.path.ismount(point) and not Path(f"/sys/block/{Path(loop).name}/loop").exists()
+        assert not os.path.ismount(point)
+        assert not backing_of(loop).startswith(str(image))  # its number may be somebody else's by now
     else:
         pytest.fail("no run ever got through")
     assert number > 10
+
+
+def test_a_loop_device_that_is_somebody_elses_by_now_is_left(lab) -> None:
+    """An unmount frees what ``mount -o loop`` made, and whoever asks next gets its number: that one is not ours to detach."""
+    mine, theirs = lab.image(), lab.image()
+    device = lab.loop(mine, "--read-only")
+    node = by_number(number_of_path(device, LIVE), LIVE)
+    assert node is not None
+    standing = standing_on(node, Eyes.open())
+    assert standing.uuid == str(mine)
+    step = Step(what=StepKind.DETACH_LOOP, on=device, device=standing.name, uuid=standing.uuid)
+    assert is_there(step)
+    with open(device, "rb") as loop, theirs.open("rb") as file:
+        fcntl.ioctl(loop, LOOP_CHANGE_FD, file.fileno())  # in one step, so that nobody else gets the number
+    assert backing_of(device) == str(theirs)
+    assert not is_there(step)
+    assert take_down(step) == ""
+    assert backing_of(device) == str(theirs)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import platform
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from expunge_agent.core.fscrypt import RAW_KEY, STORED_COPY, UNSEEN, protectors_of
+from expunge_agent.core.fscrypt import SHARED as SHARED_WITH_OTHERS
 from expunge_agent.devices import fscrypt
 from expunge_agent.devices.fscrypt_stored import stored
+from expunge_agent.devices.opening import TargetRefused
 from expunge_agent.fscrypt_run import identify
 from expunge_agent.journal import Journal
 from expunge_agent.outbox import Outbox
@@ -27,7 +33,10 @@ from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_profiles.load import builtin
 from support.agents import NOW, Bench, surroundings
-from support.encrypted import PROTECTOR, SECRET, SHARED, Folder, stored_policy
+from support.encrypted import PROTECTOR, SECRET, SET_POLICY, SHARED, Folder, stored_policy
+
+ADD_KEY_CALL, KEYCTL_CALL = 248, 250
+"""Numbers of system calls (x86-64)."""
 
 
 @pytest.fixture
@@ -316,7 +325,81 @@ def test_killed_at_any_step_it_ends_truthfully(
 
 
 def test_what_is_no_stored_policy_names_no_protectors() -> None:
-    assert protectors_of(stored_policy("cc" * 16, PROTECTOR)) == [PROTECTOR]
-    assert protectors_of(b"") == []
-    for cut in range(1, 90):
-        assert protectors_of(stored_policy("cc" * 16, PROTECTOR)[:cut]) in ([], [PROTECTOR])
+    whole = stored_policy("cc" * 16, PROTECTOR)
+    assert protectors_of(whole) == [PROTECTOR]
+    for cut in range(len(whole)):
+        with pytest.raises(ValueError, match=r"\w"):
+            protectors_of(whole[:cut])
+
+
+def test_what_others_put_among_the_policies_does_not_hold_it_up(bench: Bench, folder: Folder) -> None:
+    """Everybody may write there: a FIFO would be waited for, and of a torn policy it is not known which protectors it needs."""
+    policies = folder.policy.parent
+    os.mkfifo(policies / ("dd" * 16))
+    found = {one.where: one.what for one in stored(str(folder.path), fscrypt.policy_of(str(folder.path)))}
+    assert found[str(folder.protector)] == SHARED_WITH_OTHERS
+    (policies / ("dd" * 16)).unlink()
+    (policies / ("ee" * 16)).write_bytes(folder.policy.read_bytes()[:-7])
+    result = take_away(bench, folder).targets[0]
+    assert result.outcome is Outcome.SANITIZED
+    assert folder.protector.exists()  # perhaps the other's only one
+    assert not folder.policy.exists()
+
+
+def test_a_policy_of_its_own_that_cannot_be_read_earns_nothing(bench: Bench, folder: Folder) -> None:
+    folder.policy.write_bytes(b"torn")
+    refused = take_away(bench, folder).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert str(folder.policy) in refused.refusal.detail
+
+
+def test_the_same_key_on_another_file_system_is_found(bench: Bench, folder: Folder, lab) -> None:
+    """Removing it here leaves it there: whoever reads the kernel's memory, or that file system, has it."""
+    device = lab.loop(size=32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "encrypt", device], check=True, capture_output=True)
+    other = lab.mount(device)
+    folder.add_key(other)
+    refused = take_away(bench, folder).targets[0]
+    assert refused.outcome is Outcome.REFUSED
+    assert str(other) in refused.refusal.detail
+    done = take_away(bench, folder, allow_downgrade=True).targets[0]
+    assert (done.outcome, done.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
+    assert fscrypt.status(str(other), folder.key) == 2
+    assert any(str(other) in one.where and one.fate == "remains" for one in done.key.copies)
+    assert any(str(other) in one for one in done.key.readable)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the system calls' numbers on x86-64 only")
+def test_a_key_that_is_kept_to_be_added_again_is_named(bench: Bench, folder: Folder) -> None:
+    payload = struct.pack("<II", 2, 0) + folder.raw
+    libc = ctypes.CDLL(None, use_errno=True)
+    process_keyring = -2
+    number = libc.syscall(
+        ADD_KEY_CALL, b"fscrypt-provisioning", b"the folder's", payload, len(payload), process_keyring
+    )
+    if number < 0:
+        pytest.skip(f"the kernel keeps no such keys here ({os.strerror(ctypes.get_errno())})")
+    try:
+        refused = take_away(bench, folder).targets[0]
+        assert refused.outcome is Outcome.REFUSED
+        assert "the folder's" in refused.refusal.detail
+    finally:
+        libc.syscall(KEYCTL_CALL, 21, number)  # KEYCTL_INVALIDATE
+    assert take_away(bench, folder).targets[0].outcome is Outcome.SANITIZED
+
+
+def test_a_policy_of_version_1_is_refused_with_what_would_work(bench: Bench, folder: Folder) -> None:
+    path = folder.mount / "older"
+    path.mkdir()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, SET_POLICY, bytearray(struct.pack("<BBBB8s", 0, 1, 4, 3, b"\xab" * 8)))
+    finally:
+        os.close(fd)
+    with pytest.raises(TargetRefused) as caught:
+        identify(str(path))
+    refusal = caught.value.refusal
+    assert refusal.reason is Reason.UNSUPPORTED
+    assert "version 1" in refusal.detail
+    assert "keyctl" in refusal.remedy
+    assert f"fscrypt:{'ab' * 8}" in refusal.remedy

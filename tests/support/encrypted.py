@@ -57,9 +57,9 @@ class Folder:
     def key(self) -> str:
         return identifier(self.raw)
 
-    def add_key(self) -> None:
+    def add_key(self, at: Path | None = None) -> None:
         request = bytearray(struct.pack("<II32sII8I", 2, 0, b"", 64, 0, *[0] * 8) + self.raw)
-        fd = os.open(self.mount, os.O_RDONLY)
+        fd = os.open(at or self.mount, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, ADD_KEY, request)
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,12 +47,13 @@ class VaultBench:
     def place(self) -> Place:
         return Place(self.folder, self.root / "known")
 
-    def job(self, **more: object) -> Job:
+    def job(self, passphrase: str = PASSPHRASE.decode(), **more: object) -> Job:
+        """For one work: the passphrase can be read from it once."""
         fields = {
             "folder": str(self.folder),
             "known": str(self.root / "known"),
             "now": NOW,
-            "passphrase": PASSPHRASE.hex(),
+            "passphrase": _in_a_pipe(passphrase.encode()),
         }
         return Job(**{**fields, **more})  # type: ignore[arg-type]
 
@@ -65,7 +67,7 @@ class VaultBench:
         )
         return object_id
 
-    def get(self, object_id: str, **more: object) -> bytes:
+    def get(self, object_id: str, **more: Any) -> bytes:
         """Open an object. Raises what the work raises; then nothing lies under the name."""
         out = self.root / "out"
         out.unlink(missing_ok=True)
@@ -89,3 +91,11 @@ class VaultBench:
     def held(self) -> Iterator[Session]:
         with session(self.place, lambda: PASSPHRASE, NOW) as held:
             yield held
+
+
+def _in_a_pipe(secret: bytes) -> int:
+    """The reading end of a pipe with nothing else in it."""
+    reading, writing = os.pipe()
+    os.write(writing, secret)
+    os.close(writing)
+    return reading

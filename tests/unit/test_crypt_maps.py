@@ -185,3 +185,16 @@ def test_headers_below_a_folder(tmp_path: Path) -> None:
     ]
     (blind,) = header_copies(UUID, [str(tmp_path / "gone")])
     assert blind.fate == "unknown"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless"])
+def test_a_crypttab_that_is_no_file_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    """The root of another system is what somebody else made of it."""
+    (tmp_path / "etc").mkdir()
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "etc/crypttab")
+    else:
+        (tmp_path / "etc/crypttab").symlink_to("/dev/zero")
+    (copy,) = from_crypttab([str(tmp_path)], Sought(UUID, "", []))
+    assert (copy.where, copy.fate) == (str(tmp_path / "etc/crypttab"), "unknown")
+    assert "no regular file" in copy.detail

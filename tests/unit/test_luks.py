@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.luks import NotLuksError, begins_like_luks, parse, uuid_of
+from expunge_agent.core.luks_data import bare
 from expunge_agent.protocol import canonical
 from support.luks import NAMES, recorded, reseal, with_json
 
@@ -251,3 +252,100 @@ def _header_or_sentence(head: bytes, size: int) -> None:
     else:
         canonical.dumps(header)
         assert header.one_line.isprintable()
+
+
+def _strength(cipher: str, size: int, integrity: str = "") -> int:
+    head, length = recorded("luks2")
+
+    def change(plain: dict) -> None:
+        plain["segments"]["0"]["encryption"] = cipher
+        plain["keyslots"]["0"]["key_size"] = size
+        if integrity:
+            plain["segments"]["0"]["integrity"] = {"type": integrity, "journal_encryption": "none"}
+
+    return parse(with_json(head, change), length).strength
+
+
+@pytest.mark.parametrize(
+    ("cipher", "size", "integrity", "bits"),
+    [
+        ("aes-xts-plain64", 64 + 32, "hmac(sha256)", 256),
+        ("aes-xts-plain64", 32 + 64, "hmac(sha512)", 128),
+        ("aes-xts-plain64", 64 + 32, "of-the-future", -1),
+        ("aes-gcm-random", 32, "aead", 256),
+        ("capi:xts(serpent)-plain64", 16, "", 64),
+        ("serpent-lrw-benbi", 24, "", 64),
+        ("aes-cbc-essiv:sha256", 96, "", 256),
+    ],
+)
+def test_only_the_bits_that_encrypt_count(cipher: str, size: int, integrity: str, bits: int) -> None:
+    """dm-integrity's key, the other half of XTS and LRW's tweak stand in the same keyslot."""
+    assert _strength(cipher, size, integrity) == bits
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        (lambda plain: plain["config"].update(requirements={"mandatory": ["of-the-future"]}), "demands"),
+        (lambda plain: plain["segments"].update({"1": _segment("riddle", 32 * MIB)}), "unknown kind"),
+    ],
+)
+def test_what_is_not_understood_is_a_doubt(change, doubt: str) -> None:
+    head, size = recorded("luks2")
+    assert doubt in parse(with_json(head, change), size).doubts[0]
+    assert not parse(*recorded("luks2-reencrypting")).doubts
+
+
+def _segment(kind: str, offset: int, size: str = "dynamic") -> dict[str, str]:
+    return {"type": kind, "offset": str(offset), "size": size}
+
+
+def test_a_header_of_something_larger_is_a_doubt() -> None:
+    head, _ = recorded("luks2")
+    assert "cut off" in parse(head, 20 << 10).doubts[0]
+    head, _ = recorded("luks1")
+    assert "cut off" in parse(head, 100 << 10).doubts[0]
+
+
+def test_more_of_a_kind_than_there_can_be_is_damage() -> None:
+    """Or a header of 4 MiB would go into journal and receipt as tens of thousands of tokens."""
+    head, size = recorded("luks2")
+    many = {str(one): {"type": "t", "keyslots": ["0"]} for one in range(33)}
+    with pytest.raises(NotLuksError, match="makes no sense"):
+        parse(with_json(head, lambda plain: plain.update(tokens=many)), size)
+
+
+def test_two_sound_headers_of_different_volumes_are_a_doubt_and_all_of_both_goes() -> None:
+    head, size = recorded("luks2")
+    other = bytearray(head)
+    length = int.from_bytes(head[8:16], "big")
+    other[length + 168 : length + 172] = b"ffff"
+    reseal(other, length, length)
+    assert "different volumes" in parse(bytes(other), size).doubts[0]
+    wider = with_json(head, lambda plain: plain["config"].update(keyslots_size=str(20 * MIB)))
+    mixed = bytearray(head)
+    mixed[length : 2 * length] = wider[length : 2 * length]
+    found = parse(bytes(mixed), 1 << 30)
+    assert found.area == 20 * MIB + 2 * length
+    assert found.doubts
+
+
+def test_a_luks1_header_without_keyslots_to_speak_of_is_overwritten_all_the_same() -> None:
+    head, size = recorded("luks1")
+    hollow = bytearray(head)
+    hollow[104:108] = bytes(4)
+    for slot in range(8):
+        hollow[208 + 48 * slot + 40 : 208 + 48 * slot + 48] = bytes(8)
+    assert parse(bytes(hollow), size).area == 4096
+
+
+def test_what_lies_outside_the_segments() -> None:
+    assert bare([(16, 0)], 16, 100) == []
+    assert bare([(16, 0)], 0, 100) == [(0, 16)]
+    assert bare([(16, 40), (60, 80)], 16, 100) == [(40, 60), (80, 100)]
+    assert bare([], 16, 100) == [(16, 100)]
+    assert bare([(200, 0)], 16, 100) == [(16, 100)]
+    reencrypting = parse(*recorded("luks2-reencrypting"))
+    assert bare(reencrypting.encrypted, int(reencrypting.area), 64 * MIB) == []
+    encrypting = parse(*recorded("luks2-encrypting"))
+    assert bare(encrypting.encrypted, int(encrypting.area), 64 * MIB)

@@ -19,12 +19,13 @@ from expunge_agent.core.medium import MediumType
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.key_rules import STATED, KeyCondition, lesser, most
-from expunge_agent.protocol.order_keys import KeyStatement
+from expunge_agent.protocol.order_keys import KeyStatement, KeyWish
 from expunge_agent.protocol.receipt import MediumFacts, TargetResult
 from expunge_agent.protocol.receipt_keys import Condition, KeyCopy, KeyDestruction
 from expunge_controller.records.consistency import evidence_problems
+from expunge_controller.records.receipt_checks import order_problems
 from expunge_controller.render.certificate_key import key_section
 from support.evidence import DISK, World, a_pass, a_verification, target_result
 from support.luks import recorded, with_json
@@ -32,6 +33,7 @@ from support.luks import recorded, with_json
 WORLD: Final = World()
 TARGET: Final = Target(identity=DISK, hint="/dev/sdz")
 AREA: Final = 16 << 20
+MIB: Final = 1 << 20
 ALL_YES: Final = [KeyStatement(id=one, holds="yes", said_by="custodian") for one in STATED]
 ANSWERS: Final = ("yes", "no", "unknown")
 
@@ -42,7 +44,9 @@ def case(
     found: tuple[KeyCopy, ...] = (),
     statements: list[KeyStatement] | None = None,
 ):
-    return luks_case(parse(*recorded(name)), medium, found, [], ALL_YES if statements is None else statements)
+    head, size = recorded(name)
+    said = ALL_YES if statements is None else statements
+    return luks_case(parse(head, size), medium, found, [], said, size=size)
 
 
 def told(what: Any, overwritten: bool = True, trouble: str = "") -> KeyDestruction:
@@ -136,9 +140,43 @@ def test_a_drive_that_encrypts_by_itself_earns_nothing() -> None:
         plain["segments"]["0"] = {"type": "hw-opal", "offset": "16777216", "size": "dynamic"}
 
     head, size = recorded("luks2")
-    found = luks_case(parse(with_json(head, opal), size), MediumType.HDD, (), [], ALL_YES)
+    found = luks_case(parse(with_json(head, opal), size), MediumType.HDD, (), [], ALL_YES, size=size)
     assert holds(found)["keys-in-reach"] == "no"
     assert found.level is Level.NONE
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_what_the_header_leaves_in_the_open_outweighs_what_is_said(detached: bool) -> None:
+    """A segment that ends before the medium does; a detached header whose data begin further on."""
+    head, size = recorded("luks2")
+
+    def shorter(plain: dict) -> None:
+        plain["segments"]["0"]["size"] = str(MIB)
+
+    beside = FileIdentity(path="/h", device="8:1", inode=U64(2), size=U64(AREA)) if detached else None
+    parsed = parse(head if detached else with_json(head, shorter), size)
+    found = luks_case(parsed, MediumType.HDD, (), [], ALL_YES, beside, size=64 * MIB)
+    assert holds(found)["always-encrypted"] == "unknown"
+    assert found.level is Level.NONE
+    assert "0 to 16777216" in found.lacking if detached else "17825792 to 67108864" in found.lacking
+    assert any("without encryption" in one for one in told(found).readable)
+
+
+@pytest.mark.parametrize("word", ["no", "unknown"])
+def test_of_several_words_on_a_condition_the_worst_counts(word: str) -> None:
+    other = KeyStatement(id="no-escrow", holds=word, said_by="somebody else")  # type: ignore[arg-type]
+    for said in ([*ALL_YES, other], [other, *ALL_YES]):
+        assert holds(case(statements=said))["no-escrow"] == word
+
+
+def test_a_header_in_doubt_earns_nothing() -> None:
+    """Of two headers one is damaged: what it said of keyslots is not known."""
+    head, size = recorded("luks2")
+    broken = bytearray(head)
+    broken[0x4000 + 4100] ^= 1
+    found = luks_case(parse(bytes(broken), size), MediumType.HDD, (), [], ALL_YES, size=size)
+    assert (holds(found)["keys-in-reach"], found.level) == ("no", Level.NONE)
+    assert any("keyslots may lie" in one for one in told(found).readable)
 
 
 @settings(deadline=None)
@@ -204,6 +242,25 @@ def test_a_good_receipt_passes() -> None:
 )
 def test_a_receipt_that_claims_more_is_found(changes: dict[str, Any], said: str) -> None:
     assert said in problems(result(**changes))
+
+
+def against_the_order(said: list[KeyStatement] | None) -> str:
+    """What is wrong with a receipt that calls all conditions met, where the order says this."""
+    keys = KeyWish(statements=said) if said is not None else None
+    one = result()
+    body = WORLD.order(targets=[one.target], keys=keys, level=Level.PURGE)
+    receipt = WORLD.receipt(body, targets=[one], level_achieved=Level.PURGE, level_requested=Level.PURGE)
+    return "; ".join(order_problems(receipt, body))
+
+
+def test_a_condition_that_nobody_vouched_for_is_not_met_because_the_agent_says_so() -> None:
+    assert against_the_order(ALL_YES) == ""
+    assert "no-escrow is called met, and nobody said so" in against_the_order(
+        [one for one in ALL_YES if one.id != "no-escrow"]
+    )
+    denied = KeyStatement(id="no-header-backup", holds="no", said_by="archivist")
+    assert "no-header-backup is called met" in against_the_order([*ALL_YES, denied])
+    assert all(one in against_the_order(None) for one in STATED)
 
 
 def test_a_condition_unmet_must_name_what_can_be_read() -> None:

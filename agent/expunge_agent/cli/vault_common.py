@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -12,15 +13,14 @@ from typing import Any
 
 import click
 
-from expunge_agent.devices.private_child import keep_out_of_dumps
+from expunge_agent.devices.private_child import keep_out_of_dumps, lock_memory
 from expunge_agent.errors import UsageError
-from expunge_agent.files import read_limited
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.terminal import size_text, time_text
 from expunge_agent.vault.access import Access
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.session import Place
 
-_MOST_PASSPHRASE = 1024
 _EVERY = {True: 0.2, False: 5.0}
 """Seconds between progress lines, on a terminal and elsewhere."""
 
@@ -51,27 +51,28 @@ def place_of(obj: dict[str, object], vault: Path) -> Place:
 
 def access_of(obj: dict[str, object], passphrase_file: Path | None, *, new: bool = False) -> Access:
     """How to get at the keys; the passphrase is read or asked for once, at first need."""
-    kept: list[bytes] = []
+    kept: list[Secret] = []
 
-    def passphrase() -> bytes:
+    def passphrase() -> Secret:
         if not kept:
             kept.append(_passphrase(passphrase_file, new=new))
+            atexit.register(kept[0].wipe)
         return kept[0]
 
     return Access(known(obj), passphrase)
 
 
-def _passphrase(path: Path | None, *, new: bool) -> bytes:
+def _passphrase(path: Path | None, *, new: bool) -> Secret:
     keep_out_of_dumps()  # this process holds the passphrase until it ends
+    lock_memory()
     if path is not None:
-        found = read_limited(path, 65536).split(b"\n", 1)[0].rstrip(b"\r")
-    elif sys.stdin.isatty():
-        found = click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True).encode()
-    else:
-        raise UsageError("Nobody is there to ask for the passphrase.", "Add --passphrase-file.")
-    if not 0 < len(found) <= _MOST_PASSPHRASE:
-        raise UsageError(f"A passphrase has 1 to {_MOST_PASSPHRASE} bytes.", "Choose another one.")
-    return found
+        return Secret.first_line(path)
+    if sys.stdin.isatty():
+        found = Secret.typed("Passphrase")
+        if new and not found.same_as(Secret.typed("The same again")):
+            raise UsageError("The two were not the same.", "Type it anew.")
+        return found
+    raise UsageError("Nobody is there to ask for the passphrase.", "Add --passphrase-file.")
 
 
 class Meter:

@@ -93,11 +93,15 @@ def _told(held: Session, names: dict[str, str]) -> dict[str, object]:
 
 
 def _state(held: Session, entry: Entry) -> str:
-    """``live``, ``shredded``, or ``being shredded`` as long as its old root is not known to be gone."""
+    """``live``, ``shredded``, or ``being shredded`` as long as its old root is not known to be gone; a journal that was
+    cut may not tell whether it is."""
     pending = held.story.pending
     if pending is not None and pending.shred == entry.key:
         return "being shredded"
-    return "live" if entry.wrapped else f"shredded {entry.shredded_at}"
+    if entry.wrapped:
+        return "live"
+    known = held.story.shredding(entry.key) is not None
+    return f"shredded {entry.shredded_at}" if known else "perhaps shredded: the journal does not tell"
 
 
 def _show(found: dict[str, object], *, objects: bool) -> None:

@@ -107,7 +107,7 @@ class MountedAt:
 class Standing:
     """A device and what stands on it. ``kind`` as in an inventory's stack: partition, lvm, crypt, md raid1, loop …
 
-    ``label`` is the name of a mapped device, ``uuid`` that of mapping or array; ``system`` why the running system
+    ``label`` is the name of a mapped device, ``uuid`` that of mapping or array (of a loop device its file); ``system`` why the running system
     needs it; ``pool`` its ZFS pool; ``beside``: devices off the target that it stands on too. ``cache_set``: the
     bcache set that it caches for. ``held``: the kernel says that something has it, and nothing of it is seen.
     """

@@ -20,6 +20,8 @@ RAW_KEY = "a file with the raw key"
 STORED_COPY = "a copy of the policy that the fscrypt tool stores"
 POLICY, PROTECTOR = "the stored policy, which wraps the key", "a protector of this key alone"
 SHARED = "a protector of other keys too"
+ELSEWHERE = "the same key, unwrapped"
+PROVISIONED = "a raw key of type fscrypt-provisioning, perhaps this one"
 UNSEEN = "perhaps a stored policy and its protectors"
 _POLICY_V2 = struct.Struct("<BBBBB3x16s")
 _POLICY_V1 = struct.Struct("<BBBB8s")
@@ -88,15 +90,17 @@ def parse_policy(raw: bytes) -> Policy:
 
 def protectors_of(policy_file: bytes) -> list[str]:
     """The descriptors of the protectors that a stored policy names (PolicyData: wrapped_policy_keys, field 3; in each
-    protector_descriptor, field 1). What is no such file names none."""
+    protector_descriptor, field 1). Raises ValueError for what is no such file, or was cut."""
     found = []
     try:
         for number, value in _fields(policy_file):
             if number == 3:
                 found += [each.decode("ascii") for inner, each in _fields(value) if inner == 1]
-    except (ValueError, IndexError, UnicodeDecodeError):
-        return []
-    return [one for one in found if one.isalnum()]
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
+    if not found or not all(one.isalnum() for one in found):
+        raise ValueError("it names no protector")
+    return found
 
 
 def fscrypt_case(
@@ -106,7 +110,8 @@ def fscrypt_case(
     searched: Sequence[str],
     statements: Sequence[KeyStatement],
 ) -> FscryptCase:
-    """The case; `found` are copies of raw key or stored policy seen in the folders `searched`."""
+    """The case; `found` are copies of raw key or stored policy seen in the folders `searched`, and those the kernel holds
+    elsewhere."""
     raw = [one.where for one in found if one.what == RAW_KEY]
     copies = [one.where for one in found if one.what == STORED_COPY]
     no_backup = refuted(stated(KeyCondition.NO_BACKUP, statements), copies)
@@ -116,7 +121,7 @@ def fscrypt_case(
         stated(KeyCondition.KEY_ENTROPY, statements),
         stated(KeyCondition.ALWAYS_ENCRYPTED, statements),
         _in_reach(stored),
-        stated(KeyCondition.NO_KEY_IN_MEMORY, statements),
+        _in_memory(found, stated(KeyCondition.NO_KEY_IN_MEMORY, statements)),
         looked_for(no_backup, searched),
         looked_for(refuted(stated(KeyCondition.NO_ESCROW, statements), raw), searched),
     ]
@@ -161,6 +166,16 @@ def _strength(policy: Policy) -> Condition:
     if bits < 0:
         return condition(KeyCondition.KEY_STRENGTH, "unknown", f"{told}: its strength is not known here.")
     return condition(KeyCondition.KEY_STRENGTH, "yes" if bits >= BITS else "no", f"{told}: {bits} bits.")
+
+
+def _in_memory(found: Sequence[KeyCopy], said: Condition) -> Condition:
+    said = refuted(said, [one.where for one in found if one.what == ELSEWHERE])
+    perhaps = [one.where for one in found if one.what == PROVISIONED]
+    if said.holds != "yes" or not perhaps:
+        return said
+    return condition(
+        KeyCondition.NO_KEY_IN_MEMORY, "unknown", f"It may be this key that is kept as {listing(perhaps)}."
+    )
 
 
 def _in_reach(stored: Sequence[KeyCopy]) -> Condition:

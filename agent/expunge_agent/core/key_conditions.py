@@ -13,14 +13,18 @@ BITS = 128
 """The least strength of a key (NIST SP 800-88 Rev. 2, cryptographic erase)."""
 
 
+_WORST_FIRST: tuple[Holds, ...] = ("no", "unknown", "yes")
+
+
 def condition(which: KeyCondition, holds: Holds, why: str) -> Condition:
     """One condition as the receipt has it."""
     return Condition(id=which.value, holds=holds, why=why[:4000])
 
 
 def stated(which: KeyCondition, statements: Iterable[KeyStatement]) -> Condition:
-    """What the order says of it; unknown where nobody said anything."""
-    one = next((each for each in statements if each.id == which.value), None)
+    """What the order says of it, the worst of several words; unknown where nobody said anything."""
+    said = [each for each in statements if each.id == which.value]
+    one = min(said, key=lambda each: _WORST_FIRST.index(each.holds), default=None)
     if one is None:
         return condition(which, "unknown", "Nobody said anything of it in the order.")
     return condition(which, one.holds, f"Stated by {one.said_by}; it was not checked.")

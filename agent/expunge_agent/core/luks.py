@@ -12,6 +12,9 @@ import re
 import struct
 from typing import Any
 
+import msgspec
+
+from expunge_agent.core import luks_data
 from expunge_agent.core.guard import readable
 from expunge_agent.protocol.base import Frozen, Name, Text
 from expunge_agent.protocol.canonical import U64
@@ -29,6 +32,8 @@ _LUKS2 = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 _CHECKSUM = slice(448, 512)
 _LUKS1_SLOTS, _LUKS1_ACTIVE = 8, 0x00AC71F3
 _MOST_AREA = 1 << 40
+_MOST_OF_A_KIND = 32
+"""Keyslots, tokens, segments that LUKS2 can have (lib/luks2/luks2.h); with more it is not cryptsetup's."""
 _CHECKSUMS = tuple(f"sha{one}" for one in ("1", "224", "256", "384", "512", "3-256", "3-384", "3-512"))
 """Names of hashes that a checksum may have: those with a length of their own (cryptsetup writes sha256)."""
 _UUID = re.compile(r"[0-9A-Za-z-]{1,40}")
@@ -52,8 +57,10 @@ class LuksHeader(Frozen, frozen=True):
 
     ``area``: bytes from the start that hold headers and keyslots, up to the data where those are behind it.
     ``payload``: where data begin, 0 where the header stands alone (detached). ``key_bits`` −1 where no
-    keyslot is left to tell. ``segments`` are the kinds of data (``crypt``, ``linear``, ``hw-opal`` …),
-    ``requirements`` what a program must understand. ``doubts``: what is damaged or contradictory.
+    keyslot is left to tell, or it is not clear how much of one encrypts. ``segments`` are the kinds of data
+    (``crypt``, ``linear``, ``hw-opal`` …), ``encrypted`` where those are that are encrypted (first byte, end; 0
+    for the end of the medium), ``requirements`` what a program must understand. ``doubts``: what is damaged,
+    contradictory or not understood, so that keys may lie where they were not sought.
     """
 
     version: int
@@ -64,19 +71,18 @@ class LuksHeader(Frozen, frozen=True):
     key_bits: int
     keyslots: int
     segments: list[Text] = []
+    encrypted: list[tuple[U64, U64]] = []
     tokens: list[Token] = []
     requirements: list[Text] = []
     doubts: list[Text] = []
     label: Text = ""
+    digests: list[Text] = []
+    """Digests of the volume keys: the same in every copy of the header, whatever its UUID was changed to."""
 
     @property
     def strength(self) -> int:
-        """Bits that an attacker has to guess: half of an XTS key (IEEE 1619); −1 unknown, 0 for none."""
-        if "null" in self.cipher:
-            return 0
-        if self.key_bits < 0:
-            return -1
-        return self.key_bits // 2 if "-xts" in self.cipher else self.key_bits
+        """Bits that an attacker has to guess; −1 unknown, 0 for none: see `luks_data.strength`."""
+        return luks_data.strength(self.cipher, self.key_bits)
 
     @property
     def one_line(self) -> str:
@@ -125,7 +131,8 @@ def _version1(head: bytes, size: int) -> LuksHeader:
     uuid = _text(fields[10])
     if not _UUID.fullmatch(uuid) or not name or not 0 < key_bytes <= 512 or max(ends) > _MOST_AREA:
         raise NotLuksError("It begins like LUKS1, and what follows makes no sense: the header is damaged.")
-    area = max(payload, *(_up(end) for end in ends))
+    area = max(_BINARY, payload, *(_up(end) for end in ends))
+    used = [end for end, (active, *_) in zip(ends, slots, strict=True) if active == _LUKS1_ACTIVE]
     return LuksHeader(
         version=1,
         uuid=uuid,
@@ -135,6 +142,9 @@ def _version1(head: bytes, size: int) -> LuksHeader:
         key_bits=key_bytes * 8,
         keyslots=sum(active == _LUKS1_ACTIVE for active, *_ in slots),
         segments=["crypt"],
+        encrypted=[(U64(payload), U64(0))],
+        doubts=_cut_off(used, size),
+        digests=[fields[7].hex()],
     )
 
 
@@ -152,10 +162,15 @@ def _version2(head: bytes, size: int) -> LuksHeader:
             found.append((fields[3], -place, plain, fields))
     if not found:
         raise NotLuksError(" ".join(doubts) or "There is no LUKS header at its start.")
-    _, _, plain, fields = max(found, key=lambda one: one[:2])
+    found.sort(key=lambda one: one[:2], reverse=True)
     if len(found) == 1 and not doubts:
         doubts = ["one of the two headers is missing"]
-    return _described(fields, plain, size, doubts)
+    newest, *others = [_described(fields, plain, size, doubts) for _, _, plain, fields in found]
+    if any(one.uuid != newest.uuid or one.area != newest.area for one in others):
+        doubts = [*newest.doubts, "its headers are of different volumes, or differ in where keys lie"]
+        area = max(one.area for one in (newest, *others))
+        return msgspec.structs.replace(newest, area=area, doubts=doubts)
+    return newest
 
 
 def _one_of_two(head: bytes, place: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -187,14 +202,17 @@ def _one_of_two(head: bytes, place: int) -> tuple[tuple[Any, ...], dict[str, Any
 
 def _described(fields: tuple[Any, ...], plain: dict[str, Any], size: int, doubts: list[str]) -> LuksHeader:
     slots: dict[str, Any] = plain.get("keyslots", {})
+    tokens: dict[str, Any] = plain.get("tokens", {})
     segments = [one for _, one in sorted(plain["segments"].items(), key=lambda item: int(item[0]))]
+    if max(len(slots), len(tokens), len(segments)) > _MOST_OF_A_KIND:
+        raise ValueError("more keyslots, tokens or segments than there can be")
     crypt = [one for one in segments if str(one["type"]) in ("crypt", "hw-opal-crypt")]
     ends = [_count(one["area"]["offset"]) + _count(one["area"]["size"]) for one in slots.values()]
     keyslots_end = 2 * fields[2] + _count(plain["config"]["keyslots_size"])
     payload = min((_count(one["offset"]) for one in segments), default=0)
     area = max(payload, keyslots_end, *ends)
-    bits = [8 * _count(one["key_size"]) for one in slots.values() if one.get("type") != "reencrypt"]
-    required = plain["config"].get("requirements", {}).get("mandatory", [])
+    required = [_said(str(one)) for one in plain["config"].get("requirements", {}).get("mandatory", [])]
+    kinds = [_said(str(one["type"])) for one in segments]
     uuid = _text(fields[7])
     if not _UUID.fullmatch(uuid):
         raise ValueError("no UUID")
@@ -204,20 +222,48 @@ def _described(fields: tuple[Any, ...], plain: dict[str, Any], size: int, doubts
         area=U64(min(area, size)),
         payload=U64(payload),
         cipher=_said(", ".join(dict.fromkeys(str(one["encryption"]) for one in crypt))),
-        key_bits=min(bits, default=-1),
+        key_bits=_key_bits(slots, crypt),
         keyslots=len(slots),
-        segments=[_said(str(one["type"])) for one in segments],
+        segments=kinds,
+        encrypted=[_place(one) for one in segments if str(one["type"]) != "linear" and not _backs_up(one)],
         tokens=[
             Token(
                 type=_said(str(one["type"])) or "unnamed",
-                keyslots=[_said(str(slot)) for slot in one["keyslots"]],
+                keyslots=[_said(str(slot)) for slot in one["keyslots"]][:_MOST_OF_A_KIND],
             )
-            for _, one in sorted(plain.get("tokens", {}).items())
+            for _, one in sorted(tokens.items())
         ],
-        requirements=[_said(str(one)) for one in required],
-        doubts=doubts,
+        requirements=required,
+        doubts=[*doubts, *luks_data.strange(kinds, required), *_cut_off(ends, size)],
         label=_said(_text(fields[4])),
+        digests=[_said(str(one["digest"])) for one in plain.get("digests", {}).values()][:_MOST_OF_A_KIND],
     )
+
+
+def _key_bits(slots: dict[str, Any], crypt: list[dict[str, Any]]) -> int:
+    """Of the shortest key in a keyslot, what encrypts."""
+    bits = [8 * _count(one["key_size"]) for one in slots.values() if one.get("type") != "reencrypt"]
+    integrity = [str(one["integrity"]["type"]) for one in crypt if one.get("integrity")]
+    return luks_data.key_bits(min(bits), integrity) if bits else -1
+
+
+def _backs_up(segment: dict[str, Any]) -> bool:
+    return luks_data.is_backup(segment.get("flags"))
+
+
+def _place(segment: dict[str, Any]) -> tuple[U64, U64]:
+    """First byte and end of a segment; the end 0 where it reaches as far as the medium does."""
+    start = _count(segment["offset"])
+    if segment["size"] == "dynamic":
+        return U64(start), U64(0)
+    return U64(start), U64(start + _count(segment["size"]))
+
+
+def _cut_off(ends: list[int], size: int) -> list[str]:
+    """The doubt where keyslots end beyond the medium: the header is of a larger one, and its keys lie elsewhere too."""
+    if max(ends, default=0) <= size:
+        return []
+    return ["keyslots lie beyond its end: it was cut off, or is a part of something larger"]
 
 
 def _count(text: object) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from expunge_agent.core.key_conditions import BITS, condition, lacking, looked_for, refuted, stated
 from expunge_agent.core.luks import LuksHeader
+from expunge_agent.core.luks_data import bare
 from expunge_agent.core.medium import MediumType
 from expunge_agent.protocol.base import Frozen, Level
 from expunge_agent.protocol.identity import FileIdentity
@@ -66,8 +67,11 @@ def luks_case(
     searched: Sequence[str],
     statements: Sequence[KeyStatement],
     header_file: FileIdentity | None = None,
+    *,
+    size: int,
 ) -> LuksCase:
-    """The case of `header` on a medium of this type; `found` are copies seen elsewhere, `searched` where was looked."""
+    """The case of `header` on a medium of this type; `found` are copies seen elsewhere, `searched` where was looked,
+    `size` the bytes of what bears the data."""
     backups = [one.where for one in found if one.what == HEADER_COPY]
     held = [one.where for one in found if one.what == IN_KEYRING]
     no_backup = refuted(stated(KeyCondition.NO_BACKUP, statements), backups)
@@ -75,7 +79,9 @@ def luks_case(
         stated(KeyCondition.VALIDATED_MODULE, statements),
         _strength(header),
         stated(KeyCondition.KEY_ENTROPY, statements),
-        _always_encrypted(header, stated(KeyCondition.ALWAYS_ENCRYPTED, statements)),
+        _always_encrypted(
+            header, _open_places(header, header_file, size), stated(KeyCondition.ALWAYS_ENCRYPTED, statements)
+        ),
         _in_reach(header, medium),
         refuted(stated(KeyCondition.NO_KEY_IN_MEMORY, statements), held),
         looked_for(no_backup, searched),
@@ -97,12 +103,17 @@ def _strength(header: LuksHeader) -> Condition:
         )
     if bits < BITS:
         return condition(which, "no", f"{told}: {bits} bits of strength.")
-    if not header.cipher.startswith(_KNOWN_CIPHERS):
+    if not all(one.startswith(_KNOWN_CIPHERS) for one in header.cipher.split(", ")):
         return condition(which, "unknown", f"{told}: the strength of this cipher is not known here.")
     return condition(which, "yes", f"{told}: {bits} bits of strength, by the header.")
 
 
-def _always_encrypted(header: LuksHeader, said: Condition) -> Condition:
+def _open_places(header: LuksHeader, header_file: FileIdentity | None, size: int) -> list[tuple[int, int]]:
+    """What of the medium is neither encrypted nor part of the header that is overwritten."""
+    return bare(header.encrypted, 0 if header_file is not None else int(header.area), size)
+
+
+def _always_encrypted(header: LuksHeader, places: list[tuple[int, int]], said: Condition) -> Condition:
     which = KeyCondition.ALWAYS_ENCRYPTED
     if "linear" in header.segments:
         return condition(
@@ -110,6 +121,10 @@ def _always_encrypted(header: LuksHeader, said: Condition) -> Condition:
         )
     if "null" in header.cipher:
         return condition(which, "no", f"The cipher is {header.cipher}: nothing is encrypted.")
+    if places and said.holds != "no":
+        told = ", ".join(f"{start} to {end}" for start, end in places[:8])
+        why = f"By its header it does not encrypt all of the medium: bytes {told} are outside; what they hold stays."
+        return condition(which, "unknown", why)
     return said
 
 
@@ -121,6 +136,9 @@ def _in_reach(header: LuksHeader, medium: MediumType) -> Condition:
             "no",
             "The drive holds a key of its own (hw-opal), which stays; the header wraps only what unlocks it.",
         )
+    if header.doubts:
+        why = f"Where its keys lie is not certain: {'; '.join(header.doubts)}. Repair it (cryptsetup repair), or overwrite "
+        return condition(which, "no", f"{why}the whole target.")
     if medium is MediumType.HDD:
         return condition(which, "yes", "The header stands on rotating media, where an overwrite replaces it.")
     return condition(

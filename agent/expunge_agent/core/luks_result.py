@@ -75,8 +75,10 @@ def _readable(case: LuksCase, gone: bool) -> Iterator[str]:
         )
     if holds[KeyCondition.KEY_STRENGTH] != "yes" or holds[KeyCondition.KEY_ENTROPY] == "no":
         yield "Perhaps everything, by whoever can find the key by trying: it may be too weak (key-strength, key-entropy)."
-    if holds[KeyCondition.KEYS_IN_REACH] == "no":
+    if any(one.startswith("hw-opal") for one in case.header.segments):
         yield "Everything, by whoever unlocks the drive otherwise: the key in the drive itself was not changed."
+    elif holds[KeyCondition.KEYS_IN_REACH] == "no":
+        yield "Perhaps everything, by whoever has a passphrase: keyslots may lie where the header does not say (keys-in-reach)."
 
 
 def _how(holds: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from expunge_agent.core.guard import readable
 from expunge_agent.devices import aliases
-from expunge_agent.devices.key_traces import uuids_at
+from expunge_agent.devices.key_traces import read_regular, uuids_at
 from expunge_agent.devices.mounts import unescape
 from expunge_agent.devices.nodes import number_of_path
 from expunge_agent.devices.roots import LIVE, Roots
@@ -17,6 +17,7 @@ from expunge_agent.errors import ExpungeError
 from expunge_agent.protocol.receipt_keys import KeyCopy
 
 _NO_KEY_FILE = ("", "none", "-", "/dev/urandom", "/dev/random", "/dev/hwrng")
+_MOST = 1 << 20
 _TOKEN_OPTIONS = ("tpm2-device", "fido2-device", "pkcs11-uri", "keyscript", "header", "tpm2-measure-pcr")
 _BY_UUID = "/dev/disk/by-uuid/"
 _ANYWHERE = ("LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/disk/by-")
@@ -42,8 +43,11 @@ def from_crypttab(folders: Iterable[str], sought: Sought, roots: Roots = LIVE) -
     for folder in folders:
         table = Path(folder) / "etc/crypttab"
         try:
-            text = table.read_bytes()[: 1 << 20].decode("utf-8", "backslashreplace")
-        except OSError:
+            text = read_regular(table, _MOST).decode("utf-8", "backslashreplace")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            found.append(_unread(str(table), error))
             continue
         for line in text.splitlines():
             words = line.split()
@@ -53,6 +57,15 @@ def from_crypttab(folders: Iterable[str], sought: Sought, roots: Roots = LIVE) -
             if theirs is not False:
                 found += _named(words, folder, str(table), sure=theirs is True)
     return found
+
+
+def _unread(table: str, error: OSError) -> KeyCopy:
+    return KeyCopy(
+        where=readable(table, 500),
+        what="perhaps key files, tokens and headers of the volume",
+        fate="unknown",
+        detail=f"What it names is not known: it could not be read ({error.strerror}).",
+    )
 
 
 def _is_it(words: list[str], sought: Sought, folder: str, roots: Roots) -> bool | None:

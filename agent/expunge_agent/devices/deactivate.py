@@ -11,7 +11,7 @@ from expunge_agent.core.deactivation import Step, StepKind
 from expunge_agent.core.guard import readable
 from expunge_agent.devices import mount_tree, mounts
 from expunge_agent.devices.process import run_tool
-from expunge_agent.devices.roots import LIVE, Roots, read_bytes, read_text
+from expunge_agent.devices.roots import LIVE, Roots, read_text
 from expunge_agent.errors import ExpungeError, NotFoundError
 
 _SECONDS = 120.0
@@ -29,13 +29,15 @@ def is_there(step: Step, roots: Roots = LIVE) -> bool:
 
 
 def take_down(step: Step, roots: Roots = LIVE) -> str:
-    """Do the step. Empty when what it takes down was seen to be gone; else why it is not, in words.
+    """Do the step, if it is still due. Empty when what it takes down was seen to be gone; else why it is not, in words.
 
     umount goes by name: what the name leads to is looked at once more right before.
     """
     if step.what is StepKind.UNMOUNT and (why := mount_tree.topmost(step.on, _numbers(step, roots), roots)):
         return why
     before = _count(step, roots)
+    if not before and step.what is StepKind.DETACH_LOOP:
+        return ""  # its number may be somebody else's by now
     said = _act(step, roots)
     until = time.monotonic() + _GONE_SECONDS
     while _count(step, roots) >= before:
@@ -129,7 +131,8 @@ def _numbers(step: Step, roots: Roots) -> frozenset[str]:
 def _stands(step: Step, roots: Roots) -> bool:
     folder = _folder(step, roots)
     if step.what is StepKind.DETACH_LOOP:
-        return bool(read_bytes(folder / "loop/backing_file"))
+        over = read_text(folder / "loop/backing_file")
+        return bool(over) and step.uuid in ("", over)  # numbers are given again at once
     if step.what is StepKind.STOP_MD:
         return bool(read_text(folder / "md/level")) and read_text(folder / "md/uuid") == step.uuid
     if step.what is StepKind.STOP_BCACHE:

@@ -6,6 +6,7 @@ root of the file system, for one that is seen through bind mounts the top of one
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from expunge_agent.core.fscrypt import POLICY, PROTECTOR, SHARED, UNSEEN, Policy, protectors_of
 from expunge_agent.core.guard import readable
 from expunge_agent.devices import mounts
+from expunge_agent.devices.key_traces import read_regular
 from expunge_agent.devices.mounts import Mount
 from expunge_agent.devices.roots import LIVE
 from expunge_agent.protocol.receipt_keys import KeyCopy
@@ -92,14 +94,20 @@ def _kept(bases: list[Path], key: str) -> Iterator[KeyCopy]:
     """The policy `key` and its protectors in all of `bases`. Raises OSError for what is there and cannot be read."""
     policies = [one for base in bases for one in _entries(base / "policies")]
     protectors = [one for base in bases for one in _entries(base / "protectors")]
-    others = {name for one in policies if one.name != key for name in protectors_of(_small(one))}
+    others, unclear = set[str](), False
+    for one in policies:
+        if one.name != key:
+            try:
+                others.update(protectors_of(read_regular(one, _MOST_METADATA)))
+            except (OSError, ValueError):
+                unclear = True  # it may need any of them
     own = [one for one in policies if one.name == key]
-    wanted = {name for one in own for name in protectors_of(_small(one))}
+    wanted = {name for one in own for name in _named_by(one)}
     yield from (KeyCopy(where=str(one), what=POLICY, fate="remains") for one in own)
     for one in protectors:
         name = one.name.removesuffix(".link")
         if name in wanted:
-            shared = name in others or one.name != name
+            shared = unclear or name in others or one.name != name
             yield KeyCopy(where=str(one), what=SHARED if shared else PROTECTOR, fate="remains")
 
 
@@ -110,9 +118,12 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _small(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MOST_METADATA)
+def _named_by(policy: Path) -> list[str]:
+    """The protectors that the folder's own policy names. Raises OSError where that cannot be told."""
+    try:
+        return protectors_of(read_regular(policy, _MOST_METADATA))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"it is no stored policy: {error}", str(policy)) from error
 
 
 def _unseen(where: str, why: str) -> KeyCopy:

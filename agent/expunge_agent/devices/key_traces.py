@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from expunge_agent.core import luks
 from expunge_agent.core.guard import readable
@@ -15,8 +16,11 @@ MAX_COPIES = 100
 """Copies listed; more are counted."""
 
 
-def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, int]] = ()) -> list[KeyCopy]:
-    """Regular files below `folders` that hold a LUKS header of `uuid`, at the start or where LUKS2 has its second.
+def header_copies(
+    uuid: str, folders: Iterable[str], but: Iterable[tuple[int, int]] = (), digests: Sequence[str] = ()
+) -> list[KeyCopy]:
+    """Regular files below `folders` that hold a LUKS header of `uuid`, at the start or where LUKS2 has its second, or one for
+    a volume key with one of the `digests` (of before the UUID was changed: cryptsetup luksUUID).
 
     Links are not followed, other file systems are not entered; what could not be looked at is among the result
     with the fate ``unknown``. `but` are files by (device, inode) that are no copies.
@@ -32,7 +36,7 @@ def header_copies(uuid: str, folders: Iterable[str], but: Iterable[tuple[int, in
             continue
         seen.add((status.st_dev, status.st_ino))
         try:
-            same = uuid in uuids_at(path)
+            same = _is_copy(path, uuid, digests)
         except OSError:
             blind += 1
             continue
@@ -76,6 +80,17 @@ def _is_the_machines(folder: str) -> bool:
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
+def _is_copy(path: str, uuid: str, digests: Sequence[str]) -> bool:
+    found = uuids_at(path)
+    if uuid in found or not found:
+        return bool(found)
+    try:
+        other = luks.parse(read_regular(path, luks.HEAD), os.stat(path).st_size)  # noqa: PTH116
+    except luks.NotLuksError:
+        return False
+    return not set(digests).isdisjoint(other.digests)
+
+
 def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
     """Every regular file below `folders`; None for what could not be looked at."""
     for folder in folders:
@@ -102,6 +117,18 @@ def regular_files(folders: Iterable[str]) -> Iterator[tuple[str, os.stat_result 
                     yield entry.path, status
                 elif stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                     queue.append(entry.path)
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """The first `most` bytes of a regular file, links followed; nothing that others put there makes it wait or read
+    without end. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+        return os.pread(fd, most, 0)
+    finally:
+        os.close(fd)
 
 
 def uuids_at(path: str) -> set[str]:

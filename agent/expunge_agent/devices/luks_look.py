@@ -40,7 +40,8 @@ def case_of(medium: Medium, wish: KeyWish | None) -> LuksCase | str:
         *(KeyCopy(where=one, what=IN_KEYRING, fate="remains") for one in in_keyring(header.uuid)),
     ]
     kind = MediumType.FILE if wish.header is not None else medium.type
-    return luks_case(header, kind, found, lookable(wish.search), wish.statements, wish.header)
+    searched = lookable(wish.search)
+    return luks_case(header, kind, found, searched, wish.statements, wish.header, size=medium.size)
 
 
 def read_head(path: str) -> tuple[bytes, int]:
@@ -60,26 +61,32 @@ def _read_head(path: str) -> tuple[bytes, int]:
         os.close(fd)
 
 
-def erase_slots(path: str) -> str:
-    """Have cryptsetup destroy all keyslots of the header at `path`; what came of it, in a sentence.
+def erase_slots(fd: int) -> str:
+    """Have cryptsetup destroy all keyslots of the header in the open file or device; what came of it, in a sentence.
 
-    It may not lock: this program holds the target. That it says success is no evidence. Raises NotFoundError where
-    there is no cryptsetup.
+    It works on what is open, whatever lies under the name by now. It may not lock: this program holds the target. That
+    it says success is no evidence. Raises NotFoundError where there is no cryptsetup.
     """
-    done = _cryptsetup("erase", "--batch-mode", "--disable-locks", path)
+    done = _cryptsetup("erase", fd, "--batch-mode")
     if done.timed_out:
         return f"cryptsetup erase did not end within {_TOOL_SECONDS} seconds."
-    said = readable(done.stderr.decode("utf-8", "replace").strip(), 500)
+    said = readable(done.stderr.decode("utf-8", "replace").replace(_place(fd), "it").strip(), 500)
     return f"cryptsetup erase ended with {done.returncode}{': ' + said if said else ''}."
 
 
-def is_luks(path: str) -> bool:
-    """Whether cryptsetup still takes what is at `path` for LUKS. Raises NotFoundError where there is none."""
-    return _cryptsetup("isLuks", "--disable-locks", path).returncode == 0
+def is_luks(fd: int) -> bool | None:
+    """Whether cryptsetup still takes what is open for LUKS; None where it does not tell. Raises NotFoundError where there
+    is none."""
+    done = _cryptsetup("isLuks", fd)
+    return None if done.timed_out else {0: True, 1: False}.get(done.returncode)
 
 
-def _cryptsetup(action: str, *more: str) -> Result:
-    return run_tool(["cryptsetup", action, *more], _TOOL_SECONDS)
+def _cryptsetup(action: str, fd: int, *more: str) -> Result:
+    return run_tool(["cryptsetup", action, "--disable-locks", *more, _place(fd)], _TOOL_SECONDS, fds=[fd])
+
+
+def _place(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
 
 
 def _elsewhere(header: luks.LuksHeader, medium: Medium, wish: KeyWish) -> list[KeyCopy]:
@@ -88,7 +95,7 @@ def _elsewhere(header: luks.LuksHeader, medium: Medium, wish: KeyWish) -> list[K
     for path in own:
         seen = os.stat(path)  # noqa: PTH116
         known.append((seen.st_dev, seen.st_ino))
-    found = header_copies(header.uuid, wish.search, known)
+    found = header_copies(header.uuid, wish.search, known, header.digests)
     if wish.header is not None and isinstance(medium.identity, BlockIdentity):
         found += _on_the_device(header, medium.path)
     return found + from_crypttab(["/", *wish.roots], Sought(header.uuid, header.label, own))

@@ -104,6 +104,11 @@ def keep_out_of_dumps() -> bool:
     return int(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
 
 
+def lock_memory() -> str:
+    """Lock all memory of this process where it may be done; why not, or empty."""
+    return _lock(ctypes.CDLL(None, use_errno=True))
+
+
 def swap_risk() -> str:
     """Why memory of this process may come to lie in swap, or empty: it is locked, or there is no swap."""
     with Path("/proc/swaps").open(encoding="ascii", errors="replace") as swaps:
@@ -126,16 +131,26 @@ def _lock(libc: ctypes.CDLL) -> str:
 
 def _child(name: str) -> int:
     protection = protect()  # before the first byte of a key comes in
+    answer = os.dup(1)
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1
+    )  # libraries of tokens may print what they like
+    code, said = _answered(name, protection)
+    with os.fdopen(answer, "wb") as pipe:
+        pipe.write(said)
+    return code
+
+
+def _answered(name: str, protection: Protection) -> tuple[int, bytes]:
+    """Exit code and answer of the function called `name`, on what comes in."""
     module, _, function = name.partition(":")
     work: Callable[[bytes], bytes] = getattr(importlib.import_module(module), function)
     try:
         output = work(sys.stdin.buffer.read())
     except errors.ExpungeError as error:
         told = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
-        sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
-        return _FAILED
-    sys.stdout.buffer.write(json.dumps(asdict(protection)).encode() + b"\n" + output)
-    return 0
+        return _FAILED, json.dumps(told).encode() + b"\n"
+    return 0, json.dumps(asdict(protection)).encode() + b"\n" + output
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ class Result:
     timed_out: bool
 
 
-def run_tool(args: Sequence[str], timeout: float, *, stdin: bytes = b"") -> Result:
-    """Run `args` (no shell, clean environment, own session) for at most `timeout` seconds.
+def run_tool(args: Sequence[str], timeout: float, *, stdin: bytes = b"", fds: Sequence[int] = ()) -> Result:
+    """Run `args` (no shell, clean environment, own session) for at most `timeout` seconds; `fds` are inherited.
 
     On a timeout the tool and all its children are killed and ``timed_out`` is set; what it printed
     until then is kept. Raises NotFoundError when there is no such program, PermissionProblemError
@@ -45,6 +45,7 @@ def run_tool(args: Sequence[str], timeout: float, *, stdin: bytes = b"") -> Resu
             env=CLEAN_ENVIRONMENT,
             cwd="/",
             start_new_session=True,
+            pass_fds=tuple(fds),
         )
     except OSError as error:
         raise _not_started(args, error) from error

@@ -23,6 +23,9 @@ _TOO_DEEP = "a stack too deep to follow"
 _OURS = "self"
 """This process, where it sees a copy of the machine's mounts that does not follow them."""
 
+_WHICH = ("dm/uuid", "md/uuid", "loop/backing_file")
+"""What tells a device from another one that gets its number later: a loop device is its file."""
+
 
 def standing_on(node: Node, eyes: Eyes) -> Standing:
     """`node` and everything that stands on it, files of its file systems that are devices again among it."""
@@ -90,7 +93,7 @@ class _Builder:
             kind=stack.kind(node),
             path=str(node.path),
             label=read_text(node.folder / "dm/name"),
-            uuid=read_text(node.folder / "dm/uuid") or read_text(node.folder / "md/uuid"),
+            uuid=next((one for one in (read_text(node.folder / file) for file in _WHICH) if one), ""),
             system=usage.system_reason(numbers, eyes),
             pool=eyes.zfs.get(node.number, ""),
             opened_by=eyes.open_now.of_devices(numbers).processes,

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from expunge_agent.devices.private_child import run_private
+from expunge_agent.devices.private_child import Done, run_private
+from expunge_agent.errors import UsageError
 from expunge_agent.protocol import canonical
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.work import Answer, Job
 
 LONGEST = 20 * 86400.0
@@ -26,15 +28,15 @@ class Access:
     it is needed (it may ask a person)."""
 
     known: Path
-    passphrase: Callable[[], bytes]
+    passphrase: Callable[[], Secret]
 
     def job(self, folder: Path, now: str, **more: object) -> Job:
-        """A job on the vault in `folder`."""
+        """A job on the vault in `folder`, for one `perform`."""
         fields = {
             "folder": str(folder),
             "known": str(self.known),
             "now": now,
-            "passphrase": self.passphrase().hex(),
+            "passphrase": self.passphrase().into_pipe(),
             "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
         }
         return Job(**{**fields, **more})  # type: ignore[arg-type]
@@ -50,19 +52,36 @@ def perform(
 
     `progress` is told bytes of plaintext, from another thread. Raises what the work raises.
     """
-    if progress is None:
-        done = run_private(work, canonical.dumps(job), LONGEST, fds)
-        return canonical.loads(done.output, Answer, "answer")
+    try:
+        body = _said(job)
+        if progress is None:
+            done = run_private(work, body, LONGEST, (*fds, job.passphrase))
+        else:
+            done = _followed(work, job, fds, progress)
+    finally:
+        os.close(job.passphrase)
+    return canonical.loads(done.output, Answer, "answer")
+
+
+def _followed(
+    work: Callable[[bytes], bytes], job: Job, fds: Sequence[int], progress: Callable[[int], None]
+) -> Done:
     reading, writing = os.pipe()
     teller = threading.Thread(target=_tell, args=(reading, progress), name="vault-progress")
     teller.start()
     try:
         job = msgspec.structs.replace(job, progress=writing)
-        done = run_private(work, canonical.dumps(job), LONGEST, (*fds, writing))
+        return run_private(work, _said(job), LONGEST, (*fds, job.passphrase, writing))
     finally:
         os.close(writing)
         teller.join()
-    return canonical.loads(done.output, Answer, "answer")
+
+
+def _said(job: Job) -> bytes:
+    try:
+        return canonical.dumps(job)
+    except UnicodeEncodeError as error:
+        raise UsageError("A path or name holds bytes that are no UTF-8.", "Name it otherwise.") from error
 
 
 def _tell(reading: int, progress: Callable[[int], None]) -> None:

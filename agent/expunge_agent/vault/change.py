@@ -7,7 +7,7 @@ finishes what a kill or a power cut broke off. The order:
 2. the new root key is made at the holder;
 3. the next generation is written: a new vault key under the new root, the data keys wrapped anew;
 4. it is read back, and every key in it is opened; ``written``;
-5. ``destroying``: what is stored of the old root key is made worthless in its place; ``spoiled``; then it is
+5. ``destroying``, with where the old root key is stored: that is made worthless in its place; ``spoiled``; then it is
    destroyed at the holder;
 6. it is looked for, the old keystores are tried, and unlinked; ``changed``.
 
@@ -68,8 +68,9 @@ def _carry_on(held: Session, change: Change) -> None:
     kept = _read_back(held, change)
     held.record("written", generation=change.generation)
     if held.story.spoiled is None:
-        held.record("destroying", root=change.from_root)
-        held.record("spoiled", doubts=list(held.holder.spoil(change.from_root)))
+        if held.story.place is None:
+            held.record("destroying", root=change.from_root, place=held.holder.place(change.from_root))
+        held.record("spoiled", doubts=_spoiled(held, change))
     destruction = held.holder.destroy(change.from_root)
     held.record("changed", gone=_looked_for(held, change, destruction, kept))
 
@@ -93,6 +94,13 @@ def _read_back(held: Session, change: Change) -> int:
         raise VerificationError("The new keystore still holds the key to be shredded.", "Report this.")
     held.shelf.settle(after.store)
     return len(live)
+
+
+def _spoiled(held: Session, change: Change) -> list[str]:
+    """What is in doubt of the old root key's overwrite, by where it lay before the first attempt at it."""
+    if held.story.place is None:
+        raise AssertionError("spoiled before its place was journalled")
+    return list(held.holder.spoil(change.from_root, held.story.place))
 
 
 def _looked_for(held: Session, change: Change, destruction: Destruction, kept: int) -> Gone:

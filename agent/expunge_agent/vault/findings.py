@@ -25,7 +25,7 @@ def destruction(
     made_in: int,
     where: str,
     folder: str,
-    is_there: Callable[[str], bool],
+    is_there: Callable[[str], bool | None],
 ) -> KeyDestruction:
     """What is known after a shredding of a key made in generation `made_in`. `where` the root keys are kept,
     `folder` the vault's; `is_there` tells whether something lies at a path now."""
@@ -155,7 +155,7 @@ def _worth(root: str, roots: Roots) -> str:
 
 
 def _all_readable(
-    story: Story, change: Change, found: list[Condition], is_there: Callable[[str], bool]
+    story: Story, change: Change, found: list[Condition], is_there: Callable[[str], bool | None]
 ) -> list[str]:
     """What may still be read, and how."""
     told = [_readable(one, one.id in story.partly, is_there) for one in story.plaintexts(change.shred)]
@@ -168,16 +168,23 @@ def _all_readable(
     return told
 
 
-def _readable(one: Export, partly: bool, is_there: Callable[[str], bool]) -> str:
+def _readable(one: Export, partly: bool, is_there: Callable[[str], bool | None]) -> str:
     how = "given out in part (it broke off)" if partly else "given out"
     given = f"object {one.object}, {how} at {one.at} by {one.by} (export {one.id})"
     if one.where in (STDOUT, UNSAID):
         place = "on standard output" if one.where == STDOUT else "where it was not to be recorded"
         return f"{place}: {given}"
-    if partly and not is_there(one.where):
+    there = is_there(one.where)
+    if partly and there is False:
         return f"free space of the medium of {one.where}: {given}"
-    state = "is still there" if is_there(one.where) else "is not there any more; nobody said how it went"
-    return f"{one.where} {state}: {given}"
+    return f"{one.where} {_STATES[there]}: {given}"
+
+
+_STATES = {
+    True: "is still there",
+    False: "is not there any more; nobody said how it went",
+    None: "cannot be looked at now",
+}
 
 
 def expected(story: Story, entry: Entry, root: str, *, beyond: bool) -> tuple[Level, str]:

@@ -32,6 +32,8 @@ from expunge_agent.vault.shelf import Shelf
 from expunge_agent.vault.story import Story, apply, fold
 from expunge_agent.vault.words import Id, new_id
 
+WITHOUT_SETTINGS = "Put its vault.json back from a backup, or name another folder."
+
 
 class Settings(Frozen, frozen=True):
     """``vault.json``: which vault this is, and who keeps its root key; no secret is in it. ``beyond``: whether the
@@ -173,16 +175,19 @@ def create(place: Place, holder: HolderSettings, vault: str, passphrase: Passphr
         if exists(folder / "vault.json"):
             raise UsageError(f"There is a vault in {folder} already.", "Name another folder.")
         (folder / "objects").mkdir(mode=0o700, exist_ok=True)
+        if any((folder / "objects").iterdir()):
+            raise UsageError(f"{folder} holds objects, and no vault.json.", WITHOUT_SETTINGS)
     root, vault_key = new_id(), secrets.token_bytes(keys.KEY)
     shelf = Shelf(folder, vault, place.floor(vault))
     with store_lock(folder), closing(open_holder(holder, vault, passphrase)) as keeper:
         shelf.prepare()
+        shelf.clear_unborn()
+        (folder / "journal.jsonl").unlink(missing_ok=True)
         keeper.create(root)
         sealed = keeper.seal(root, vault_key, keystore.vault_key_bound(vault, root))
         shelf.put(keystore.first(vault, root, vault_key, sealed))
         with Journal(folder / "journal.jsonl", host.boot_id()) as journal:
-            if not journal.records:
-                journal.append("created", now, {"vault": vault})
+            journal.append("created", now, {"vault": vault})
         settings = Settings(
             format="expunge/vault/v1", vault=vault, holder=holder, made_at=now, beyond=keeper.beyond
         )

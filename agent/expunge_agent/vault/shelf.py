@@ -61,6 +61,19 @@ class Shelf:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sweep(folder, "*.json")
 
+    def clear_unborn(self) -> None:
+        """Remove what a killed `create` left: the first keystore, without a subject. Raises StateError where there is more."""
+        found = self._numbers()
+        stores = [self._read(number) for number in found]
+        if found not in ([], [1]) or any(store is None or store.entries for store in stores):
+            raise StateError(
+                f"{self._folder} holds keys of a vault whose vault.json is missing.",
+                "Put vault.json back from a backup, or name another folder.",
+            )
+        with explained(self._folder):
+            (self._folder / "head.json").unlink(missing_ok=True)
+        self._remove(found)
+
     def current(self) -> Keystore:
         """The generation that counts; what a killed write left is passed over.
 

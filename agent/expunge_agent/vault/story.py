@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from expunge_agent.core.entry import Entry
+from expunge_agent.core.layout import Layout
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, MaybeDigest, Name, PathText, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
@@ -98,6 +100,9 @@ class Story:
     pending: Change | None = None
     spoiled: list[str] | None = None
     """Doubts about the overwrite of the pending change's old root key; None where that was not done yet."""
+    place: Layout | None = None
+    """Where the pending change's old root key was stored before anything was done to it; None where that was not
+    looked at yet."""
     before: str = ""
     """SHA-256 of the keystore that the pending change began with."""
 
@@ -151,22 +156,34 @@ def apply(story: Story, record: Entry) -> None:
         story.exports.append(canonical.convert(data["export"], Export))
     elif kind == "export-broken-off":
         story.partly.add(data["export"])
-    elif kind == "journal-gap":
-        story.gaps.append(data["why"])
-    elif kind == "swappable":
-        story.swappable = data["why"]
+    elif kind in ("journal-gap", "swappable"):
+        _in_doubt(story, kind, data["why"])
     elif kind == "copied":
         story.copies.append(canonical.convert(data["copy"], Copy))
     elif kind == "stated":
         story.statements.append(canonical.convert(data["statement"], Statement))
     elif kind == "changing":
         story.pending, story.before = canonical.convert(data["change"], Change), data["before"]
+    elif kind == "destroying":
+        story.place = _place(data)
     elif kind == "spoiled":
         story.spoiled = canonical.convert(data["doubts"], list[str])
     elif kind == "changed":
         if story.pending is None:
             raise KeyError("changed without changing")
         story.changes.append((story.pending, canonical.convert(data["gone"], Gone)))
-        story.pending, story.spoiled = None, None
-    elif kind not in ("created", "written", "destroying"):
+        story.pending, story.spoiled, story.place = None, None, None
+    elif kind not in ("created", "written"):
         raise KeyError(kind)
+
+
+def _in_doubt(story: Story, kind: str, why: str) -> None:
+    if kind == "swappable":
+        story.swappable = why
+    else:
+        story.gaps.append(why)
+
+
+def _place(data: dict[str, Any]) -> Layout | None:
+    """Not in journals of before it was written down."""
+    return canonical.convert(data["place"], Layout) if "place" in data else None

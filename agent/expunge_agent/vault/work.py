@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 
 from expunge_agent.devices.private_child import swap_risk
@@ -19,6 +20,7 @@ from expunge_agent.vault.header import Header, open_label
 from expunge_agent.vault.holders.port import HolderSettings
 from expunge_agent.vault.keystore import Unlocked
 from expunge_agent.vault.locks import in_use
+from expunge_agent.vault.secret import Secret
 from expunge_agent.vault.session import Place, Session
 from expunge_agent.vault.story import STDOUT, UNSAID, Export
 from expunge_agent.vault.words import new_id
@@ -26,13 +28,13 @@ from expunge_agent.vault.words import new_id
 
 class Job(Frozen, frozen=True):
     """``folder`` of the vault, ``known`` of this machine (`session.Place`). ``source``, ``sink`` and
-    ``progress``: open descriptors, −1 where there is none. ``path``: where an object is to go, empty for
+    ``progress``: open descriptors, −1 where there is none; ``passphrase``: one from which it is read, once. ``path``: where an object is to go, empty for
     ``sink``. ``environment``: for the library of a token. Other fields as the work needs them."""
 
     folder: PathText
     known: PathText
     now: Timestamp
-    passphrase: Text
+    passphrase: int
     environment: dict[str, str] = {}
     holder: HolderSettings | None = None
     vault: Text = ""
@@ -60,21 +62,37 @@ class Answer(Frozen, frozen=True):
     wrong: list[str] = []
 
 
-def create(data: bytes) -> bytes:
+def _working(do: Callable[[Job, Secret], Answer]) -> Callable[[bytes], bytes]:
+    """A job as bytes in, its answer as bytes out; the passphrase is read once, and zeroed at the end."""
+
+    @wraps(do)
+    def work(data: bytes) -> bytes:
+        job = canonical.loads(data, Job, "job")
+        os.environ.update(job.environment)
+        secret = Secret.from_pipe(job.passphrase)
+        try:
+            return canonical.dumps(do(job, secret))
+        finally:
+            secret.wipe()
+
+    return work
+
+
+@_working
+def create(job: Job, secret: Secret) -> Answer:
     """Make a vault."""
-    job = _job(data)
     if job.holder is None:
         raise AssertionError("no holder named")
     place = Place(Path(job.folder), Path(job.known))
-    session.create(place, job.holder, job.vault, lambda: bytes.fromhex(job.passphrase), job.now)
-    return _said(Answer())
+    session.create(place, job.holder, job.vault, lambda: secret.view, job.now)
+    return Answer()
 
 
-def put(data: bytes) -> bytes:
+@_working
+def put(job: Job, secret: Secret) -> Answer:
     """Seal what comes from ``source`` as ``object`` of ``subject``."""
-    job = _job(data)
     with ExitStack() as stack:
-        with _held(job) as held:
+        with _held(job, secret) as held:
             unlocked = held.add_subject(job.subject)
             entry = held.entry(job.subject)
             data_key = unlocked.data_key(entry)
@@ -92,19 +110,19 @@ def put(data: bytes) -> bytes:
             now=job.now,
             progress=_progress(job),
         )
-    return _said(Answer(bytes=U64(total)))
+    return Answer(bytes=U64(total))
 
 
-def get(data: bytes) -> bytes:
+@_working
+def get(job: Job, secret: Secret) -> Answer:
     """Open ``object`` into ``path`` or ``sink``. That it is given out is journalled before, and the keystore knows
     of that record before the first byte goes."""
-    job = _job(data)
     export = ""
     with ExitStack() as stack:
         source, top, raw = stack.enter_context(objects.opened(Path(job.folder), job.object))
         try:
             with _sink(job) as sink:
-                with _held(job) as held:
+                with _held(job, secret) as held:
                     unlocked = _unlocked_for(held, top)
                     data_key = unlocked.data_key(objects.owner(unlocked.store, top))
                     export = _given_out(held, unlocked, top, job)
@@ -112,43 +130,43 @@ def get(data: bytes) -> bytes:
                 total = objects.get_object(source, top, raw, data_key, sink, _progress(job))
         except ExpungeError:
             if export:
-                with _held(job) as held:
+                with _held(job, secret) as held:
                     held.record("export-broken-off", export=export)
             raise
-    return _said(Answer(bytes=U64(total)))
+    return Answer(bytes=U64(total))
 
 
-def change(data: bytes) -> bytes:
+@_working
+def change(job: Job, secret: Secret) -> Answer:
     """Rotate the root key, or shred the key ``shred``; a change that broke off is finished first."""
-    job = _job(data)
-    with _held(job, finishing=False) as held:
+    with _held(job, secret, finishing=False) as held:
         done = finish(held)
         if done is None or done.shred != job.shred or not job.shred:
             rotate(held, job.shred, job.subject, job.order)
-    return _said(Answer())
+    return Answer()
 
 
-def labels(data: bytes) -> bytes:
+@_working
+def labels(job: Job, secret: Secret) -> Answer:
     """What the owner calls each object."""
-    job = _job(data)
     found: dict[str, str] = {}
-    with _held(job) as held:
+    with _held(job, secret) as held:
         unlocked = held.unlock()
         for top in objects.headers(held.folder):
             if isinstance(top, Header) and (entry := unlocked.store.by_key(top.key)) and entry.wrapped:
                 label = open_label(unlocked.data_key(entry), top)
                 found[top.object] = "(does not open)" if label is None else label
-    return _said(Answer(labels=found))
+    return Answer(labels=found)
 
 
-def check(data: bytes) -> bytes:
+@_working
+def check(job: Job, secret: Secret) -> Answer:
     """Open every object of every living subject, and keep nothing."""
-    job = _job(data)
     wrong: list[str] = []
     sound, total = 0, 0
     tell = _progress(job)
     with ExitStack() as stack:
-        with _held(job) as held:
+        with _held(job, secret) as held:
             unlocked = held.unlock()
             stack.enter_context(in_use(held.folder))
         for top in objects.headers(held.folder):
@@ -173,7 +191,7 @@ def check(data: bytes) -> bytes:
                     sound += 1
             except (VerificationError, DocumentError) as error:
                 wrong.append(f"Object {top.object}: {error.message}")
-    return _said(Answer(bytes=U64(total), sound=sound, wrong=wrong[:1000]))
+    return Answer(bytes=U64(total), sound=sound, wrong=wrong[:1000])
 
 
 class _Nowhere(io.RawIOBase):
@@ -184,9 +202,9 @@ class _Nowhere(io.RawIOBase):
 
 
 @contextmanager
-def _held(job: Job, *, finishing: bool = True) -> Iterator[Session]:
+def _held(job: Job, secret: Secret, *, finishing: bool = True) -> Iterator[Session]:
     place = Place(Path(job.folder), Path(job.known))
-    with session.session(place, lambda: bytes.fromhex(job.passphrase), job.now) as held:
+    with session.session(place, lambda: secret.view, job.now) as held:
         if not held.story.swappable and (risk := swap_risk()):
             held.record("swappable", why=risk)
         if finishing:
@@ -218,16 +236,6 @@ def _given_out(held: Session, unlocked: Unlocked, top: Header, job: Job) -> str:
     held.record("exported", export=export)
     held.shelf.put(keystore.witnessing(unlocked, held.witness()).store)
     return export.id
-
-
-def _job(data: bytes) -> Job:
-    job = canonical.loads(data, Job, "job")
-    os.environ.update(job.environment)
-    return job
-
-
-def _said(answer: Answer) -> bytes:
-    return canonical.dumps(answer)
 
 
 def _progress(job: Job) -> Callable[[int], None]:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import KeyIdentity
-from expunge_agent.protocol.key_rules import KeyCondition, most
-from expunge_agent.protocol.receipt import TargetResult
-from expunge_profiles.techniques import KEYS, LUKS
+from expunge_agent.protocol.key_rules import STATED, KeyCondition, most
+from expunge_agent.protocol.order import Order
+from expunge_agent.protocol.receipt import Receipt, TargetResult
+from expunge_profiles.techniques import KEYS, LUKS, VAULT
 
 
 def looked_at(result: TargetResult) -> bool:
@@ -58,3 +59,16 @@ def success_problems(result: TargetResult) -> Iterator[str]:
         yield "no copy of the key is told to be destroyed"
     if allowed is Level.NONE and not key.readable:
         yield "a condition is not met, yet it does not say what can still be read"
+
+
+def order_problems(receipt: Receipt, order: Order) -> Iterator[str]:
+    """Where a condition that takes somebody's word is called met, and nobody gave it in the order. (What is said of a
+    vault stands in its own journal.)"""
+    said = order.keys.statements if order.keys is not None else []
+    vouched = {one.id for one in said if one.holds == "yes"} - {one.id for one in said if one.holds != "yes"}
+    for number, result in enumerate(receipt.targets, start=1):
+        if result.key is None or result.technique == VAULT:
+            continue
+        met = {one.id for one in result.key.conditions if one.holds == "yes"}
+        if unsaid := sorted((met & set(STATED)) - vouched):
+            yield f"target {number}: {', '.join(unsaid)} is called met, and nobody said so in the order"

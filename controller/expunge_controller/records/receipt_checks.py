@@ -14,7 +14,7 @@ from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.order import Order, order_digest, parse_order
 from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE, Reason, Receipt, Statement, parse_statement
 from expunge_agent.protocol.trust import TrustedSigner
-from expunge_controller.records import consistency, volume_checks
+from expunge_controller.records import consistency, key_checks, volume_checks
 from expunge_controller.records.findings import Checklist, Status, Step, failures
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ def _against(receipt: Receipt, order: Order) -> Iterator[str]:
     if receipt.profile != order.profile and not (refused and receipt.profile is None):
         yield "its profile is not the one ordered"
     yield from volume_checks.order_problems(receipt, order)
+    yield from key_checks.order_problems(receipt, order)
     targets = [result.target for result in receipt.targets]
     if targets != [target.without_psid() for target in order.targets] and not (refused and not targets):
         yield "its targets are not those ordered"

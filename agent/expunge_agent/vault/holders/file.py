@@ -14,7 +14,7 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from expunge_agent.core.layout import left_behind
+from expunge_agent.core.layout import Layout, left_behind
 from expunge_agent.engine.extents import layout
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.files import create_durable, exists, explained, read_limited, sweep, sync_folder
@@ -89,7 +89,19 @@ class FileHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.")
         return found
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """Where the kernel says that the file lies."""
+        path = self._path(root)
+        if not exists(path):
+            return Layout(extents=[])  # `spoil` says that it is gone
+        with explained(path):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                return layout(fd)
+            finally:
+                os.close(fd)
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Overwrite the file in place; what the kernel says of its place before and after."""
         self._opened.pop(root, None)
         path = self._path(root)
@@ -98,7 +110,7 @@ class FileHolder:
         with explained(path):
             fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                before, seen = layout(fd), os.fstat(fd)
+                seen = os.fstat(fd)
                 os.pwrite(fd, secrets.token_bytes(seen.st_size), 0)
                 os.fsync(fd)
                 after = layout(fd)

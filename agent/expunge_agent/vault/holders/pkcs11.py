@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.errors import NotFoundError, PermissionProblemError, StateError, VerificationError
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 from expunge_agent.vault import keys
@@ -34,7 +35,8 @@ class TokenHolder:
         with self._explained():
             token = pkcs11.lib(settings.module).get_token(token_label=settings.token)
             self._token: Any = token
-            self._session: Any = token.open(rw=True, user_pin=passphrase().decode("utf-8", "surrogateescape"))
+            pin = bytes(passphrase()).decode("utf-8", "surrogateescape")
+            self._session: Any = token.open(rw=True, user_pin=pin)
         self.beyond = bool(token.slot.flags & pkcs11.SlotFlag.HW_SLOT)
 
     def create(self, root: str) -> None:
@@ -86,7 +88,11 @@ class TokenHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.") from error
         return found
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """In the device, where no overwrite of ours goes."""
+        return Layout(extents=[])
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Nothing can be done before it is taken away."""
         return ()
 

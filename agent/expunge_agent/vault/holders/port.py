@@ -8,10 +8,11 @@ from typing import Annotated, Protocol
 
 import msgspec
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.protocol.base import Frozen, PathText, Text
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 
-Passphrase = Callable[[], bytes]
+Passphrase = Callable[[], bytes | memoryview]
 """Asked for only when it is needed."""
 
 
@@ -70,9 +71,13 @@ class KeyHolder(Protocol):
     def unseal(self, root: str, sealed: bytes, about: bytes) -> bytes:
         """What `seal` sealed. Raises VerificationError where it does not open."""
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """Where a root key is stored, as far as an overwrite could miss it; asked and journalled before `spoil`, as a
+        spoiling that was killed may have moved it."""
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Make what is stored of a root key worthless, in its place, where that can be done before it is taken
-        away; the doubts there are about it. Again is harmless."""
+        away; the doubts there are about it. `before`: `place`, before the first attempt. Again is harmless."""
 
     def destroy(self, root: str) -> Destruction:
         """Destroy a root key that was spoiled, for good. One that is gone was destroyed by a run before this one,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from expunge_agent.core.layout import Layout
 from expunge_agent.errors import (
     NotFoundError,
     PermissionProblemError,
@@ -49,7 +50,9 @@ class TpmHolder:
         self._t: Any = tpm2_pytss
         self._vault = vault
         self._indexes = (settings.index, settings.index + 1)
-        self._auth = hashlib.sha256(b"expunge-vault/v1 nv\n" + vault.encode() + b"\n" + passphrase()).digest()
+        hashed = hashlib.sha256(b"expunge-vault/v1 nv\n" + vault.encode() + b"\n")
+        hashed.update(passphrase())
+        self._auth = hashed.digest()
         self._opened: dict[str, bytes] = {}
         self.where = f"the TPM ({settings.tcti})"
         with self._explained():
@@ -91,7 +94,11 @@ class TpmHolder:
             raise VerificationError(not_opened(self.where), "Restore the newest keystore.")
         return found
 
-    def spoil(self, root: str) -> tuple[str, ...]:
+    def place(self, root: str) -> Layout:
+        """In the device, where no overwrite of ours goes."""
+        return Layout(extents=[])
+
+    def spoil(self, root: str, before: Layout) -> tuple[str, ...]:
         """Nothing can be done before it is taken away."""
         return ()
 
