@@ -7,7 +7,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,13 +40,20 @@ def check_bundle(
     trusted: list[TrustedSigner] | None = None,
     profiles: Mapping[str, Profile] | None = None,
     log: LogOutside = NOTHING_BROUGHT,
+    mldsa_keys: Collection[str] | None = None,
 ) -> list[Step]:
     """Every step of the check of the bundle at `path`; see `verify_bundle`.
 
     Raises NotFoundError, PermissionProblemError, and VerificationError where it is no readable zip.
     """
     return verify_bundle(
-        read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
+        read_bundle(path),
+        trusted,
+        page=certificate_html,
+        readme=readme,
+        profiles=profiles or {},
+        log=log,
+        mldsa_keys=mldsa_keys,
     )
 
 
