@@ -153,11 +153,11 @@ def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]
 
 
 def _inventory(files: Mapping[str, bytes]) -> str:
-    lines = [f"  {name:<23} {what}" for name, what in _WHAT.items() if name in files]
+    lines = [f"  {name:<25} {what}" for name, what in _WHAT.items() if name in files]
     events = len(layout.custody_names(files))
     if events:
-        lines.append(f"  {'custody/NNN.json':<24}the chain of custody, {events} events")
-    lines.append(f"  {'*.json.sig':<24}the signature of the file whose name it bears")
+        lines.append(f"  {'custody/NNN.json':<26}the chain of custody, {events} events")
+    lines.append(f"  {'*.json.sig':<26}the signature of the file whose name it bears")
     return "\n".join(lines)
 
 
