@@ -18,6 +18,7 @@ from expunge_controller import consequences, fleet, policies
 from expunge_controller.context import Controller
 from expunge_controller.records.findings import failures
 from expunge_controller.records.receipt_checks import KnownReceipts, ReceiptVerdict, check_receipt
+from expunge_controller.records.second_checks import SECOND
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import AsideRow, MachineRow, OrderRow, OrderStatus
 
@@ -152,13 +153,14 @@ def _verdict(arrival: _Arrival) -> ReceiptVerdict:
 
 
 def _is_authentic(arrival: _Arrival, verdict: ReceiptVerdict) -> bool:
-    """Whether the machine that delivered the receipt signed it, and it says so itself."""
+    """Whether the machine that delivered the receipt signed it, with every key it is known to have, and it says so itself."""
     machine_id = arrival.machine.machine_id
     return (
         verdict.signer is not None
         and verdict.signer.principal == fleet.agent_principal(machine_id)
         and arrival.receipt is not None
         and arrival.receipt.agent.machine_id == machine_id
+        and SECOND not in [step.title for step in failures(verdict.steps)]
     )
 
 

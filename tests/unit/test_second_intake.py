@@ -135,6 +135,23 @@ def test_once_shown_the_key_is_demanded(controller: Controller, agent: FakeAgent
     assert log_is_whole(controller)
 
 
+def test_the_signing_key_alone_cannot_take_the_place_of_a_receipt(
+    controller: Controller, agent: FakeAgent
+) -> None:
+    """A receipt without the second signature does not move the agent's chain on: the true one still fits."""
+    machine = enrol(controller, agent)
+    thief = FakeAgent(world=World(second=False))
+    thief.world.agent = agent.world.agent
+    forged, _ = receipt_for(controller, thief, machine)
+    assert store(controller, forged, None, agent).reasons
+    with controller.store.read() as unit:
+        assert [row.counter for row in unit.evidence.aside(5)] == [0]
+        assert [(row.counter, row.last_digest) for row in unit.fleet.machines()] == [(0, None)]
+    true = agent.receipt(ordered(controller, machine, disk(2)).body)
+    stored = store(controller, true, agent.world.second_of(true), agent)
+    assert (stored.reasons, stored.gap) == ((), False)
+
+
 def test_another_key_is_kept_aside(controller: Controller, agent: FakeAgent) -> None:
     machine = enrol(controller, agent)
     agent.world.second = MLDSA65PrivateKey.generate()

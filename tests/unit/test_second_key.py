@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -87,6 +88,17 @@ def test_an_agent_from_before_gets_its_key_with_its_next_receipt(bench: Bench, i
     assert receipt.agent.mldsa65_key == dsse.keyid(spki(bench.state.mldsa65_key))
     outbox = Outbox(bench.state.root)
     assert bench.checked(outbox.get(1)) == receipt
+
+
+def test_a_signing_key_of_the_other_kind(bench: Bench, image: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    bench.state.signing_key.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    )
+    receipt = bench.run(bench.order(image))
+    sealed = Outbox(bench.state.root).get(1)
+    assert bench.checked(sealed) == receipt
+    assert sealed.second is not None and sealed.second.classic[0] == 0x30, "DER"
 
 
 def test_a_receipt_sealed_before_has_none(bench: Bench, image: Path) -> None:

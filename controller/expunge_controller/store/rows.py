@@ -158,7 +158,7 @@ class ReceiptRow:
 class AsideRow:
     """A receipt that failed a check, with the reasons; kept as it came.
 
-    ``counter`` is 0 unless the machine that delivered it signed it.
+    ``counter`` is 0 unless the machine that delivered it signed it, with every key it is known to have.
     """
 
     digest: str
