@@ -128,35 +128,22 @@ def normal_line(public_line: str) -> str:
     return _public_line(public_blob(public_line))
 
 
-def signature_parts(blob: bytes) -> tuple[bytes, bytes]:
-    """Algorithm and signature in an SSH signature blob (RFC 4253 §6.6). Raises VerificationError."""
-    (algorithm, raw), rest = _read_strings(blob, 2)
-    if rest:
-        raise _bad("it carries bytes that do not belong there")
-    return algorithm, raw
-
-
-def ecdsa_numbers(raw: bytes) -> tuple[int, int]:
-    """r and s of an ECDSA signature as SSH writes it (RFC 5656 §3.1.2). Raises VerificationError."""
-    (r, s), rest = _read_strings(raw, 2)
-    number_r, number_s = int.from_bytes(r, "big"), int.from_bytes(s, "big")
-    if rest or _mpint(number_r) + _mpint(number_s) != raw:
-        raise _bad("its numbers are not written as they should be")
-    return number_r, number_s
-
-
 def _check(line: str, signature: bytes, data: bytes) -> None:
-    algorithm, raw = signature_parts(signature)
+    (algorithm, raw), rest = _read_strings(signature, 2)
     key = _load(line)
     try:
+        if rest:
+            raise InvalidSignature
         if isinstance(key, Ed25519PublicKey):
             if algorithm != b"ssh-ed25519":
                 raise InvalidSignature
             key.verify(raw, data)
         else:
-            if algorithm != b"ecdsa-sha2-nistp256":
+            (r, s), tail = _read_strings(raw, 2)
+            number_r, number_s = int.from_bytes(r, "big"), int.from_bytes(s, "big")
+            if algorithm != b"ecdsa-sha2-nistp256" or tail or _mpint(number_r) + _mpint(number_s) != raw:
                 raise InvalidSignature
-            key.verify(encode_dss_signature(*ecdsa_numbers(raw)), data, ECDSA(hashes.SHA256()))
+            key.verify(encode_dss_signature(number_r, number_s), data, ECDSA(hashes.SHA256()))
     except InvalidSignature as error:
         raise _bad("it does not belong to these bytes") from error
 
@@ -240,3 +227,19 @@ def _bad(why: str) -> VerificationError:
     return VerificationError(
         f"The signature is not valid: {why}.", "Do not rely on this document; get it again from its source."
     )
+
+
+def signature_parts(blob: bytes) -> tuple[bytes, bytes]:
+    """Algorithm and signature in what `Signer.signature_blob` gives (RFC 4253 §6.6). Raises VerificationError."""
+    (algorithm, raw), rest = _read_strings(blob, 2)
+    if rest:
+        raise _bad("it carries bytes that do not belong there")
+    return algorithm, raw
+
+
+def ecdsa_numbers(raw: bytes) -> tuple[int, int]:
+    """r and s of an ECDSA signature as SSH writes it (RFC 5656 §3.1.2). Raises VerificationError."""
+    (r, s), rest = _read_strings(raw, 2)
+    if rest:
+        raise _bad("it carries bytes that do not belong there")
+    return int.from_bytes(r, "big"), int.from_bytes(s, "big")
