@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -181,6 +182,21 @@ def test_what_is_no_key_of_ml_dsa_65(spki: bytes) -> None:
         dsse.mldsa65_key(spki)
     with pytest.raises(VerificationError):
         dsse.verify_mldsa65(spki, b"0" * 3309, BODY)
+
+
+def test_damaged_keys_of_any_kind_are_refused_in_words() -> None:
+    kinds = [
+        ec.generate_private_key(ec.SECP256R1()),
+        rsa.generate_private_key(65537, 2048),
+        Ed25519PrivateKey.generate(),
+        MLDSA65PrivateKey.generate(),
+    ]
+    for kind in kinds:
+        spki = kind.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for bit in range(min(len(spki) * 8, 400)):
+            changed = flipped(spki, bit)
+            with suppress(VerificationError):  # in the key proper a changed bit makes another key
+                assert dsse.spki_of(dsse.mldsa65_key(changed)) == changed
 
 
 def test_keys_that_ssh_may_have_and_receipts_may_not() -> None:
