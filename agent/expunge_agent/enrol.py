@@ -8,10 +8,11 @@ from expunge_agent import __version__, dial
 from expunge_agent.devices import host
 from expunge_agent.errors import EnrolmentError, PeerIdentityError
 from expunge_agent.files import write_durable
-from expunge_agent.protocol import canonical, sshsig, wire
+from expunge_agent.protocol import canonical, dsse, sshsig, wire
 from expunge_agent.protocol.base import Timestamp
 from expunge_agent.protocol.enrolment import Enrolment, EnrolmentToken, HostFacts
 from expunge_agent.protocol.trust import TrustedSigner
+from expunge_agent.second_key import load_or_create_second_key
 from expunge_agent.signing import load_or_create_key
 from expunge_agent.state import ControllerAddress, State
 
@@ -40,6 +41,7 @@ def enrol(root: Path, token: EnrolmentToken, now: Timestamp, replace: bool = Fal
 def _sign_enrolment(state: State, token: EnrolmentToken, now: Timestamp) -> tuple[bytes, bytes]:
     signer = load_or_create_key(state.signing_key)
     dial_key = load_or_create_key(state.dial_key)
+    second = load_or_create_second_key(state.mldsa65_key)
     body = canonical.dumps(
         Enrolment(
             format="expunge/enrolment/v1",
@@ -54,6 +56,7 @@ def _sign_enrolment(state: State, token: EnrolmentToken, now: Timestamp) -> tupl
                 host_keys=host.ssh_host_keys(),
             ),
             at=now,
+            mldsa65_key=dsse.spki_of(second.public_key()),
         )
     )
     return body, sshsig.sign(signer, sshsig.ENROLMENT_NAMESPACE, body)

@@ -12,10 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from expunge_agent.files import create_folder, explained, locked, read_limited, sync_folder, write_durable
+from expunge_agent.files import (
+    create_folder,
+    exists,
+    explained,
+    locked,
+    read_limited,
+    sync_folder,
+    write_durable,
+)
 from expunge_agent.protocol.base import Digest
-from expunge_agent.protocol.canonical import sha256_hex
+from expunge_agent.protocol.canonical import dumps, loads, sha256_hex
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.receipt import MAX_RECEIPT, NO_RECEIPT_BEFORE
 
 _NUMBER = re.compile("[0-9]{12}")
@@ -23,14 +33,26 @@ PATIENCE = 60.0
 """Seconds to wait for another order that is being sealed."""
 
 
+SECOND = "receipt.second.json"
+
+
+class Signed(NamedTuple):
+    """A receipt's bytes, its armored SSHSIG, and its second signatures (None: made before there were any)."""
+
+    body: bytes
+    signature: bytes
+    second: SecondSignatures | None = None
+
+
 @dataclass(frozen=True)
 class Sealed:
-    """A receipt as it lies on disk."""
+    """A receipt as it lies on disk; see `Signed`."""
 
     counter: int
     order: Digest
     body: bytes
     signature: bytes
+    second: SecondSignatures | None = None
 
     @property
     def digest(self) -> Digest:
@@ -49,12 +71,12 @@ class Outbox:
     def seal(
         self,
         order: Digest,
-        make: Callable[[int, Digest], tuple[bytes, bytes]],
+        make: Callable[[int, Digest], Signed],
         announce: Callable[[int], None],
     ) -> Sealed:
         """Seal the receipt of `order` under the next counter; durable on return.
 
-        `make(counter, previous digest)` gives (body, signature). `announce(counter)` is called
+        `make(counter, previous digest)` gives it. `announce(counter)` is called
         before the receipt becomes visible, so that a journal can say which number to look at
         after a crash.
         """
@@ -63,12 +85,10 @@ class Outbox:
             last = self._numbers()[-1:]
             counter = last[0] + 1 if last else 1
             previous = self.get(last[0]).digest if last else NO_RECEIPT_BEFORE
-            body, signature = make(counter, previous)
+            signed = make(counter, previous)
             announce(counter)
-            self._publish(
-                counter, {"order": order.encode(), "receipt.json": body, "receipt.json.sig": signature}
-            )
-            return Sealed(counter, order, body, signature)
+            self._publish(counter, order, signed)
+            return Sealed(counter, order, *signed)
 
     def get(self, counter: int) -> Sealed:
         """The receipt with this number. Raises StateError when there is none."""
@@ -78,6 +98,9 @@ class Outbox:
             read_limited(folder / "order", 64).decode("ascii"),
             read_limited(folder / "receipt.json", MAX_RECEIPT),
             read_limited(folder / "receipt.json.sig", 65536),
+            loads(read_limited(folder / SECOND, 65536), SecondSignatures, SECOND)
+            if exists(folder / SECOND)
+            else None,
         )
 
     def attach(self, counter: int, paths: Iterable[Path]) -> None:
@@ -135,7 +158,14 @@ class Outbox:
         for counter in reversed(unposted):
             self._post(counter)
 
-    def _publish(self, counter: int, files: dict[str, bytes]) -> None:
+    def _publish(self, counter: int, order: Digest, signed: Signed) -> None:
+        files = {
+            "order": order.encode(),
+            "receipt.json": signed.body,
+            "receipt.json.sig": signed.signature,
+        }
+        if signed.second is not None:
+            files[SECOND] = dumps(signed.second)
         if not create_folder(self._receipts / _name(counter), files):
             raise AssertionError(f"receipt {counter} was there already")
         self._post(counter)

@@ -45,11 +45,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the receipt stands: which order it answers, whose it is, and its place in the agent's chain."""
+    """Where the receipt stands: which order it answers, whose it is, and its place in the agent's chain.
+
+    ``mldsa65_key`` is the `dsse.keyid` of the agent's second key.
+    """
 
     order_digest: Digest
     machine_id: str
     public_line: str
+    mldsa65_key: Digest
     counter: int
     previous: Digest
 
@@ -112,7 +116,7 @@ def _frozen(findings: Findings, place: Place, now: Timestamp) -> bytes:
             outcome=verdict,
             refusal=findings.refusal,
             order=_order_ref(order, place.order_digest),
-            agent=_agent(place.machine_id, place.public_line),
+            agent=_agent(place),
             profile=_profile_ref(findings.profile),
             level_requested=order.level if order else None,
             level_achieved=level,
@@ -139,15 +143,16 @@ def _order_ref(order: Order | None, digest: Digest) -> OrderRef:
     )
 
 
-def _agent(machine_id: str, public_line: str) -> AgentInfo:
+def _agent(place: Place) -> AgentInfo:
     return AgentInfo(
-        machine_id=machine_id,
+        machine_id=place.machine_id,
         hostname=host.hostname(),
         software=f"expunge-agent {__version__}",
         python=platform.python_version(),
         kernel=host.kernel(),
         boot_id=host.boot_id(),
-        key=sshsig.fingerprint(public_line),
+        key=sshsig.fingerprint(place.public_line),
+        mldsa65_key=place.mldsa65_key,
     )
 
 

@@ -205,7 +205,11 @@ class Conversation:
     def _hand_over_one(self, number: int) -> None:
         sealed = self._outbox.get(number)
         self._send(
-            wire.ReceiptMessage(order=sealed.order, document=wire.Document.of(sealed.body, sealed.signature))
+            wire.ReceiptMessage(
+                order=sealed.order,
+                document=wire.Document.of(sealed.body, sealed.signature),
+                second=sealed.second,
+            )
         )
         self._handed_over.add(number)
 

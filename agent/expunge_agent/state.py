@@ -4,6 +4,7 @@
 
     machine.json            this agent's id, bound to the machine it was made on
     signing_key{,.pub}      signs receipts; readable by root alone
+    mldsa65_key{,.pub}      signs them a second time (see `second_key`); likewise
     dial_key{,.pub}         opens the SSH connection to the controller
     trust/allowed_signers   controllers whose orders are obeyed
     controller.json         where to dial, and the host key expected there
@@ -102,6 +103,11 @@ class State:
     def signing_key(self) -> Path:
         """The key that signs receipts."""
         return self.root / "signing_key"
+
+    @property
+    def mldsa65_key(self) -> Path:
+        """The key of the second, post-quantum signature of receipts."""
+        return self.root / "mldsa65_key"
 
     @property
     def dial_key(self) -> Path:

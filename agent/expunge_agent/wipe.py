@@ -13,8 +13,8 @@ from expunge_agent.devices.lanes import lane
 from expunge_agent.events import EventLog
 from expunge_agent.journal import DamagedJournalError, Journal, replace_damaged
 from expunge_agent.ledger import Ledger
-from expunge_agent.outbox import Outbox, Sealed
-from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.outbox import Outbox, Sealed, Signed
+from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
@@ -23,6 +23,7 @@ from expunge_agent.results import untouched
 from expunge_agent.runs import run_for
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
+from expunge_agent.second_key import load_or_create_second_key
 from expunge_agent.signing import load_key
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
@@ -91,6 +92,7 @@ class _Run:
         self._around = around
         self._events = events
         self._signer = load_key(state.signing_key)
+        self._second = load_or_create_second_key(state.mldsa65_key)
         self.refusal: Refusal | None = None
 
     def carry_out(self) -> Sealed | None:
@@ -214,10 +216,16 @@ class _Run:
     ) -> Sealed:
         findings = Findings(order, profile, refusal, results, self._ledger.progress)
 
-        def make(counter: int, previous: Digest) -> tuple[bytes, bytes]:
-            place = Place(self._digest, self._state.machine_id, self._signer.public_line, counter, previous)
+        def make(counter: int, previous: Digest) -> Signed:
+            second = dsse.keyid(dsse.spki_of(self._second.public_key()))
+            line = self._signer.public_line
+            place = Place(self._digest, self._state.machine_id, line, second, counter, previous)
             body = compose(findings, place, timestamp(self._around.now()))
-            return body, sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body)
+            return Signed(
+                body,
+                sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body),
+                dsse.sign(self._signer, self._second, body),
+            )
 
         def announce(counter: int) -> None:
             self._ledger.record("sealing", counter=counter)

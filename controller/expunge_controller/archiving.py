@@ -118,6 +118,8 @@ class _Writer:
             self._write(name + ending, one.body)
             if one.signature:
                 self._write(f"{name}{ending}.sig", one.signature)
+            if one.mldsa65:
+                self._write(f"{name}.mldsa65.sig", one.mldsa65)
         return documents
 
     def _bundles(self, orders: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError
 from expunge_agent.protocol import trust
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.files import sync_folder
 from expunge_controller.records import bundle_layout as layout
@@ -21,6 +22,7 @@ from expunge_controller.records.certificate import parse_certificate
 from expunge_controller.records.log_policy import LogPolicy, format_policy
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
+from expunge_controller.second_files import second_files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can hold; a bundle says nothing of when it was packed."""
@@ -60,7 +62,7 @@ class BundleParts(NamedTuple):
     """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
 
     ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
-    ``log`` where there was none.
+    ``log`` where there was none, ``second`` where the agent had no key for it.
     """
 
     receipt: SignedBytes
@@ -69,6 +71,7 @@ class BundleParts(NamedTuple):
     order: SignedBytes | None = None
     certificate: SignedBytes | None = None
     log: LogParts | None = None
+    second: SecondSignatures | None = None
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -91,6 +94,8 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
     if parts.certificate is not None:
         page = certificate_html(parse_certificate(parts.certificate.body))
         files[layout.CERTIFICATE_HTML] = page.encode()
+    if parts.second is not None:
+        files |= second_files(*parts.receipt, parts.second)
     if parts.log is not None:
         files[layout.ENTRY] = parts.log.entry
         files[layout.PROOF] = parts.log.proof

@@ -7,7 +7,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ def check_bundle(
     trusted: list[TrustedSigner] | None = None,
     profiles: Mapping[str, Profile] | None = None,
     log: LogOutside = NOTHING_BROUGHT,
+    mldsa_keys: Collection[str] | None = None,
 ) -> list[Step]:
     """Every step of the check of the bundle at `path`; see `verify_bundle`.
 
@@ -48,7 +49,13 @@ def check_bundle(
     """
     log = log._replace(now=log.now or datetime.now(UTC))
     return verify_bundle(
-        read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
+        read_bundle(path),
+        trusted,
+        page=certificate_html,
+        readme=readme,
+        profiles=profiles or {},
+        log=log,
+        mldsa_keys=mldsa_keys,
     )
 
 

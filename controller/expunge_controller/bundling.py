@@ -58,6 +58,7 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         order=SignedBytes(order.body, order.signature),
         certificate=SignedBytes(certificate.body, certificate.signature) if certificate else None,
         log=log_parts(controller, receipt, certificate, now),
+        second=receipt.second,
     )
 
 
@@ -69,7 +70,7 @@ def log_parts(
 
     Raises RefusedError where fewer witnesses signed than the policy asks for.
     """
-    entry = entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature)
+    entry = entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature, receipt.mldsa65)
     named = None if certificate is None else parse_certificate(certificate.body).evidence.log
     with controller.store.read() as unit:
         policy = translog.policy_in(unit, controller.home)

@@ -18,6 +18,7 @@ from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy
+from expunge_controller.second_files import envelope_digest
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import AwaitingRow, CertificateRow, MediumRow, ReceiptRow
 
@@ -30,7 +31,9 @@ def certify(
     Raises RefusedError where none may be issued, StateError where receipt and log do not fit, or
     the policy cannot be read (then it waits).
     """
-    number = translog.number_of(unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature))
+    number = translog.number_of(
+        unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature, receipt.mldsa65)
+    )
     row = AwaitingRow(receipt_digest=receipt.digest, target=target, medium=medium.digest, entry=number)
     try:
         policy = translog.policy_in(unit, controller.home)
@@ -90,6 +93,7 @@ def _issue(unit: Unit, controller: Controller, row: AwaitingRow, log: LogReferen
         issued_at=now,
         issuer=controller.principal,
         log=log,
+        dsse=envelope_digest(receipt.body, receipt.signature, receipt.second),
     )
     body = freeze_certificate(certificate)
     unit.evidence.add_certificate(

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from expunge_agent.errors import ExpungeError, RefusedError
 from expunge_agent.protocol.base import Outcome, timestamp
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Erasure, Receipt, TargetResult, Verification, parse_statement
 from expunge_controller import fleet
@@ -49,6 +50,7 @@ class Accepted:
     receipt: Receipt
     body: bytes
     signature: bytes
+    second: SecondSignatures | None
     digest: str
     gap: bool
     now: datetime
@@ -65,6 +67,7 @@ def keep(case: Accepted) -> None:
             outcome=str(case.receipt.outcome),
             body=case.body,
             signature=case.signature,
+            second=case.second,
             received_at=timestamp(case.now),
         )
     )

@@ -14,7 +14,7 @@ from expunge_agent.errors import (
     UsageError,
     VerificationError,
 )
-from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.enrolment import Enrolment, EnrolmentToken
 from expunge_agent.protocol.trust import TrustedSigner
@@ -111,6 +111,7 @@ def enrol(
             enrolment_signature=signature,
             facts=canonical.dumps(enrolment.host).decode(),
             last_seen=timestamp(now),
+            mldsa65_key=enrolment.mldsa65_key or None,
         )
         unit.fleet.add_machine(machine)
         if not unit.fleet.use_token(token.secret_digest, machine.machine_id, timestamp(now)):
@@ -194,6 +195,8 @@ def _checked(body: bytes, signature: bytes) -> Enrolment:
             raise VerificationError(
                 "A key in the enrolment carries a comment.", "Enrol with a matching release."
             )
+    if enrolment.mldsa65_key:
+        dsse.mldsa65_key(enrolment.mldsa65_key)
     if line != enrolment.signing_key:
         raise VerificationError(
             "The enrolment is not signed with the key that it names.",

@@ -12,11 +12,13 @@ from datetime import datetime
 from expunge_agent.errors import DocumentError, EnrolmentError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE, Receipt, parse_statement
 from expunge_controller import consequences, fleet, policies
 from expunge_controller.context import Controller
 from expunge_controller.records.findings import failures
 from expunge_controller.records.receipt_checks import KnownReceipts, ReceiptVerdict, check_receipt
+from expunge_controller.records.second_checks import SECOND
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import AsideRow, MachineRow, OrderRow, OrderStatus
 
@@ -42,6 +44,7 @@ class _Arrival:
     receipt: Receipt | None
     body: bytes
     signature: bytes
+    second: SecondSignatures | None
     now: datetime
 
 
@@ -51,6 +54,7 @@ def store_receipt(
     body: bytes,
     signature: bytes,
     *,
+    second: SecondSignatures | None = None,
     order_hint: str = "",
     now: datetime,
 ) -> Stored:
@@ -65,8 +69,15 @@ def store_receipt(
         machine = unit.fleet.machine(machine_id)
         if machine is None:
             raise EnrolmentError("The machine is not enrolled here.", "Enrol it first.")
-        if unit.evidence.is_aside(machine_id, digest, signature):
+        if unit.evidence.is_aside(machine_id, digest, signature, second):
             return Stored(digest, ("kept aside before",), repeated=True)
+        kept = unit.evidence.receipt(digest)
+        if kept is not None and (kept.machine_id, kept.signature, kept.second) == (
+            machine_id,
+            signature,
+            second,
+        ):
+            return Stored(digest, (), repeated=True)  # also one from before the machine had a second key
         receipt = _peek(body)
         arrival = _Arrival(
             unit=unit,
@@ -76,6 +87,7 @@ def store_receipt(
             receipt=receipt,
             body=body,
             signature=signature,
+            second=second,
             now=now,
         )
         return _store(arrival, _verdict(arrival))
@@ -89,6 +101,8 @@ def _store(arrival: _Arrival, verdict: ReceiptVerdict) -> Stored:
         arrival.unit.fleet.set_chain(arrival.machine.machine_id, int(receipt.counter), verdict.digest)
     if receipt is None or not verdict.accepted:
         return _keep_aside(arrival, verdict, int(receipt.counter) if receipt else 0)
+    if arrival.machine.mldsa65_key is None and arrival.second is not None:
+        arrival.unit.fleet.set_mldsa65_key(arrival.machine.machine_id, arrival.second.mldsa65_key)
     consequences.keep(
         consequences.Accepted(
             unit=arrival.unit,
@@ -98,6 +112,7 @@ def _store(arrival: _Arrival, verdict: ReceiptVerdict) -> Stored:
             receipt=receipt,
             body=arrival.body,
             signature=arrival.signature,
+            second=arrival.second,
             digest=verdict.digest,
             gap=verdict.gap,
             now=arrival.now,
@@ -132,17 +147,20 @@ def _verdict(arrival: _Arrival) -> ReceiptVerdict:
         ),
         delivered_by=machine.machine_id,
         profile=profile,
+        second=arrival.second,
+        mldsa65_key=machine.mldsa65_key,
     )
 
 
 def _is_authentic(arrival: _Arrival, verdict: ReceiptVerdict) -> bool:
-    """Whether the machine that delivered the receipt signed it, and it says so itself."""
+    """Whether the machine that delivered the receipt signed it, with every key it is known to have, and it says so itself."""
     machine_id = arrival.machine.machine_id
     return (
         verdict.signer is not None
         and verdict.signer.principal == fleet.agent_principal(machine_id)
         and arrival.receipt is not None
         and arrival.receipt.agent.machine_id == machine_id
+        and SECOND not in [step.title for step in failures(verdict.steps)]
     )
 
 
@@ -158,6 +176,7 @@ def _keep_aside(arrival: _Arrival, verdict: ReceiptVerdict, counter: int) -> Sto
             reasons=reasons,
             body=arrival.body,
             signature=arrival.signature,
+            second=arrival.second,
             received_at=timestamp(arrival.now),
         )
     )

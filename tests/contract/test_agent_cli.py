@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -64,6 +65,9 @@ def test_wipe_alone_and_check_the_seal(agent: Agent, image: Path, tmp_path: Path
     agent("report", "1", "--out", "out")
     receipt = parse_statement((tmp_path / "out" / "receipt.json").read_bytes()).predicate
     assert receipt.order.issuer == f"agent:{receipt.agent.machine_id}"
+    envelope = json.loads((tmp_path / "out" / "receipt.dsse.json").read_bytes())
+    assert base64.b64decode(envelope["payload"]) == (tmp_path / "out" / "receipt.json").read_bytes()
+    assert envelope["signatures"][1]["keyid"] == receipt.agent.mldsa65_key
     agent("verify", "disk.img", "--receipt", "out/receipt.json")
     with image.open("r+b") as handle:
         handle.seek(70_000)

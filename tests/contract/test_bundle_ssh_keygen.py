@@ -90,7 +90,7 @@ def test_commands_of_the_readme(folder: Folder) -> None:
     assert len(answers) == 7 and all(line.startswith("Good ") for line in answers), answers
     assert f'Good "expunge-receipt" signature for {folder.world.agent_signer.principal}' in answers[0]
     links = folder.run(commands_of(readme, "LINKS")).splitlines()
-    assert links == ["1"] * 7, links
+    assert links == ["1"] * 8, links
     assert folder.run(commands_of(readme, "LAYOUT")) == ""
     keys = folder.run(commands_of(readme, "WHOSE KEYS"))
     for signer in folder.world.signers:

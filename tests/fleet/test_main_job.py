@@ -46,6 +46,12 @@ def test_from_order_to_verified_bundle(running: Fleet, image: Path, tmp_path: Pa
     running.expunge("export", job["order_id"], "--output", str(bundle))
     running.expunge("verify", str(bundle))
     receipt = json.loads(zipfile.ZipFile(bundle).read("receipt.json"))["predicate"]
+    (machine,) = running.json("machines")
+    assert machine["mldsa65_key"] == receipt["agent"]["mldsa65_key"]
+    told = running.expunge("verify", str(bundle), "--mldsa-key", machine["mldsa65_key"])
+    (line,) = [line for line in told.stdout.splitlines() if "ML-DSA-65 key is one" in line]
+    assert "passed" in line
+    running.expunge("verify", str(bundle), "--mldsa-key", "0" * 64, code=9)
     assert receipt["order"]["case_number"] == "C-1"
     running.until("the receipt is acknowledged", lambda: not Outbox(running.state).pending())
     running.expunge_agent("verify", str(image), "--receipt", _receipt(bundle, tmp_path))

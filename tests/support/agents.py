@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from expunge_agent.devices.look import look
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.outbox import Sealed
-from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order import Order, ProfileRef
@@ -97,10 +97,15 @@ class Bench:
         return self.checked(sealed)
 
     def checked(self, sealed: Sealed) -> Receipt:
-        """The receipt in `sealed`, which this agent must have signed."""
+        """The receipt in `sealed`, which this agent must have signed, with both keys."""
         line = sshsig.verify(sealed.signature, sshsig.RECEIPT_NAMESPACE, sealed.body)
         assert line == load_or_create_key(self.state.signing_key).public_line
-        return parse_statement(sealed.body).predicate
+        receipt = parse_statement(sealed.body).predicate
+        assert sealed.second is not None
+        dsse.verify_classic(line, sealed.second.classic, sealed.body)
+        dsse.verify_mldsa65(sealed.second.mldsa65_key, sealed.second.mldsa65, sealed.body)
+        assert receipt.agent.mldsa65_key == dsse.keyid(sealed.second.mldsa65_key)
+        return receipt
 
 
 def surroundings(**changes: object) -> Surroundings:

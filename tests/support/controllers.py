@@ -84,7 +84,7 @@ class FakeAgent:
     """The keys of an agent, and a `World` to make its receipts."""
 
     machine_id: str = MACHINE
-    world: World = field(default_factory=World)
+    world: World = field(default_factory=lambda: World(second=False))  # enrolled before there were any
     dial_private: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     @property

@@ -11,11 +11,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from msgspec.structs import replace
 
-from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.identity import BlockIdentity, Identity, Target
 from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
@@ -43,6 +45,7 @@ from expunge_controller.records.certificate import LogReference, MediumRecord, P
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind, next_event
+from expunge_controller.second_files import envelope_digest
 from expunge_profiles.schema import Pass, Profile
 from expunge_profiles.schema import Verification as ProfileVerification
 from support.logs import LogWorld
@@ -100,9 +103,10 @@ def at(seconds: int) -> str:
 
 
 class World:
-    """One agent and one controller with fresh keys. `p256` takes ECDSA keys instead of Ed25519."""
+    """One agent and one controller with fresh keys. `p256` takes ECDSA keys instead of Ed25519; `second`
+    gives the agent an ML-DSA-65 key."""
 
-    def __init__(self, p256: bool = False) -> None:
+    def __init__(self, p256: bool = False, second: bool = True) -> None:
         def key() -> PrivateKeySigner:
             return PrivateKeySigner(
                 ec.generate_private_key(ec.SECP256R1()) if p256 else Ed25519PrivateKey.generate()
@@ -120,6 +124,7 @@ class World:
             public_line=self.controller.public_line,
         )
         self.signers = [self.agent_signer, self.controller_signer]
+        self.second = MLDSA65PrivateKey.generate() if second else None
         self.log = LogWorld()
 
     def order(self, **changes: Any) -> bytes:
@@ -171,6 +176,7 @@ class World:
                 kernel="Linux 6.1.0",
                 boot_id=BOOT,
                 key=sshsig.fingerprint(self.agent.public_line),
+                mldsa65_key=dsse.keyid(self.mldsa65_key) if self.second else "",
             ),
             profile=asked.profile,
             level_requested=asked.level,
@@ -184,10 +190,25 @@ class World:
         )
         return replace(receipt, **changes)
 
+    @property
+    def mldsa65_key(self) -> bytes:
+        """The public key of the agent's second signatures."""
+        assert self.second is not None
+        return dsse.spki_of(self.second.public_key())
+
+    def second_of(self, receipt: SignedBytes) -> SecondSignatures | None:
+        """The second signatures of a receipt, made once; None for an agent without a key for them."""
+        if self.second is None:
+            return None
+        made = dsse.sign(self.agent, self.second, receipt.body)
+        return self.log.second.setdefault(receipt.body, made)
+
     def signed_receipt(self, receipt: Receipt) -> SignedBytes:
         """Frozen and signed by the agent."""
         body = freeze(receipt)
-        return SignedBytes(body, sshsig.sign(self.agent, sshsig.RECEIPT_NAMESPACE, body))
+        signed = SignedBytes(body, sshsig.sign(self.agent, sshsig.RECEIPT_NAMESPACE, body))
+        self.second_of(signed)  # the log names them
+        return signed
 
     def by_controller(self, namespace: str, body: bytes) -> SignedBytes:
         """Signed by the controller."""
@@ -234,6 +255,7 @@ class World:
             issued_at=START + timedelta(seconds=30),
             issuer=CONTROLLER,
             log=log,
+            dsse=envelope_digest(*receipt, self.second_of(receipt)),
         )
         return self.by_controller(sshsig.CERTIFICATE_NAMESPACE, freeze_certificate(certificate))
 
@@ -258,6 +280,7 @@ class World:
             order=self.by_controller(sshsig.ORDER_NAMESPACE, order),
             certificate=self.certificate(receipt, order, self.log.reference(receipt)),
             log=self.log.parts(receipt),
+            second=self.second_of(receipt),
         )
 
 

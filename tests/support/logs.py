@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_controller.bundle import LogParts, SignedBytes
 from expunge_controller.records import merkle
@@ -32,6 +33,7 @@ class LogWorld:
 
     def __init__(self) -> None:
         self.signer, self.witness = fresh_signer(), fresh_signer()
+        self.second: dict[bytes, SecondSignatures] = {}  # of the receipts that have them
         self.key: NoteKey = key_of(self.signer, ORIGIN, ED25519)
         self.witness_key: NoteKey = key_of(self.witness, WITNESS, COSIGNATURE)
 
@@ -46,7 +48,7 @@ class LogWorld:
         """`size` entries, one of them the receipt's; `other` makes the rest unlike those of another tree."""
         tree = merkle.MemoryTree()
         for place in range(size):
-            entry = receipt_entry(receipt) if place == number else b"entry %d" % place + other
+            entry = self.entry(receipt) if place == number else b"entry %d" % place + other
             tree.append(merkle.leaf_hash(entry))
         return tree
 
@@ -74,7 +76,7 @@ class LogWorld:
         checkpoint = self.checkpoint(tree, size, witnessed=witnessed)
         proof = Proof(number, tuple(merkle.inclusion_proof(tree.node, number, size)), checkpoint)
         policy = self.policy if witnessed else LogPolicy(logs=(self.key,))
-        return LogParts(receipt_entry(receipt), format_proof(proof), checkpoint, policy)
+        return LogParts(self.entry(receipt), format_proof(proof), checkpoint, policy)
 
     def reference(
         self, receipt: SignedBytes, *, size: int = 7, number: int = 3, witnessed: bool = True
@@ -87,14 +89,14 @@ class LogWorld:
         return LogReference(
             log=self.key.text,
             number=U64(number),
-            leaf=merkle.leaf_hash(receipt_entry(receipt)).hex(),
+            leaf=merkle.leaf_hash(self.entry(receipt)).hex(),
             size=U64(size if witnessed else 0),
             root=merkle.root(tree.node, size).hex() if witnessed else "",
             required=1 if witnessed else 0,
             witnesses=[witness] if witnessed else [],
         )
 
-
-def receipt_entry(receipt: SignedBytes) -> bytes:
-    """The log entry of a receipt."""
-    return entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature)
+    def entry(self, receipt: SignedBytes) -> bytes:
+        """The log entry of a receipt."""
+        second = self.second.get(receipt.body)
+        return entry_of(EntryKind.RECEIPT, *receipt, second.mldsa65 if second else b"")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge_agent.outbox import Outbox
+from expunge_agent.outbox import Outbox, Signed
 from expunge_agent.protocol.canonical import sha256_hex
 from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE
 
@@ -24,9 +24,9 @@ def outbox(tmp_path: Path) -> Outbox:
 def seal(outbox: Outbox, text: str) -> tuple[int, str]:
     seen: list[tuple[int, str]] = []
 
-    def make(counter: int, previous: str) -> tuple[bytes, bytes]:
+    def make(counter: int, previous: str) -> Signed:
         seen.append((counter, previous))
-        return text.encode(), b"signature"
+        return Signed(text.encode(), b"signature")
 
     outbox.seal(ORDER, make, lambda _: None)
     return seen[0]
@@ -84,7 +84,7 @@ def test_a_crash_before_publishing_leaves_no_number_taken(outbox: Outbox) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        outbox.seal(ORDER, lambda *_: (b"lost", b"signature"), crash)
+        outbox.seal(ORDER, lambda *_: Signed(b"lost", b"signature"), crash)
     assert outbox.find(1, ORDER) is None
     assert seal(outbox, "one")[0] == 1
 

@@ -551,7 +551,8 @@ def test_a_medium_with_endless_bad_ranges_has_a_receipt_that_can_be_sent(bench: 
         passes=[msgspec.structs.replace(one, errors=many, error_count=U64(1000)) for one in result.passes]
         * 4,
     )
-    place = Place("ab" * 32, bench.state.machine_id, bench.controller.public_line, 1, NO_RECEIPT_BEFORE)
+    line = bench.controller.public_line
+    place = Place("ab" * 32, bench.state.machine_id, line, "cd" * 32, 1, NO_RECEIPT_BEFORE)
     body = compose(Findings(None, None, None, [bad], RunProgress()), place, "2026-11-22T12:00:00Z")
     assert len(body) <= MAX_RECEIPT
     told = parse_statement(body).predicate.targets[0].passes[0]

@@ -19,6 +19,7 @@ from expunge_agent.errors import (
     PermissionProblemError,
     VerificationError,
 )
+from expunge_agent.protocol import dsse
 from expunge_agent.protocol.receipt import MAX_RECEIPT
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import bundle_read
@@ -60,15 +61,22 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "entry.txt",
         "order.json",
         "order.json.sig",
+        "receipt.dsse.json",
+        "receipt.ed25519.sig",
         "receipt.json",
         "receipt.json.sig",
+        "receipt.mldsa65.sig",
         "receipt.tlog-proof",
         "trust/allowed_signers",
         "trust/log-policy.toml",
+        "trust/receipt.ed25519.pem",
+        "trust/receipt.mldsa65.pem",
     ]
     seen = world.log.checkpoint(world.log.tree(parts.receipt), 7)
     outside = LogOutside(world.log.policy, (seen,))
-    steps = check_bundle(path, world.signers, {PROFILE.digest: PROFILE}, outside)
+    steps = check_bundle(
+        path, world.signers, {PROFILE.digest: PROFILE}, outside, [dsse.keyid(world.mldsa65_key)]
+    )
     assert {step.status for step in steps} == {Status.PASSED}
 
 

@@ -26,7 +26,7 @@ from expunge_controller.cli import VERBS, main, reach, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
-from expunge_controller.records import log_check, stamp_check
+from expunge_controller.records import log_check, second_checks, stamp_check
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
 from expunge_profiles.load import builtin
 from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
@@ -441,7 +441,13 @@ def test_a_bundle_is_written_and_checked(
         log_check.WITNESSED,
         log_check.SHOWN,
         stamp_check.STAMPED,
+        second_checks.ENVELOPE,
+        second_checks.CLASSIC,
+        second_checks.MLDSA65,
+        second_checks.TRUSTED,
     }
+    assert run("verify", bundle, "--mldsa-key", "0" * 64, home=nowhere).code == 9
+    assert run("verify", bundle, "--mldsa-key", "0" * 63, home=nowhere).code == 2
     data = bytearray(bundle.read_bytes())
     data[data.index(b'"outcome":"sanitized"') + 12] ^= 1
     bundle.write_bytes(data)

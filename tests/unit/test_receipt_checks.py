@@ -58,6 +58,7 @@ def judge(world: World, signed: SignedBytes, **options: Any) -> ReceiptVerdict:
         "known": NEW,
         "delivered_by": MACHINE,
         "profile": PROFILE,
+        "second": world.second_of(signed),
     }
     return check_receipt(signed.body, signed.signature, **(settings | options))
 

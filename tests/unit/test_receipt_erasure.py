@@ -65,6 +65,7 @@ def told_of(receipt: Receipt, order: bytes | None = None) -> str:
         known=KnownReceipts(),
         delivered_by=MACHINE,
         profile=PURGE,
+        second=WORLD.second_of(signed),
     )
     assert verdict.accepted is not bool(verdict.summary)
     return verdict.summary

@@ -232,7 +232,7 @@ def test_state_folders_have_the_right_owners() -> None:
         if line and not line.startswith("#")
     ]
     modes = {row[1].removeprefix("/var/lib/expunge").lstrip("/"): tuple(row[2:5]) for row in rows}
-    assert modes["signing_key"] == ("0600", "root", "root")
+    assert modes["signing_key"] == modes["mldsa65_key"] == ("0600", "root", "root")
     assert modes["dial_key"] == ("0600", "expunge", "expunge")
     writable = {
         path for path, (mode, _, group) in modes.items() if group == "expunge" and int(mode, 8) & 0o020

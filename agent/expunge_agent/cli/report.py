@@ -9,7 +9,8 @@ import click
 from expunge_agent.cli.common import print_json, table
 from expunge_agent.errors import NotFoundError
 from expunge_agent.files import explained
-from expunge_agent.outbox import Outbox
+from expunge_agent.outbox import Outbox, Sealed
+from expunge_agent.protocol import dsse, sshsig
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_agent.state import State
 
@@ -22,7 +23,7 @@ from expunge_agent.state import State
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Copy receipt NUMBER and its signature into this folder.",
+    help="Copy receipt NUMBER and its signatures into this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
@@ -39,9 +40,9 @@ def command(
         if out is not None:
             with explained(out):
                 out.mkdir(parents=True, exist_ok=True)
-                (out / "receipt.json").write_bytes(known[number].body)
-                (out / "receipt.json.sig").write_bytes(known[number].signature)
-            click.echo(f"{out / 'receipt.json'} and {out / 'receipt.json.sig'} written.")
+                for name, data in _files(known[number]).items():
+                    (out / name).write_bytes(data)
+            click.echo(f"{', '.join(str(out / name) for name in _files(known[number]))} written.")
         else:
             print_json(parse_statement(known[number].body))
         return 0
@@ -82,3 +83,12 @@ def command(
     for digest in unfinished:
         click.echo(f"unfinished: {digest} ({'running' if state.is_running(digest) else 'waiting'})")
     return 0
+
+
+def _files(sealed: Sealed) -> dict[str, bytes]:
+    """The receipt, its signature, and its DSSE envelope where there are second signatures."""
+    files = {"receipt.json": sealed.body, "receipt.json.sig": sealed.signature}
+    if sealed.second is not None:
+        line = sshsig.verify(sealed.signature, sshsig.RECEIPT_NAMESPACE, sealed.body)
+        files["receipt.dsse.json"] = dsse.envelope(sealed.body, line, sealed.second)
+    return files

@@ -11,6 +11,7 @@ import msgspec
 from expunge_agent.errors import DocumentError, EnrolmentError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, MachineId, Name, Nonce, Text, Timestamp
+from expunge_agent.protocol.dsse import Part
 
 TOKEN_PREFIX = "expunge1."  # a name, not a secret  # noqa: S105
 
@@ -61,8 +62,11 @@ class HostFacts(Frozen, frozen=True):
     """Fingerprints of its SSH host keys, where it has any."""
 
 
-class Enrolment(Frozen, frozen=True):
-    """What the agent signs (namespace ``expunge-enrolment``) with the key it will sign receipts with."""
+class Enrolment(Frozen, frozen=True, omit_defaults=True):
+    """What the agent signs (namespace ``expunge-enrolment``) with the key it will sign receipts with.
+
+    ``mldsa65_key`` is the key of its second signatures (see `dsse`); enrolments from before there were any lack it.
+    """
 
     format: Literal["expunge/enrolment/v1"]
     secret: Nonce
@@ -71,3 +75,4 @@ class Enrolment(Frozen, frozen=True):
     dial_key: Name
     host: HostFacts
     at: Timestamp
+    mldsa65_key: Part = b""

@@ -13,6 +13,7 @@ from expunge_agent.protocol.base import (
     Frozen,
     Level,
     MachineId,
+    MaybeDigest,
     MaybeTimestamp,
     Name,
     Nonce,
@@ -90,8 +91,8 @@ class OrderRef(Frozen, frozen=True):
     case_number: str = ""
 
 
-class AgentInfo(Frozen, frozen=True):
-    """The program and the machine that signed."""
+class AgentInfo(Frozen, frozen=True, omit_defaults=True):
+    """The program and the machine that signed. ``mldsa65_key`` is left out by an agent without such a key."""
 
     machine_id: MachineId
     hostname: Text
@@ -101,6 +102,8 @@ class AgentInfo(Frozen, frozen=True):
     boot_id: Text
     key: Name
     """OpenSSH fingerprint (``SHA256:…``) of the signing key."""
+    mldsa65_key: MaybeDigest = ""
+    """`dsse.keyid` of the key of the second signature: where one is named, that signature is due."""
 
 
 class RangeProblem(Frozen, frozen=True):

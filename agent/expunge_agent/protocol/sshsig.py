@@ -227,3 +227,19 @@ def _bad(why: str) -> VerificationError:
     return VerificationError(
         f"The signature is not valid: {why}.", "Do not rely on this document; get it again from its source."
     )
+
+
+def signature_parts(blob: bytes) -> tuple[bytes, bytes]:
+    """Algorithm and signature in what `Signer.signature_blob` gives (RFC 4253 §6.6). Raises VerificationError."""
+    (algorithm, raw), rest = _read_strings(blob, 2)
+    if rest:
+        raise _bad("it carries bytes that do not belong there")
+    return algorithm, raw
+
+
+def ecdsa_numbers(raw: bytes) -> tuple[int, int]:
+    """r and s of an ECDSA signature as SSH writes it (RFC 5656 §3.1.2). Raises VerificationError."""
+    (r, s), rest = _read_strings(raw, 2)
+    if rest:
+        raise _bad("it carries bytes that do not belong there")
+    return int.from_bytes(r, "big"), int.from_bytes(s, "big")

@@ -16,6 +16,7 @@ import msgspec
 from expunge_agent.errors import DocumentError, ProtocolError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Digest, Frozen, Name, PathText, Text
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.identity import Identity
 
@@ -86,11 +87,15 @@ class Progress(Frozen, frozen=True, tag_field="type", tag="event"):
     event: Event
 
 
-class ReceiptMessage(Frozen, frozen=True, tag_field="type", tag="receipt"):
-    """Agent: a signed receipt, repeated on each connection until it is acknowledged."""
+class ReceiptMessage(Frozen, frozen=True, tag_field="type", tag="receipt", omit_defaults=True):
+    """Agent: a signed receipt, repeated on each connection until it is acknowledged.
+
+    ``second`` is None for one from before the agent had a key for it.
+    """
 
     order: Digest
     document: Document
+    second: SecondSignatures | None = None
 
 
 class Acknowledge(Frozen, frozen=True, tag_field="type", tag="ack"):

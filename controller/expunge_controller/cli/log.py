@@ -302,7 +302,9 @@ def _number(unit: Unit, what: str) -> int:
         return int(what)
     receipt, certificate = unit.evidence.receipt(what), unit.evidence.certificate(what)
     if receipt is not None:
-        return translog.number_of(unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature))
+        return translog.number_of(
+            unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature, receipt.mldsa65)
+        )
     if certificate is not None:
         return translog.number_of(
             unit, entry_of(EntryKind.CERTIFICATE, certificate.body, certificate.signature)

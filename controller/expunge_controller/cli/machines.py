@@ -13,7 +13,7 @@ from expunge_controller.cli.app import App, json_option, print_json, print_table
 @click.pass_obj
 def command(app: App, clear_note: str | None, as_json: bool) -> None:
     """List the machines, how they are reached, and what a person should know of them."""
-    from expunge_agent.protocol import canonical, sshsig
+    from expunge_agent.protocol import canonical, dsse, sshsig
     from expunge_agent.protocol.enrolment import HostFacts
     from expunge_controller import fleet
     from expunge_controller.context import utc_now
@@ -47,6 +47,7 @@ def command(app: App, clear_note: str | None, as_json: bool) -> None:
                     "hostname": host.hostname,
                     "kernel": host.kernel,
                     "signing_key": sshsig.fingerprint(machine.signing_key),
+                    "mldsa65_key": dsse.keyid(machine.mldsa65_key) if machine.mldsa65_key else "",
                     "enrolled_at": machine.enrolled_at,
                     "last_seen": machine.last_seen or "",
                     "receipts": str(machine.counter),

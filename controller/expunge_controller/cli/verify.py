@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 @click.option(
     "--log", "copy", type=click.Path(path_type=Path), help="A copy of the log (`expunge log tiles`)."
 )
+@click.option(
+    "--mldsa-key",
+    "mldsa_keys",
+    multiple=True,
+    metavar="SHA256",
+    help="The SHA-256 of an agent's ML-DSA-65 public key that you trust (`expunge machines --json`); may be given several times.",
+)
 @json_option
 @click.pass_obj
 def command(
@@ -43,6 +50,7 @@ def command(
     log_policy: Path | None,
     seen: tuple[Path, ...],
     copy: Path | None,
+    mldsa_keys: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Check BUNDLE step by step, without a controller, database or network; exit code 9 when a step fails."""
@@ -54,7 +62,8 @@ def command(
     trusted = read_trusted(signers) if signers is not None else None
     own = app.home if app.home.config.exists() else None
     profiles = {profile.digest: profile for profile in all_profiles(own)[0].values()}
-    steps = check_bundle(bundle, trusted, profiles, _log_outside(log_policy, seen, copy))
+    outside = _log_outside(log_policy, seen, copy)
+    steps = check_bundle(bundle, trusted, profiles, outside, _keyids(mldsa_keys))
     failed = failures(steps)
     code = VerificationError.exit_code if failed else EXIT_OK
     print_steps(steps, as_json, {"bundle": str(bundle), "verified": not failed, "exit_code": code})
@@ -66,6 +75,20 @@ def command(
     else:
         click.echo(f"Verified: {len(steps) - skipped} steps passed, {skipped} skipped (with the reason).")
     return code
+
+
+def _keyids(texts: tuple[str, ...]) -> list[str] | None:
+    """The keys that the auditor brought; None for none. Raises UsageError."""
+    import re
+
+    from expunge_agent.errors import UsageError
+
+    for text in texts:
+        if not re.fullmatch("[0-9a-f]{64}", text):
+            raise UsageError(
+                f"{text[:80]!r} is not the SHA-256 of a key.", "It has 64 hexadecimal digits, in lower case."
+            )
+    return list(texts) or None
 
 
 def _log_outside(log_policy: Path | None, seen: tuple[Path, ...], copy: Path | None) -> LogOutside:

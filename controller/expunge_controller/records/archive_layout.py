@@ -28,6 +28,7 @@ class Document(NamedTuple):
     kind: EntryKind
     body: bytes
     signature: bytes
+    mldsa65: bytes = b""
 
 
 def document_name(kind: str, digest: str) -> str:

@@ -6,7 +6,7 @@ Pure: bytes in, findings out. It knows the formats and nothing of whoever wrote 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from expunge_agent.errors import DocumentError, VerificationError
@@ -32,6 +32,7 @@ from expunge_controller.records.receipt_checks import (
     order_problems,
     origin_problems,
 )
+from expunge_controller.records.second_checks import check_second_files
 from expunge_controller.records.stamp_check import check_stamps
 
 if TYPE_CHECKING:
@@ -70,15 +71,17 @@ def verify_bundle(
     readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
     profiles: Mapping[str, Profile],
     log: LogOutside = NOTHING_BROUGHT,
+    mldsa_keys: Collection[str] | None = None,
 ) -> list[Step]:
     """Check a bundle's `files` (by name). Never raises for a bad one: see the steps.
 
     `trusted` are the keys the auditor brings; with None those in the bundle are used and the step
     that asks whose they are is skipped. `page` and `readme` make ``certificate.html`` and
     ``README.txt`` again from the other files; `profiles` are policies by digest, for the receipts
-    that name one of them; `log` is what the auditor knows of the transparency log.
+    that name one of them; `log` is what the auditor knows of the transparency log,
+    `mldsa_keys` the keyids (`dsse.keyid`) of the agents' ML-DSA-65 keys that the auditor trusts.
     """
-    return _BundleCheck(files, trusted, page, readme, profiles, log).run()
+    return _BundleCheck(files, trusted, page, readme, profiles, log, mldsa_keys).run()
 
 
 class _BundleCheck:
@@ -92,6 +95,7 @@ class _BundleCheck:
         readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
         profiles: Mapping[str, Profile],
         log: LogOutside,
+        mldsa_keys: Collection[str] | None,
     ) -> None:
         self.files = files
         self.trusted = trusted
@@ -99,6 +103,7 @@ class _BundleCheck:
         self.readme = readme
         self.profiles = profiles
         self.log = log
+        self.mldsa_keys = mldsa_keys
         self.checks = Checklist()
         self.enclosed: list[TrustedSigner] = []
 
@@ -112,6 +117,7 @@ class _BundleCheck:
         self._names()
         self._keys()
         receipt = self._receipt()
+        check_second_files(self.checks, self.files, receipt, self.mldsa_keys)
         order = self._order(receipt)
         certificate = self._certificate(receipt, order)
         self._page(certificate)
@@ -128,6 +134,8 @@ class _BundleCheck:
         due |= {name + layout.SIGNATURE for name in signed}
         if layout.CERTIFICATE in names:
             due.add(layout.CERTIFICATE_HTML)
+        if names & layout.second_names(names):
+            due |= layout.second_names(names)
         if names & set(layout.LOG_FILES):
             due |= set(layout.LOG_FILES)
         problems = [f"{name} is missing" for name in sorted(due - names)]
@@ -140,6 +148,7 @@ class _BundleCheck:
             f"{name} signs nothing"
             for name in sorted(names)
             if name.endswith(layout.SIGNATURE) and name.removesuffix(layout.SIGNATURE) not in names
+            if name not in layout.second_names(names)
         ]
         self.checks.check("the files are those of a bundle", problems, f"{len(names)} files")
 
@@ -252,6 +261,7 @@ class _BundleCheck:
             self.files[layout.RECEIPT],
             self.files.get(layout.RECEIPT + layout.SIGNATURE, b""),
             order,
+            self.files.get(layout.DSSE, b""),
         )
         self.checks.check(true, problems, certificate.number)
         return certificate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from expunge_agent.protocol import sshsig
+from expunge_agent.protocol import dsse, sshsig
 
 RECEIPT = "receipt.json"
 ORDER = "order.json"
@@ -17,6 +17,7 @@ PROOF = "receipt.tlog-proof"
 CHECKPOINT = "checkpoint.txt"
 LOG_POLICY = "trust/log-policy.toml"
 LOG_FILES = (ENTRY, PROOF, CHECKPOINT, LOG_POLICY)
+DSSE = "receipt.dsse.json"
 CUSTODY_FOLDER = "custody/"
 STAMP_FOLDER = "stamps/"
 SIGNATURE = ".sig"
@@ -26,6 +27,30 @@ NAMESPACES = {
     ORDER: sshsig.ORDER_NAMESPACE,
     CERTIFICATE: sshsig.CERTIFICATE_NAMESPACE,
 }
+
+
+def raw_signature(algorithm: str) -> str:
+    """The file of a raw signature over the receipt's PAE (see `dsse`)."""
+    return f"receipt.{algorithm}.sig"
+
+
+def raw_key(algorithm: str) -> str:
+    """The file of the public key to that, PEM."""
+    return f"trust/receipt.{algorithm}.pem"
+
+
+def classic_algorithm(names: Iterable[str]) -> str:
+    """How the signing key signed the PAE, as far as the names of the files tell."""
+    there = set(names)
+    p256 = {raw_signature(dsse.ECDSA_P256), raw_key(dsse.ECDSA_P256)} & there
+    ed25519 = {raw_signature(dsse.ED25519), raw_key(dsse.ED25519)} & there
+    return dsse.ECDSA_P256 if p256 and not ed25519 else dsse.ED25519
+
+
+def second_names(names: Iterable[str]) -> set[str]:
+    """The files of the second signatures, all of which are there or none, beside files of these `names`."""
+    kinds = (classic_algorithm(names), dsse.MLDSA65)
+    return {DSSE, *map(raw_signature, kinds), *map(raw_key, kinds)}
 
 
 def custody_name(number: int) -> str:

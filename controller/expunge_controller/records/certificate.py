@@ -315,6 +315,10 @@ class Evidence(Frozen, frozen=True, omit_defaults=True):
     agent_key: Name
     boot_id: Text
     kernel: Text
+    dsse: MaybeDigest = ""
+    """Of ``receipt.dsse.json``, with the second signatures; left out, like the key's, where there are none."""
+    mldsa65_key: MaybeDigest = ""
+    """`keyid` of the key of the ML-DSA-65 signature."""
     log: LogReference | None = None
 
 

@@ -35,9 +35,17 @@ Fact = tuple[str, Any, Any]
 
 
 def certificate_problems(
-    certificate: Certificate, receipt: Receipt, body: bytes, signature: bytes, order: Order | None
+    certificate: Certificate,
+    receipt: Receipt,
+    body: bytes,
+    signature: bytes,
+    order: Order | None,
+    envelope: bytes = b"",
 ) -> list[str]:
-    """Each place where `certificate` says something else than the receipt (`body`, `signature`) and order."""
+    """Each place where `certificate` says something else than the receipt (`body`, `signature`) and order.
+
+    `envelope` is that of the second signatures, empty where there are none.
+    """
     proof = certificate.evidence
     if proof.receipt != canonical.sha256_hex(body):
         return ["it is about another receipt"]
@@ -47,6 +55,8 @@ def certificate_problems(
     if result.outcome not in SUCCESS:
         return [f"it certifies a target whose outcome is {result.outcome}"]
     facts: list[Fact] = [
+        ("DSSE envelope", proof.dsse, canonical.sha256_hex(envelope) if envelope else ""),
+        ("ML-DSA-65 key", proof.mldsa65_key, receipt.agent.mldsa65_key),
         *_document_facts(certificate, signature, receipt, order),
         *_media_facts(certificate, result),
         *_sanitization_facts(certificate, receipt, result),

@@ -68,12 +68,13 @@ def certificate_from(
     issued_at: datetime,
     issuer: str,
     log: LogReference | None = None,
+    dsse: str = "",
 ) -> Certificate:
     """The certificate about target number `target` (from 0) of a receipt that was checked before.
 
     `order` is None for a wipe that no controller ordered; `issuer` the signing controller's
-    principal; `log` where the receipt stands in the transparency log. Raises RefusedError where no certificate may be issued (`certifiable`),
-    NotFoundError without such a target, DocumentError for a damaged receipt.
+    principal; `log` where the receipt stands in the transparency log, `dsse` the SHA-256 of its
+    envelope with the second signatures. Raises RefusedError where no certificate may be issued (`certifiable`), NotFoundError without such a target, DocumentError for a damaged receipt.
     """
     receipt = parse_statement(receipt_body).predicate
     if not 0 <= target < len(receipt.targets):
@@ -91,7 +92,9 @@ def certificate_from(
         media=_media(result),
         register=facts,
         sanitization=_sanitization(receipt, result),
-        evidence=replace(_evidence(receipt_body, receipt_signature, receipt, target, order), log=log),
+        evidence=replace(
+            _evidence(receipt_body, receipt_signature, receipt, target, order), log=log, dsse=dsse
+        ),
         assurance=[witness_sentence(log), NO_TIME],
         attestation_text=ATTESTATION,
         attestation=Blank(),
@@ -164,6 +167,7 @@ def _evidence(body: bytes, signature: bytes, receipt: Receipt, target: int, orde
         agent_key=receipt.agent.key,
         boot_id=recorded(receipt.agent.boot_id),
         kernel=recorded(receipt.agent.kernel),
+        mldsa65_key=receipt.agent.mldsa65_key,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from expunge_agent.errors import DocumentError, VerificationError
+from expunge_agent.protocol import dsse
 from expunge_agent.protocol.base import timestamp
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records import merkle, tiles
@@ -95,6 +96,7 @@ class _LogCheck:
             EntryKind.RECEIPT,
             self._file(layout.RECEIPT),
             self._file(layout.RECEIPT + layout.SIGNATURE),
+            self._file(layout.raw_signature(dsse.MLDSA65)),
         )
         same = self._file(layout.ENTRY) == due
         self.checks.check(ENTRY_IS, [] if same else ["made again from the receipt, it reads differently"])

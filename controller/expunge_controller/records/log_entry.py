@@ -4,7 +4,7 @@ expunge log entry v1
 kind receipt
 body 5f0c…            SHA-256 of the document's bytes
 sshsig 91ab…          SHA-256 of its detached signature
-mldsa65 77e0…         of a second signature, where there is one
+mldsa65 77e0…         of its ML-DSA-65 signature (`dsse`), where there is one
 """
 
 from __future__ import annotations

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol import canonical, sshsig, trust
 from expunge_agent.protocol.base import Outcome
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.order import Order, order_digest, parse_order
 from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE, Reason, Receipt, Statement, parse_statement
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import consistency, key_checks, volume_checks
 from expunge_controller.records.findings import Checklist, Status, Step, failures
+from expunge_controller.records.second_checks import check_second
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
@@ -77,12 +79,15 @@ def check_receipt(
     known: KnownReceipts,
     delivered_by: str | None = None,
     profile: Profile | None = None,
+    second: SecondSignatures | None = None,
+    mldsa65_key: bytes | None = None,
 ) -> ReceiptVerdict:
     """Check a receipt as it arrived. Never raises for a bad one: see the verdict's steps.
 
     `order_body` is the order its digest names, None when this controller has none (a wipe run on
     the machine alone). `delivered_by` is the machine id of the authenticated peer that sent it,
-    `profile` the ordered profile where it is at hand.
+    `profile` the ordered profile where it is at hand. `second` are its second signatures, `mldsa65_key` the
+    agent's key for them as far as it is known.
     """
     checks = Checklist()
     digest = canonical.sha256_hex(body)
@@ -92,6 +97,7 @@ def check_receipt(
         return ReceiptVerdict(digest, None, signer, checks.steps, False)
     receipt = statement.predicate
     _check_origin(checks, receipt, signer, delivered_by)
+    check_second(checks, receipt, body, signature, second, mldsa65_key)
     if order_body is None:
         checks.skip("it answers the order", "this controller has no order with the digest it names")
     else:

@@ -7,9 +7,10 @@ import shlex
 import textwrap
 from collections.abc import Mapping
 
-from expunge_agent.protocol import trust
+from expunge_agent.protocol import dsse, trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
+from expunge_controller.render.dsse_recipe import DSSE_RECIPE
 from expunge_controller.render.log_recipe import RECIPE
 from expunge_controller.render.stamp_recipe import stamp_section
 
@@ -17,7 +18,7 @@ _HEAD = """\
 EVIDENCE BUNDLE
 
 This folder is evidence about one medium whose data was to be destroyed. All of it can be checked
-offline, without expunge, with ssh-keygen (OpenSSH 8.1 or newer) and sha256sum. Every signature is
+offline, without expunge, with ssh-keygen (OpenSSH 8.1 or newer) and sha256sum. Every .json.sig is
 a detached OpenSSH signature over the exact bytes of the file beside it. Do not edit or re-format
 the files.
 
@@ -36,7 +37,7 @@ Unpack the bundle and run these in its folder. Each must answer: Good "..." sign
 
 {commands}
 {links}
-{log}{time}{number}. THE LAYOUT OF THE SIGNATURE FILES
+{log}{dsse}{time}{number}. THE LAYOUT OF THE SIGNATURE FILES
 
 ssh-keygen overlooks white space put into a .sig file, whatever follows its last line, and a lower
 version number; none of that changes what was signed. To rule even that out, no line may be printed
@@ -63,11 +64,31 @@ witness among them, the log proves nothing against whoever keeps it.
 
 """
 
+_DSSE = """
+{number}. THE DSSE ENVELOPE, ED25519 AND ML-DSA-65
+
+The receipt was signed once more by the same key, and by one of ML-DSA-65 (FIPS 204), which a quantum
+computer is not expected to forge; receipt.dsse.json holds both for other tools (DSSE v1). The script
+below needs bash and openssl 3; of ML-DSA-65 it says SKIPPED before openssl 3.5. The receipt names the
+ML-DSA-65 key: for years in which its OpenSSH signature is not believed any more, write down now the
+SHA-256 that the script prints.
+
+"""
+
 _WHAT = {
     layout.RECEIPT: "what the agent did and saw on the machine (in-toto Statement v1)",
     layout.ORDER: "what the agent was asked to do",
     layout.CERTIFICATE: "the certificate about the medium",
     layout.CERTIFICATE_HTML: "the certificate for reading and printing, made from certificate.json",
+    layout.DSSE: "the receipt and its second signatures, for other tools (DSSE v1)",
+    **{
+        name(kind): f"{what} ({kind})"
+        for kind in (dsse.ED25519, dsse.ECDSA_P256, dsse.MLDSA65)
+        for name, what in (
+            (layout.raw_signature, "a second signature, raw"),
+            (layout.raw_key, "its public key"),
+        )
+    },
     layout.ENTRY: "the receipt's entry in the transparency log",
     layout.PROOF: "that the entry is in the log (C2SP tlog-proof)",
     layout.CHECKPOINT: "the log's signed head, with its witnesses' signatures",
@@ -76,7 +97,7 @@ _WHAT = {
 }
 
 _ARMOR = """\
-    for s in *.sig custody/*.sig; do
+    for s in *.json.sig custody/*.sig; do
       printf -- '-----BEGIN SSH SIGNATURE-----\\n%s\\n-----END SSH SIGNATURE-----' \\
         "$(sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 0)" | cmp - "$s"
       sed -n 2p "$s" | grep -q '^U1NIU0lHAAAAAQAA' || echo "$s: not version 1"
@@ -96,6 +117,9 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     log = _log(files, number)
     if log:
         number += 1
+    dsse_part = _dsse(files, number)
+    if dsse_part:
+        number += 1
     time = stamp_section(files, number)
     if time:
         number += 1
@@ -105,6 +129,7 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
         links=links,
         log=log,
         time=time,
+        dsse=dsse_part,
         number=number,
         armor=_ARMOR,
     )
@@ -114,6 +139,12 @@ def _log(files: Mapping[str, bytes], number: int) -> str:
     if layout.ENTRY not in files:
         return ""
     return _LOG.format(number=number) + textwrap.indent(RECIPE, "    ") + "\n\n"
+
+
+def _dsse(files: Mapping[str, bytes], number: int) -> str:
+    if layout.DSSE not in files:
+        return ""
+    return _DSSE.format(number=number) + textwrap.indent(DSSE_RECIPE, "    ") + "\n\n"
 
 
 def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
@@ -127,13 +158,13 @@ def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]
 
 
 def _inventory(files: Mapping[str, bytes]) -> str:
-    lines = [f"  {name:<24}{what}" for name, what in _WHAT.items() if name in files]
+    lines = [f"  {name:<25} {what}" for name, what in _WHAT.items() if name in files]
     events = len(layout.custody_names(files))
     if events:
-        lines.append(f"  {'custody/NNN.json':<24}the chain of custody, {events} events")
+        lines.append(f"  {'custody/NNN.json':<26}the chain of custody, {events} events")
     if layout.stamp_name(1) in files:
-        lines.append(f"  {'stamps/NNN.tsr':<24}time stamps, each beside the proof of what it is on")
-    lines.append(f"  {'*.sig':<24}the signature of the file whose name it bears")
+        lines.append(f"  {'stamps/NNN.tsr':<26}time stamps, each beside the proof of what it is on")
+    lines.append(f"  {'*.json.sig':<26}the signature of the file whose name it bears")
     return "\n".join(lines)
 
 
@@ -145,6 +176,8 @@ def _links(files: Mapping[str, bytes]) -> str:
     if layout.CERTIFICATE in files:
         parts.append('    grep -c "$(sha256sum < receipt.json | cut -c1-64)" certificate.json')
         parts.append('    grep -c "$(sha256sum < receipt.json.sig | cut -c1-64)" certificate.json')
+        if layout.DSSE in files:
+            parts.append('    grep -c "$(sha256sum < receipt.dsse.json | cut -c1-64)" certificate.json')
     events = layout.custody_names(files)
     if events:
         parts.append('    cat custody/*.json | grep -c "$(sha256sum < receipt.json | cut -c1-64)"')

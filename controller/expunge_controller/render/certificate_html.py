@@ -12,6 +12,7 @@ from expunge_controller.records.certificate import (
     NOT_RECORDED,
     Blank,
     Certificate,
+    Evidence,
     LogReference,
     Person,
     Sanitization,
@@ -310,10 +311,19 @@ def _evidence(certificate: Certificate) -> str:
                 (Label("Agent key", "代理密钥指纹"), proof.agent_key),
                 (Label("Machine", "机器"), f"{proof.hostname} ({proof.machine_id})"),
                 (Label("Boot id / kernel", "启动标识/内核"), f"{proof.boot_id} / {proof.kernel}"),
+                *_second(proof),
                 *(_log(proof.log) if proof.log else []),
             ]
         ),
     )
+
+
+def _second(proof: Evidence) -> list[tuple[Label, str]]:
+    rows = [
+        (Label("DSSE envelope (SHA-256)", "DSSE 信封摘要"), proof.dsse),
+        (Label("ML-DSA-65 key (post-quantum)", "ML-DSA-65 密钥标识（抗量子）"), proof.mldsa65_key),
+    ]
+    return [row for row in rows if row[1]]
 
 
 def _log(log: LogReference) -> list[tuple[Label, str]]:

@@ -10,8 +10,10 @@ bytes() { printf "$(printf %s "$1" | sed 's/../\\x&/g')"; }
 temp=$(mktemp -d); trap 'rm -r "$temp"' EXIT
 
 # The entry is the receipt's; the proof is for this checkpoint, and written as it should be.
-printf 'expunge log entry v1\nkind receipt\nbody %s\nsshsig %s\n' \
-  "$(digest < receipt.json)" "$(digest < receipt.json.sig)" | cmp - entry.txt
+{ printf 'expunge log entry v1\nkind receipt\nbody %s\nsshsig %s\n' \
+    "$(digest < receipt.json)" "$(digest < receipt.json.sig)"
+  if [ -e receipt.mldsa65.sig ]; then printf 'mldsa65 %s\n' "$(digest < receipt.mldsa65.sig)"; fi
+} | cmp - entry.txt
 steps=$(sed '1,2d;/^$/,$d' receipt.tlog-proof)
 place=$((10#$(sed -n '2s/^index //p' receipt.tlog-proof)))
 { printf 'c2sp.org/tlog-proof@v1\nindex %s\n' "$place"

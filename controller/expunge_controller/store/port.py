@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_controller.records.archive_layout import Document
 from expunge_controller.store.rows import (
     AsideRow,
@@ -60,6 +61,10 @@ class FleetTables(Protocol):
 
     def seen(self, machine_id: str, now: str) -> None: ...
     def set_note(self, machine_id: str, note: str) -> None: ...
+    def set_mldsa65_key(self, machine_id: str, key: bytes) -> None:
+        """Pin the key of a machine's second signatures."""
+        ...
+
     def set_problem(self, who: str, problem: str) -> None:
         """Remember why dialling failed; `who` is a machine id, or the secret digest of a token."""
         ...
@@ -149,8 +154,10 @@ class EvidenceTables(Protocol):
 
     def receipts(self, limit: int) -> list[ReceiptRow]: ...
     def add_aside(self, receipt: AsideRow) -> None: ...
-    def is_aside(self, machine_id: str, digest: str, signature: bytes) -> bool:
-        """Whether this very document is kept aside already, as delivered by this machine."""
+    def is_aside(
+        self, machine_id: str, digest: str, signature: bytes, second: SecondSignatures | None
+    ) -> bool:
+        """Whether this very document, signed like this, is kept aside already, as delivered by this machine."""
         ...
 
     def aside(self, limit: int) -> list[AsideRow]: ...

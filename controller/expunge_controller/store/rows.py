@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from expunge_agent.protocol.dsse import SecondSignatures
+
 
 class Reach(StrEnum):
     """Who dials whom."""
@@ -71,7 +73,8 @@ class MachineRow:
 
     ``counter`` and ``last_digest`` are those of its newest authentic receipt; ``note`` is
     something a person should know (a second agent with the same key); ``problem`` is why the last
-    attempt to dial it failed (see `problems`), empty after a success.
+    attempt to dial it failed (see `problems`), empty after a success. ``mldsa65_key`` is that of its
+    second signatures (see `dsse`), None while it has shown none.
     """
 
     machine_id: str
@@ -89,6 +92,7 @@ class MachineRow:
     last_digest: str | None = None
     note: str = ""
     problem: str = ""
+    mldsa65_key: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ class OrderRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiptRow:
-    """A receipt that passed every check."""
+    """A receipt that passed every check; ``second`` is None where its agent had no key for it."""
 
     digest: str
     order_digest: str
@@ -142,13 +146,19 @@ class ReceiptRow:
     body: bytes
     signature: bytes
     received_at: str
+    second: SecondSignatures | None = None
+
+    @property
+    def mldsa65(self) -> bytes:
+        """The ML-DSA-65 signature, empty where there is none: as its log entry names it."""
+        return b"" if self.second is None else self.second.mldsa65
 
 
 @dataclass(frozen=True, kw_only=True)
 class AsideRow:
     """A receipt that failed a check, with the reasons; kept as it came.
 
-    ``counter`` is 0 unless the machine that delivered it signed it.
+    ``counter`` is 0 unless the machine that delivered it signed it, with every key it is known to have.
     """
 
     digest: str
@@ -159,6 +169,12 @@ class AsideRow:
     body: bytes
     signature: bytes
     received_at: str
+    second: SecondSignatures | None = None
+
+    @property
+    def mldsa65(self) -> bytes:
+        """What came as the ML-DSA-65 signature, empty where nothing did."""
+        return b"" if self.second is None else self.second.mldsa65
 
 
 @dataclass(frozen=True, kw_only=True)

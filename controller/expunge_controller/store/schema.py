@@ -83,6 +83,12 @@ def _blob(name: str) -> sa.Column[bytes]:
     return sa.Column(name, sa.LargeBinary, nullable=False)
 
 
+def _second_columns() -> list[sa.Column[bytes]]:
+    """`dsse.SecondSignatures`; all NULL where there are none."""
+    names = ("classic_signature", "mldsa65_signature", "mldsa65_key")
+    return [sa.Column(name, sa.LargeBinary, nullable=True) for name in names]
+
+
 def _ssh_columns() -> list[sa.Column[Any]]:
     return [
         _text("reach"),
@@ -123,6 +129,7 @@ machines = sa.Table(
     _text("last_digest", nullable=True),
     _text("note"),
     _text("problem", server_default=""),
+    sa.Column("mldsa65_key", sa.LargeBinary, nullable=True),
 )
 
 media = sa.Table(
@@ -197,6 +204,7 @@ receipts = sa.Table(
     _blob("body"),
     _blob("signature"),
     _text("received_at"),
+    *_second_columns(),
     sa.UniqueConstraint("machine_id", "counter", name="receipts_counter"),
     sa.Index("receipts_by_order", "order_digest"),
 )
@@ -213,6 +221,7 @@ aside = sa.Table(
     _blob("body"),
     _blob("signature"),
     _text("received_at"),
+    *_second_columns(),
     sa.Index("aside_by_digest", "digest"),
 )
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records.consistency import tells_of_work
 from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.store.rows import AsideRow, CertificateRow, CustodyRow, MediumRow, ReceiptRow
 from expunge_controller.store.schema import aside, certificates, custody, media, receipts
 from expunge_controller.store.sql_log import SqlLog
+from expunge_controller.store.sql_second import flat, nested
 
 
 class SqlEvidence:
@@ -44,18 +46,18 @@ class SqlEvidence:
 
     def add_receipt(self, receipt: ReceiptRow) -> None:
         """Keep a receipt that passed every check."""
-        self._connection.execute(sa.insert(receipts).values(dataclasses.asdict(receipt)))
-        self._log.enter(EntryKind.RECEIPT, receipt.body, receipt.signature)
+        self._connection.execute(sa.insert(receipts).values(flat(receipt)))
+        self._log.enter(EntryKind.RECEIPT, receipt.body, receipt.signature, receipt.mldsa65)
 
     def receipt(self, digest: str) -> ReceiptRow | None:
         """The receipt with this digest."""
         row = self._one(sa.select(receipts).where(receipts.c.digest == digest))
-        return None if row is None else ReceiptRow(**row)
+        return None if row is None else ReceiptRow(**nested(row))
 
     def receipts_of_order(self, order_digest: str) -> list[ReceiptRow]:
         """The receipts that answer an order, in the order in which they came."""
         query = sa.select(receipts).where(receipts.c.order_digest == order_digest)
-        return [ReceiptRow(**row) for row in self._all(query.order_by(sa.literal_column("rowid")))]
+        return [ReceiptRow(**nested(row)) for row in self._all(query.order_by(sa.literal_column("rowid")))]
 
     def receipt_of_order(self, order_digest: str) -> ReceiptRow | None:
         """The receipt that an order's outcome rests on: the first that tells of work, else the first."""
@@ -79,18 +81,25 @@ class SqlEvidence:
     def receipts(self, limit: int) -> list[ReceiptRow]:
         """The newest receipts first."""
         query = sa.select(receipts).order_by(receipts.c.received_at.desc(), receipts.c.counter.desc())
-        return [ReceiptRow(**row) for row in self._all(query.limit(limit))]
+        return [ReceiptRow(**nested(row)) for row in self._all(query.limit(limit))]
 
     def add_aside(self, receipt: AsideRow) -> None:
         """Keep a receipt that failed a check."""
-        values = {**dataclasses.asdict(receipt), "reasons": json.dumps(receipt.reasons)}
+        values = {**flat(receipt), "reasons": json.dumps(receipt.reasons)}
         self._connection.execute(sa.insert(aside).values(values))
-        self._log.enter(EntryKind.ASIDE, receipt.body, receipt.signature)
+        self._log.enter(EntryKind.ASIDE, receipt.body, receipt.signature, receipt.mldsa65)
 
-    def is_aside(self, machine_id: str, digest: str, signature: bytes) -> bool:
-        """Whether this very document is kept aside already, as delivered by this machine."""
+    def is_aside(
+        self, machine_id: str, digest: str, signature: bytes, second: SecondSignatures | None
+    ) -> bool:
+        """Whether this very document, signed like this, is kept aside already, as delivered by this machine."""
         query = sa.select(aside.c.n).where(
-            aside.c.machine_id == machine_id, aside.c.digest == digest, aside.c.signature == signature
+            aside.c.machine_id == machine_id,
+            aside.c.digest == digest,
+            aside.c.signature == signature,
+            aside.c.classic_signature.is_not_distinct_from(second and second.classic),
+            aside.c.mldsa65_signature.is_not_distinct_from(second and second.mldsa65),
+            aside.c.mldsa65_key.is_not_distinct_from(second and second.mldsa65_key),
         )
         return self._connection.execute(query.limit(1)).one_or_none() is not None
 
@@ -98,7 +107,7 @@ class SqlEvidence:
         """The newest receipts kept aside first."""
         query = sa.select(*(column for column in aside.c if column.name != "n"))
         rows = self._all(query.order_by(aside.c.n.desc()).limit(limit))
-        return [AsideRow(**{**row, "reasons": tuple(json.loads(row["reasons"]))}) for row in rows]
+        return [AsideRow(**{**nested(row), "reasons": tuple(json.loads(row["reasons"]))}) for row in rows]
 
     def add_custody(self, event: CustodyRow) -> None:
         """Append to a medium's custody."""

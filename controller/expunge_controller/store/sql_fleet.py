@@ -88,6 +88,10 @@ class SqlFleet:
         """Leave a note for people on a machine."""
         self._update(machine_id, note=note)
 
+    def set_mldsa65_key(self, machine_id: str, key: bytes) -> None:
+        """Pin the key of a machine's second signatures."""
+        self._update(machine_id, mldsa65_key=key)
+
     def set_problem(self, who: str, problem: str) -> None:
         """Remember why dialling failed; `who` is a machine id, or the secret digest of a token."""
         self._update(who, problem=problem)

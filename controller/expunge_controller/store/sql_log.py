@@ -37,13 +37,15 @@ _SIZE = sa.select(sa.func.max(log_entries.c.n))
 _NUMBER = sa.select(log_entries.c.n).where(log_entries.c.leaf == sa.bindparam("leaf"))
 _NODE = sa.select(log_entries.c.leaf, log_entries.c.above).where(log_entries.c.n == sa.bindparam("last"))
 _APPEND = sa.insert(log_entries)
+_SIGNED = ("body", "signature")
+_TWICE = (*_SIGNED, "mldsa65_signature")
 _DOCUMENTS = (
-    (EntryKind.ENROLMENT, machines, "enrolment", "enrolment_signature"),
-    (EntryKind.ORDER, orders, "body", "signature"),
-    (EntryKind.RECEIPT, receipts, "body", "signature"),
-    (EntryKind.ASIDE, aside, "body", "signature"),
-    (EntryKind.CUSTODY, custody, "body", "signature"),
-    (EntryKind.CERTIFICATE, certificates, "body", "signature"),
+    (EntryKind.ENROLMENT, machines, ("enrolment", "enrolment_signature")),
+    (EntryKind.ORDER, orders, _SIGNED),
+    (EntryKind.RECEIPT, receipts, _TWICE),
+    (EntryKind.ASIDE, aside, _TWICE),
+    (EntryKind.CUSTODY, custody, _SIGNED),
+    (EntryKind.CERTIFICATE, certificates, _SIGNED),
 )
 
 
@@ -65,9 +67,9 @@ class SqlLog:
         self._connection.execute(_APPEND, row)
         return number
 
-    def enter(self, kind: EntryKind, body: bytes, signature: bytes) -> int:
+    def enter(self, kind: EntryKind, body: bytes, signature: bytes, mldsa65: bytes = b"") -> int:
         """Append the entry of a document that is kept in this transaction."""
-        return self.append(entry_of(kind, body, signature))
+        return self.append(entry_of(kind, body, signature, mldsa65))
 
     def documents(self) -> Iterator[bytes]:
         """The entries that there should be, in the order in which the documents of each table came."""
@@ -75,10 +77,10 @@ class SqlLog:
 
     def kept(self) -> Iterator[Document]:
         """The documents that those entries are of."""
-        for kind, table, body, signature in _DOCUMENTS:
-            query = sa.select(table.c[body], table.c[signature]).order_by(sa.literal_column("rowid"))
-            for document, signed in self._connection.execute(query):
-                yield Document(kind, _as_bytes(document), _as_bytes(signed))
+        for kind, table, names in _DOCUMENTS:
+            query = sa.select(*(table.c[name] for name in names)).order_by(sa.literal_column("rowid"))
+            for parts in self._connection.execute(query):
+                yield Document(kind, *(_as_bytes(part or b"") for part in parts))
         for (document,) in self._connection.execute(sa.select(stamps.c.body)):
             yield Document(EntryKind.STAMP, _as_bytes(document), b"")
 

@@ -257,7 +257,13 @@ class Session:
         body, signature = message.document.bytes()
         machine_id = self._known().machine_id
         stored = intake.store_receipt(
-            self._controller, machine_id, body, signature, order_hint=message.order, now=utc_now()
+            self._controller,
+            machine_id,
+            body,
+            signature,
+            second=message.second,
+            order_hint=message.order,
+            now=utc_now(),
         )
         if stored.reasons:
             self._log.warning("receipt kept aside", receipt=stored.digest, reasons=list(stored.reasons))
