@@ -24,7 +24,7 @@ from support.luks_images import MIB, make, opens, vouched
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
 
-KILLS = int(os.environ.get("EXPUNGE_KILLS", "72"))
+KILLS = int(os.environ.get("EXPUNGE_KILLS", "64"))
 KINDS = {"luks1": 3 * MIB, "luks2": 18 * MIB}
 
 
@@ -100,7 +100,9 @@ def test_killed_at_random_moments_nothing_is_called_sanitized_that_opens(
         assert not opens(image)
     kills = touched = turn = 0
     while kills < KILLS:
-        kind = chance.choice(list(KINDS))
+        kind = chance.choice(
+            ["luks1", "luks1", "luks1", "luks2"]
+        )  # of the larger header fewer: it takes longer
         folder = tmp_path / str(turn := turn + 1)
         bench, image, digest = ordered(folder, originals[kind])
         code = -signal.SIGKILL
