@@ -12,7 +12,7 @@ from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Interruption, Reason, Refusal, parse_statement
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers
 from expunge_controller.bundle import BundleParts, SignedBytes, bundle_files
-from expunge_controller.records import log_check, second_checks
+from expunge_controller.records import log_check, second_checks, stamp_check
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.certificate import freeze_certificate, parse_certificate
 from expunge_controller.records.custody import CustodyKind, next_event
@@ -55,7 +55,13 @@ def test_good_bundle_passes_and_says_whose_keys_it_used(files: dict[str, bytes])
     steps = check(files)
     assert [step.number for step in steps] == list(range(1, len(steps) + 1))
     assert {step.title: step.status for step in steps if step.status is not Status.PASSED} == dict.fromkeys(
-        ("the keys are those the auditor trusts", second_checks.TRUSTED, log_check.TRUSTED, log_check.SHOWN),
+        (
+            "the keys are those the auditor trusts",
+            second_checks.TRUSTED,
+            log_check.TRUSTED,
+            log_check.SHOWN,
+            stamp_check.STAMPED,
+        ),
         Status.SKIPPED,
     )
     assert not failures(steps)
@@ -63,7 +69,7 @@ def test_good_bundle_passes_and_says_whose_keys_it_used(files: dict[str, bytes])
 
 def test_keys_of_the_auditor(world: World, files: dict[str, bytes]) -> None:
     skipped = [step.title for step in check(files, world.signers) if step.status is Status.SKIPPED]
-    assert skipped == [second_checks.TRUSTED, log_check.TRUSTED, log_check.SHOWN]
+    assert skipped == [second_checks.TRUSTED, log_check.TRUSTED, log_check.SHOWN, stamp_check.STAMPED]
     assert not failed(files, world.signers)
     assert "not trusted" in failed(files, [world.agent_signer])
     assert "not trusted" in failed(files, World().signers)
@@ -185,7 +191,7 @@ def purged(world: World) -> dict[str, bytes]:
 def test_a_purge_makes_a_good_bundle(world: World) -> None:
     files = purged(world)
     skipped = [step.title for step in check(files, world.signers) if step.status is Status.SKIPPED]
-    assert skipped == [second_checks.TRUSTED, log_check.TRUSTED, log_check.SHOWN]
+    assert skipped == [second_checks.TRUSTED, log_check.TRUSTED, log_check.SHOWN, stamp_check.STAMPED]
     assert not failed(files, world.signers)
     assert b"\xe5\x87\x80\xe5\x8c\x96" in files["certificate.html"]  # purge, in Chinese
 
