@@ -23,7 +23,7 @@ from expunge_agent.results import untouched
 from expunge_agent.runs import run_for
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
-from expunge_agent.signing import load_key
+from expunge_agent.signing import probe, sign_patiently, signer_of
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.watched import Run
@@ -43,7 +43,9 @@ def run_order(
 
     None: the run was asked to pause (SIGHUP) and left its journal for the next start.
     Raises NotFoundError for an unknown order, BusyError while another process works on it,
-    NoSpaceError when the journal cannot be written: nothing is done that is not journalled.
+    NoSpaceError when the journal cannot be written: nothing is done that is not journalled;
+    SigningKeyError when the key does not sign: before anything is done, or, if it is away only when the receipt
+    is sealed, with everything journalled, so that the next call seals it.
     """
     outbox = Outbox(state.root)
     outbox.repair()
@@ -90,7 +92,8 @@ class _Run:
         self._outbox = outbox
         self._around = around
         self._events = events
-        self._signer = load_key(state.signing_key)
+        self._signer = signer_of(state.root)
+        probe(self._signer)  # before anything is touched that a receipt would have to tell of
         self.refusal: Refusal | None = None
 
     def carry_out(self) -> Sealed | None:
@@ -217,12 +220,16 @@ class _Run:
         def make(counter: int, previous: Digest) -> tuple[bytes, bytes]:
             place = Place(self._digest, self._state.machine_id, self._signer.public_line, counter, previous)
             body = compose(findings, place, timestamp(self._around.now()))
-            return body, sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body)
+            return body, self._signed(body)
 
         def announce(counter: int) -> None:
             self._ledger.record("sealing", counter=counter)
 
         return self._done(self._outbox.seal(self._digest, make, announce))
+
+    def _signed(self, body: bytes) -> bytes:
+        """The receipt's signature; without it the journal stays as it is, and the next start seals."""
+        return sign_patiently(self._signer, sshsig.RECEIPT_NAMESPACE, body, self._around.pause.wait)
 
     def _done(self, sealed: Sealed) -> Sealed:
         if lists := sorted(self._ledger.folder.glob("files-*.jsonl")):
