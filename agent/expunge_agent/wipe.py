@@ -14,7 +14,7 @@ from expunge_agent.events import EventLog
 from expunge_agent.journal import DamagedJournalError, Journal, replace_damaged
 from expunge_agent.ledger import Ledger
 from expunge_agent.outbox import Outbox, Sealed
-from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol import canonical, sshsig, trust
 from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
@@ -178,7 +178,8 @@ class _Run:
 
     def _read_order(self) -> Order | Refusal:
         own = admission.own_signer(self._state.principal, self._signer.public_line)
-        return admission.read_order(self._body, self._signature, [*self._state.trusted(), own])
+        pinned = trust.good_at(self._state.trusted(), timestamp(self._around.now()))
+        return admission.read_order(self._body, self._signature, [*pinned, own])
 
     def _resume(self, progress: RunProgress) -> bool:
         """Journal that the order was found unfinished; False when it is to be given up."""

@@ -47,11 +47,19 @@ class LogParts(NamedTuple):
     policy: LogPolicy
 
 
+class KeyEventParts(NamedTuple):
+    """A key event, its signature, and its ``.tlog-proof``."""
+
+    body: bytes
+    signature: bytes
+    proof: bytes
+
+
 class BundleParts(NamedTuple):
     """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
 
     ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
-    ``log`` where there was none.
+    ``log`` where there was none. ``key_events``: those of the controller, then those of the agent.
     """
 
     receipt: SignedBytes
@@ -60,6 +68,7 @@ class BundleParts(NamedTuple):
     order: SignedBytes | None = None
     certificate: SignedBytes | None = None
     log: LogParts | None = None
+    key_events: Sequence[KeyEventParts] = ()
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -79,6 +88,10 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         if document is not None:
             files[name] = document.body
             files[name + layout.SIGNATURE] = document.signature
+    for number, event in enumerate(parts.key_events, start=1):
+        name = layout.key_event_name(number)
+        files[name], files[name + layout.SIGNATURE] = event.body, event.signature
+        files[layout.key_proof_name(name)] = event.proof
     if parts.certificate is not None:
         page = certificate_html(parse_certificate(parts.certificate.body))
         files[layout.CERTIFICATE_HTML] = page.encode()

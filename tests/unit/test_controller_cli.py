@@ -21,7 +21,7 @@ from expunge_agent.protocol.enrolment import parse_token
 from expunge_agent.protocol.identity import SpaceIdentity, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
-from expunge_controller import dispatch, fleet
+from expunge_controller import dispatch, fleet, key_history
 from expunge_controller.cli import VERBS, main, reach, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
@@ -433,7 +433,7 @@ def test_a_bundle_is_written_and_checked(
     assert all(step["status"] != "failed" for step in ran.json["steps"])
     signers = tmp_path / "allowed_signers"
     with controller.store.read() as unit:
-        signers.write_text(format_allowed_signers(fleet.signers(unit, controller)))
+        signers.write_text(format_allowed_signers(key_history.signers(unit)))
     brought = run("verify", bundle, "--signers", signers, "--json", home=nowhere)
     assert brought.code == 0
     assert {step["title"] for step in brought.json["steps"] if step["status"] != "passed"} == {

@@ -22,6 +22,7 @@ from expunge_controller.store.schema import (
     checkpoints,
     cosignatures,
     custody,
+    key_events,
     log_entries,
     log_keys,
     machines,
@@ -37,6 +38,7 @@ _NODE = sa.select(log_entries.c.leaf, log_entries.c.above).where(log_entries.c.n
 _APPEND = sa.insert(log_entries)
 _DOCUMENTS = (
     (EntryKind.ENROLMENT, machines, "enrolment", "enrolment_signature"),
+    (EntryKind.KEY_EVENT, key_events, "body", "signature"),
     (EntryKind.ORDER, orders, "body", "signature"),
     (EntryKind.RECEIPT, receipts, "body", "signature"),
     (EntryKind.ASIDE, aside, "body", "signature"),
