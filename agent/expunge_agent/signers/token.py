@@ -53,15 +53,10 @@ class TokenSigner:
 
 
 def choose(wish: KeyWish) -> TokenKey:
-    """The key pair called ``object`` in the token; one of P-256 is made where none is called so and none was named."""
+    """The key pair called ``object`` in the token; one of P-256 is made where none is called so."""
     p, label = pkcs11.library(), wish.label or OBJECT
     with _opened(wish.place, wish.token, wish.pin) as session:
         public = _one(session, p.ObjectClass.PUBLIC_KEY, label)
-        if public is None and wish.label:
-            raise SigningKeyError(
-                f"The token {wish.token!r} has no key pair {label!r}.",
-                "Name one that is there, or none: then one is made.",
-            )
         if public is None:
             public = _make(p, session, label)
         line = _line(p, public)
