@@ -776,3 +776,37 @@ def test_a_purge_is_ordered_like_anything_else(
     assert run(*wipe, "--psid", label).code == 2
     shown = run("profiles", "show", "nist-purge-or-clear").out
     assert "techniques nvme-sanitize-crypto, " in shown and ", overwrite" in shown
+
+
+def test_the_life_of_keys(run: Run, controller: Controller, machine: MachineRow, tmp_path: Path) -> None:
+    listed = json.loads(run("keys", "list", "--json").out)
+    assert [(event["event"], event["principal"]) for event in listed] == [
+        ("enrolled", f"agent:{machine.machine_id}"),
+        ("enrolled", "controller:test"),
+    ]
+    made = json.loads(run("keys", "rotate", "alpha", "--json").out)
+    assert made["command"] == f"expunge-agent rotate-key {made['token']}"
+    assert run("keys", "rotate", "alpha", "--controller").code == run("keys", "rotate").code == 2
+    assert run("keys", "compromised", "alpha", "--since", "yesterday", "--reason", "x").code == 2
+    assert run("keys", "compromised", "alpha", "--since", "2026-01-01T00:00:00", "--reason", "x").code == 2
+    assert run("keys", "revoke", "nobody", "--reason", "x").code == 18
+    said = run("keys", "revoke", "alpha", "--reason", "sold", "--requested-by", "A. Example")
+    assert said.code == 0 and "revoked since" in said.out and "log cosign" in said.out
+    assert run("keys", "revoke", "alpha", "--reason", "sold").code == 3
+    assert "sold" in run("keys", "list", "alpha").out
+    text = run("keys", "signers").out
+    assert 'namespaces="expunge-receipt",valid-before="' in text
+    assert run("keys", "signers", "--out", tmp_path / "signers").code == 0
+    assert (tmp_path / "signers").read_text() == text
+    since = run(
+        "keys", "compromised", "alpha", "--since", "2026-01-01T01:00:00+01:00", "--reason", "x", "--json"
+    )
+    assert json.loads(since.out)["since"] == "2026-01-01T00:00:00Z"
+    before = controller.signer.public_line
+    line = json.loads(run("keys", "rotate", "--controller", "--json").out)["order_key"]
+    assert line != before
+    assert run("keys", "list").code == 0, "the folder opens with the new key"
+    stolen = run(
+        "keys", "compromised", "--controller", "--since", "2026-01-01T00:00:00Z", "--reason", "theft"
+    )
+    assert stolen.code == 0 and "expunge keys rotate MACHINE" in stolen.out

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
 from expunge_agent.protocol import sshsig
-from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.trust import TrustedSigner
-from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes, bundle_files
+from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
 from expunge_controller.records import key_check
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.findings import Status, Step, failures
@@ -19,56 +15,9 @@ from expunge_controller.records.key_event import KeyEventKind, check_chain, sign
 from expunge_controller.records.log_check import LogOutside
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
-from support.evidence import CONTROLLER, MACHINE, PROFILE, World, at, key_entry
-from support.logs import WITNESSED_AT, fresh_signer
-
-AGENT = f"agent:{MACHINE}"
-SEEN = datetime.fromtimestamp(WITNESSED_AT, UTC)
-"""When the witness signed the checkpoint with the receipt (entry 3) in it."""
-
-
-def seen(seconds: int) -> str:
-    """A time around the witness's."""
-    return timestamp(SEEN + timedelta(seconds=seconds))
-
-
-class Story(World):
-    """A world in which more happens to the agent's key, or to the controller's."""
-
-    def bundle(
-        self, *events: tuple[int, SignedBytes], witnessed: bool = True, others: tuple[SignedBytes, ...] = ()
-    ) -> dict[str, bytes]:
-        """A bundle with further events of the agent, each at its place in a log of nine entries; `others` are the
-        controller's."""
-        size = 9
-        agents = [(2, self.key_events[1]), *events]
-        ours = [(1, self.key_events[0]), *((7 + number, event) for number, event in enumerate(others))]
-        self.log.fixed = {place: key_entry(event) for place, event in (*ours, *agents)}
-        parts = self.parts()
-        reference = self.log.reference(parts.receipt, size=size, witnessed=witnessed)
-        signers = [
-            signer
-            for chain in (ours, agents)
-            for signer in signers_of(check_chain([event.body for _, event in chain]))
-        ]
-        made = BundleParts(
-            receipt=parts.receipt,
-            custody=parts.custody,
-            signers=signers,
-            order=parts.order,
-            certificate=self.certificate(parts.receipt, self.order(), reference),
-            log=self.log.parts(parts.receipt, size=size, witnessed=witnessed),
-            key_events=[
-                KeyEventParts(*event, self.log.proof(parts.receipt, place, size, witnessed=witnessed))
-                for place, event in (*ours, *agents)
-            ],
-        )
-        return bundle_files(made)
-
-    def about(self, kind: KeyEventKind, when: str, **changes: Any) -> SignedBytes:
-        """An event that ends the agent's key."""
-        fields = {"event": kind, "at": when, "since": when, **changes}
-        return self.key_event(AGENT, self.key_events[1:], **fields)
+from support.evidence import CONTROLLER, PROFILE, at, key_entry
+from support.key_story import AGENT, Story, seen
+from support.logs import fresh_signer
 
 
 @pytest.fixture(scope="module")

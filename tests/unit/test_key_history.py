@@ -98,8 +98,7 @@ def wiped(
 ) -> tuple[OrderRow, list[str]]:
     """An order carried out, and why its receipt was kept aside."""
     order = order_for(controller, machine_of(controller), disk)
-    with controller.store.read() as unit:
-        previous = machine_of(controller).last_digest or "0" * 64
+    previous = machine_of(controller).last_digest or "0" * 64
     receipt = agent.receipt(
         order.body, counter=canonical.U64(counter), previous=previous, nonce=f"{disk:032x}"
     )
@@ -155,7 +154,7 @@ def test_a_key_signs_its_successor(controller: Controller, agent: FakeAgent) -> 
     assert kinds(controller) == ["enrolled", "rotated"]
     assert checked(controller, order)[key_check.GOOD] is Status.PASSED
     # The old key's receipts do not count any more, the new one's do.
-    late, aside = wiped(controller, agent, 2, 2)
+    _, aside = wiped(controller, agent, 2, 2)
     assert "not trusted" in aside[0]
     agent.world.agent = fresh
     order, aside = wiped(controller, agent, 3, 2)
@@ -215,7 +214,7 @@ def test_bad_rotations(controller: Controller, agent: FakeAgent) -> None:
 def test_a_token_for_a_key_enrols_no_machine(controller: Controller, agent: FakeAgent) -> None:
     token = token_for(controller)
     stranger = FakeAgent(machine_id=fresh_machine_id())
-    with pytest.raises(EnrolmentError, match="rotate-key|new signing key"):
+    with pytest.raises(EnrolmentError, match="new signing key"):
         fleet.enrol(
             controller,
             *stranger.enrolment(token),
