@@ -26,6 +26,8 @@ def rotate(root: Path, token: EnrolmentToken, now: Timestamp, wish: KeyWish, los
     state = State.open(root)
     _check(state, token)
     before = held_settings(root)
+    if not lost:
+        _try(root)
     old = (
         (root / "signing_key.pub").read_text(encoding="ascii").strip()
         if lost
@@ -46,7 +48,7 @@ def rotate(root: Path, token: EnrolmentToken, now: Timestamp, wish: KeyWish, los
         at=now,
     )
     body = canonical.dumps(granted(document, token.secret))
-    endorsement = b"" if lost else _endorsed(root, body)
+    endorsement = b"" if lost else sshsig.sign(signer_of(root), sshsig.ROTATION_NAMESPACE, body)
     for name, data in (
         (f"{ROTATION}.sig", sshsig.sign(signer, sshsig.ROTATION_NAMESPACE, body)),
         (f"{ROTATION}.old.sig", endorsement),
@@ -87,11 +89,12 @@ def _check(state: State, token: EnrolmentToken) -> None:
         )
 
 
-def _endorsed(root: Path, body: bytes) -> bytes:
+def _try(root: Path) -> None:
+    """Before a new key is made: whether the present one will sign it."""
     try:
-        return sshsig.sign(signer_of(root), sshsig.ROTATION_NAMESPACE, body)
+        probe(signer_of(root))
     except ExpungeError as error:
         raise SigningKeyError(
-            f"The present key does not sign its successor: {error.message}",
+            f"The present key would not sign its successor: {error.message}",
             "Bring it back, or say that it is gone with --lost: then it is revoked.",
         ) from error

@@ -125,6 +125,8 @@ def append(
             principal=principal,
             seq=event.seq,
             event=str(kind),
+            key=key,
+            successor=successor,
             body=body,
             signature=signature,
             document=document[0],
@@ -151,12 +153,11 @@ def enrolled(unit: Unit, controller: Controller, machine: MachineRow, now: datet
 
 def must_be_fresh(unit: Unit, line: str) -> None:
     """Raise PeerIdentityError where anybody has or had this key."""
-    for principal in unit.keys.principals():
-        if line in keys_of(events_of(unit, principal)):
-            raise PeerIdentityError(
-                f"The key of this agent is or was that of {principal} already.",
-                "Make a new one: a copied disk image carries its agent's keys.",
-            )
+    if owner := unit.keys.owner(line):
+        raise PeerIdentityError(
+            f"The key of this agent is or was that of {owner} already.",
+            "Make a new one: a copied disk image carries its agent's keys.",
+        )
 
 
 def must_be_good(unit: Unit, machine_id: str) -> None:
@@ -247,6 +248,8 @@ def compromised(
 
 def _without_events(unit: Unit, controller: Controller) -> list[tuple[str, str]]:
     known = set(unit.keys.principals())
+    if controller.principal in known:
+        return []  # enrolment has seen to all others since
     machines = [(AGENT + machine.machine_id, machine.signing_key) for machine in unit.fleet.machines()]
     everybody = [(controller.principal, controller.signer.public_line), *machines]
     return [(who, line) for who, line in everybody if who not in known]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from expunge_agent import signing
-from expunge_agent.errors import EnrolmentError, RefusedError, SigningKeyError, StateError, UsageError
+from expunge_agent.errors import EnrolmentError, RefusedError, SigningKeyError, UsageError
 from expunge_agent.outbox import Outbox
 from expunge_agent.protocol import canonical, sshsig, wire
 from expunge_agent.protocol.enrolment import EnrolmentToken
@@ -126,8 +126,10 @@ def test_a_token_of_another_controller_changes_nothing(bench: Bench) -> None:
 
 def test_a_key_that_is_lost(bench: Bench) -> None:
     bench.state.signing_key.unlink()
-    with pytest.raises(StateError):
+    with pytest.raises(SigningKeyError) as caught:
         rotate(bench.state.root, token(), AT, FILE)
+    assert "--lost" in caught.value.remedy
+    assert not list(bench.state.root.glob("signing_key.????????")), "no key is left that nobody uses"
     line = rotate(bench.state.root, token(), AT, FILE, lost=True)
     assert signing.signer_of(bench.state.root).public_line == line
     assert (bench.state.root / "rotation.json.old.sig").read_bytes() == b""
@@ -145,7 +147,7 @@ def test_from_a_file_into_an_ssh_agent_and_back(bench: Bench, image: Path) -> No
         with pytest.raises(UsageError, match="present key"):
             rotate(bench.state.root, pinned, AT, wish)
         agent.signs = 0
-        with pytest.raises(SigningKeyError, match="does not sign its successor"):
+        with pytest.raises(SigningKeyError, match="would not sign its successor"):
             rotate(bench.state.root, pinned, AT, FILE)
         assert signing.signer_of(bench.state.root).public_line == agent.signer.public_line
         agent.signs = None

@@ -796,7 +796,7 @@ def test_the_life_of_keys(run: Run, controller: Controller, machine: MachineRow,
     assert "sold" in run("keys", "list", "alpha").out
     text = run("keys", "signers").out
     assert 'namespaces="expunge-receipt",valid-before="' in text
-    assert run("keys", "signers", "--out", tmp_path / "signers").code == 0
+    assert run("keys", "signers", "--output", tmp_path / "signers").code == 0
     assert (tmp_path / "signers").read_text() == text
     since = run(
         "keys", "compromised", "alpha", "--since", "2026-01-01T01:00:00+01:00", "--reason", "x", "--json"

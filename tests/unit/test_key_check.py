@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
-from expunge_controller.records import key_check
+from expunge_controller.records import key_check, merkle, tiles
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.findings import Status, Step, failures
 from expunge_controller.records.key_event import KeyEventKind, check_chain, signers_of
@@ -17,7 +17,7 @@ from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from support.evidence import CONTROLLER, PROFILE, at, key_entry
 from support.key_story import AGENT, Story, seen
-from support.logs import fresh_signer
+from support.logs import WITNESSED_AT, fresh_signer
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,25 @@ def test_events_left_out_or_not_fitting_the_enclosed_keys(story: Story) -> None:
     assert "004.tlog-proof proves nothing" in failed(check(stray))[key_check.WHOLE]
     unproven = {name: data for name, data in files.items() if name != "key-events/003.tlog-proof"}
     assert "003.tlog-proof" in failed(check(unproven))[key_check.LOGGED]
+
+
+def test_an_event_from_a_fork_is_found_with_a_copy_of_the_log(story: Story) -> None:
+    """The revocation was entered in a history that others were not shown."""
+    event = story.about(KeyEventKind.REVOKED, seen(10))
+    files = story.bundle((5, event))
+    receipt = SignedBytes(files["receipt.json"], files["receipt.json.sig"])
+
+    def brought(tree: merkle.MemoryTree) -> LogOutside:
+        def read(tile: tiles.Tile) -> bytes:
+            return tiles.tile_bytes(tile, tree.node)
+
+        head = story.log.checkpoint(tree, 9, time=WITNESSED_AT + 5)
+        return LogOutside(story.log.policy, copy=read, copy_head=head)
+
+    same = story.log.tree(receipt, 9)
+    assert not failed(check(files, outside=brought(same)))
+    story.log.fixed.pop(5)
+    assert "FORKED" in failed(check(files, outside=brought(story.log.tree(receipt, 9))))[key_check.LOGGED]
 
 
 def test_an_event_that_the_machine_signed_itself_is_none(story: Story) -> None:

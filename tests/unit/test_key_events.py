@@ -10,6 +10,7 @@ from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers, parse_allowed_signers
 from expunge_controller.bundle import SignedBytes
 from expunge_controller.records.key_event import (
+    NEVER,
     KeyEventKind,
     check_chain,
     current_key,
@@ -62,8 +63,9 @@ def test_the_windows_that_follow() -> None:
     # Known to be stolen only after it was replaced: its time shrinks, and never grows again.
     assert windows(enrolled(0), rotated(100), compromised(200, 60)) == [(K1, "", at(59)), (K2, at(100), "")]
     assert windows(enrolled(0), compromised(100, 50), compromised(200, 80)) == [(K1, "", at(49))]
-    # A key that was never good is not listed at all.
-    assert windows(enrolled(0), rotated(100), compromised(300, 90, K2)) == [(K1, "", at(100))]
+    # A key that was never good is listed, so that what it signed can be shown, and never counts.
+    assert windows(enrolled(0), rotated(100), compromised(300, 90, K2))[1] == (K2, "", NEVER)
+    assert windows(enrolled(0), rotated(100), revoked(100, K2))[1] == (K2, "", NEVER)
 
 
 def test_the_key_of_now() -> None:

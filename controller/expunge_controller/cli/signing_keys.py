@@ -57,19 +57,21 @@ def list_keys(app: App, machine: str | None, as_json: bool) -> None:
 
 
 @command.command(name="signers")
-@click.option("--out", type=click.Path(path_type=Path), help="Write it there instead of printing it.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write it there instead of printing it."
+)
 @click.pass_obj
-def signers(app: App, out: Path | None) -> None:
+def signers(app: App, output: Path | None) -> None:
     """Print allowed_signers for auditors: every key there ever was, and the time in which it counts."""
     from expunge_agent.protocol.trust import format_allowed_signers
     from expunge_controller import files, key_history
 
     with app.controller() as controller, controller.store.read() as unit:
         text = format_allowed_signers(key_history.signers(unit))
-    if out is None:
+    if output is None:
         click.echo(text, nl=False)
     else:
-        files.write_private(out, text.encode())
+        files.write_private(output, text.encode())
 
 
 @command.command(name="rotate")

@@ -120,7 +120,7 @@ class _BundleCheck:
         self._page(certificate)
         self._custody(receipt, order, certificate)
         check_log(self.checks, self.files, certificate, self.log)
-        check_keys(self.checks, self.files, self.signers, self.enclosed, self.log.policy)
+        check_keys(self.checks, self.files, self.signers, self.enclosed, self.log)
         self._guide()
         return self.checks.steps
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from expunge_agent.errors import DocumentError, VerificationError
+from expunge_agent.errors import DocumentError, NotFoundError, VerificationError
 from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.base import MaybeTimestamp, Timestamp, timestamp
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
-from expunge_controller.records import merkle
-from expunge_controller.records.checkpoint import parse_checkpoint, parse_proof
+from expunge_controller.records import merkle, tiles
+from expunge_controller.records.checkpoint import Checkpoint, parse_checkpoint, parse_proof
 from expunge_controller.records.document_times import finished, taken_in, time_of
 from expunge_controller.records.findings import Checklist
 from expunge_controller.records.key_event import (
@@ -28,6 +28,7 @@ from expunge_controller.records.key_event import (
     parse_key_event,
     signers_of,
 )
+from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
 from expunge_controller.records.note import verified
@@ -51,11 +52,11 @@ def check_keys(
     files: Mapping[str, bytes],
     signers: list[TrustedSigner],
     enclosed: list[TrustedSigner],
-    policy: LogPolicy | None,
+    outside: LogOutside,
 ) -> None:
-    """Take the steps about keys. `signers` are those that count, `enclosed` those of the bundle, `policy` the
-    auditor's (None: the enclosed one counts)."""
-    _KeyCheck(checks, files, signers, enclosed, policy).run()
+    """Take the steps about keys. `signers` are those that count, `enclosed` those of the bundle, `outside` what the
+    auditor knows of the log (without a policy the enclosed one counts)."""
+    _KeyCheck(checks, files, signers, enclosed, outside).run()
 
 
 class _KeyCheck:
@@ -67,15 +68,16 @@ class _KeyCheck:
         files: Mapping[str, bytes],
         signers: list[TrustedSigner],
         enclosed: list[TrustedSigner],
-        policy: LogPolicy | None,
+        outside: LogOutside,
     ) -> None:
         self.checks = checks
         self.files = files
         self.signers = signers
         self.enclosed = enclosed
         self.names = layout.key_event_names(files)
-        self.brought = policy is not None
-        self.policy = policy or _enclosed_policy(files)
+        self.outside = outside
+        self.brought = outside.policy is not None
+        self.policy = outside.policy or _enclosed_policy(files)
 
     def run(self) -> None:
         """Take every step."""
@@ -151,7 +153,7 @@ class _KeyCheck:
         for name in self.names:
             try:
                 numbers[self._digest(name)] = self._number(name)
-            except (DocumentError, VerificationError) as error:
+            except (DocumentError, NotFoundError, VerificationError) as error:
                 problems.append(f"{layout.key_proof_name(name)}: {error.message}")
         self.checks.check(LOGGED, problems, ", ".join(f"entry {number}" for number in numbers.values()))
         by_event = {self._key(name): numbers.get(self._digest(name)) for name in self.names}
@@ -190,7 +192,19 @@ class _KeyCheck:
         leaf = merkle.leaf_hash(self._entry(name))
         if not merkle.is_included(leaf, proof.number, checkpoint.size, proof.hashes, checkpoint.root):
             raise VerificationError("it does not lead from the event to the checkpoint's root")
+        if not self._is_copied(checkpoint):
+            raise VerificationError(
+                "the log is FORKED, or your copy too old: its checkpoint is not of the copy"
+            )
         return proof.number
+
+    def _is_copied(self, checkpoint: Checkpoint) -> bool:
+        """Whether the auditor's copy of the log, where there is one, has this checkpoint."""
+        if self.outside.copy is None:
+            return True
+        newest = parse_checkpoint(self.outside.copy_head)[0]
+        nodes = tiles.nodes_from(self.outside.copy, newest.size)
+        return checkpoint.size <= newest.size and merkle.root(nodes, checkpoint.size) == checkpoint.root
 
     def _good(self, placed: list[_Placed]) -> None:
         try:
@@ -211,10 +225,10 @@ class _KeyCheck:
                 self._by_place(item, problems, remarks)
                 explained.add(item.event.since)
             elif item.event.event is KeyEventKind.COMPROMISED:
-                self._by_time(item.event.since, "it was compromised", problems, remarks)
+                self._by_time(item.event.since, "it is compromised since", problems, remarks)
         ends = {signer.valid_before, *_same_key(signer, self.enclosed)} - {"", *explained}
         if ends and not any(item.event.event is KeyEventKind.COMPROMISED for item in about):
-            self._by_time(min(ends), "it was over", problems, remarks, last=True)
+            self._by_time(min(ends), "it was over at", problems, remarks, last=True)
         if problems or not remarks:
             self.checks.check(GOOD, problems, self._when())
         else:
@@ -230,7 +244,7 @@ class _KeyCheck:
         """A key that was rotated or revoked: what stands before that in the log counts."""
         receipt, event = self._receipt_number(), item.event
         if receipt is None or item.number is None:
-            self._by_time(event.since, f"it was {event.event}", problems, remarks, last=True)
+            self._by_time(event.since, f"it was {event.event} at", problems, remarks, last=True)
         elif receipt > item.number:
             problems.append(
                 f"the key was {event.event} at {event.since} (entry {item.number}), and the receipt is entry {receipt}"
@@ -244,15 +258,15 @@ class _KeyCheck:
         if proven:
             if proven > end or (proven == end and not last):
                 problems.append(
-                    f"{what} at {end}, and the log proves only that the receipt was there at {proven}"
+                    f"{what} {end}, and the log proves only that the receipt was there at {proven}"
                 )
             return
         own = [at for at in (taken_in(self.files), finished(self.files)) if at]
         if not own or max(own) > end or (max(own) == end and not last):
-            problems.append(f"{what} at {end}, and the receipt is of {max(own, default='no time')}")
+            problems.append(f"{what} {end}, and the receipt is of {max(own, default='no time')}")
         else:
             remarks.append(
-                f"{what} at {end}; the receipt is of {max(own)}, earlier, by the word of the machine and the "
+                f"{what} {end}; the receipt is of {max(own)}, earlier, by the word of the machine and the "
                 "controller alone: no witness proves it"
             )
 

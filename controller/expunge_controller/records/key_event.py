@@ -40,6 +40,9 @@ CONTROLLER_NAMESPACES = (
 MAX_EVENTS = 999
 """Of one bundle: as many as three digits of ``key-events/NNN.json`` can number."""
 
+NEVER = "1970-01-02T00:00:00Z"
+"""The end of a key that never counted; OpenSSH refuses a line whose times are the wrong way round."""
+
 
 class KeyEventKind(StrEnum):
     """What happened to the key. The list is closed.
@@ -108,7 +111,7 @@ def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
     """The keys of one principal, in the order in which they came, each with the time in which it counts.
 
     A first key counts from ever: what a machine did before it enrolled is its own all the same. A key that never
-    counted (compromised since before it came) is left out.
+    counted (compromised since before it came) ends in 1970 (`NEVER`): what it signed can still be shown.
     """
     found: dict[str, TrustedSigner] = {}
     for event in events:
@@ -123,9 +126,10 @@ def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
             case KeyEventKind.COMPROMISED:
                 _close(found, event.key, timestamp(moment(event.since) - timedelta(seconds=1)))
     return [
-        signer
+        replace(signer, valid_after="", valid_before=NEVER)
+        if signer.valid_before and signer.valid_before <= signer.valid_after
+        else signer
         for signer in found.values()
-        if not signer.valid_before or signer.valid_after < signer.valid_before
     ]
 
 

@@ -181,6 +181,10 @@ class KeyTables(Protocol):
         """Whoever has events, by name."""
         ...
 
+    def owner(self, line: str) -> str | None:
+        """Whose key this is or was."""
+        ...
+
     def ended(self) -> list[str]:
         """Whoever has an event that ended a key without a successor."""
         ...

@@ -207,6 +207,8 @@ class KeyEventRow:
     principal: str
     seq: int
     event: str
+    key: str
+    successor: str
     body: bytes
     signature: bytes
     document: bytes = b""

@@ -282,6 +282,8 @@ key_events = sa.Table(
     _text("principal", primary_key=True),
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
     _text("event"),
+    _text("key"),
+    _text("successor"),
     _blob("body"),
     _blob("signature"),
     _blob("document"),  # what the machine signed for it, with its signatures; empty where there is none

@@ -35,6 +35,13 @@ class SqlKeys:
         query = sa.select(key_events.c.principal).distinct().order_by(key_events.c.principal)
         return list(self._connection.execute(query).scalars())
 
+    def owner(self, line: str) -> str | None:
+        """Whose key this is or was."""
+        query = sa.select(key_events.c.principal).limit(1)
+        had = sa.or_(key_events.c.key == line, key_events.c.successor == line)
+        found: str | None = self._connection.execute(query.where(had)).scalar_one_or_none()
+        return found
+
     def ended(self) -> list[str]:
         """Whoever has an event that ended a key without a successor."""
         query = sa.select(key_events.c.principal).distinct()

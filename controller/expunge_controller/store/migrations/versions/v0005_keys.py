@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("principal", sa.Text, primary_key=True, nullable=False),
         sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False, nullable=False),
         sa.Column("event", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("successor", sa.Text, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("signature", sa.LargeBinary, nullable=False),
         sa.Column("document", sa.LargeBinary, nullable=False),
