@@ -125,6 +125,10 @@ def test_the_auditors_newer_list_counts_against_an_older_bundle(story: Story) ->
     assert not failed(check(files, brought(valid_before=seen(10))))
     assert key_check.GOOD in failed(check(files, brought(valid_before=seen(-10))))
     assert key_check.GOOD in failed(check(files, brought(valid_after=seen(86_400))))
+    # The bundle knows of a theft, and the auditor of an earlier one.
+    files = story.bundle((5, story.about(KeyEventKind.COMPROMISED, seen(3600), since=seen(60))))
+    assert not failed(check(files, brought(valid_before=seen(59))))
+    assert key_check.GOOD in failed(check(files, brought(valid_before=seen(-10))))
 
 
 def test_a_receipt_signed_again_by_another_enrolled_agent(story: Story) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from expunge_agent.errors import DocumentError, VerificationError
@@ -137,3 +138,6 @@ def test_both_ends_of_a_window_count() -> None:
         principal=WHO, namespaces=(), public_line=K1, valid_after=at(10), valid_before=at(20)
     )
     assert [signer.is_good_at(at(second)) for second in (9, 10, 20, 21)] == [False, True, True, False]
+    assert not signer.is_good_at("")
+    assert not msgspec.structs.replace(signer, valid_after="").is_good_at("")
+    assert msgspec.structs.replace(signer, valid_after="", valid_before="").is_good_at("")

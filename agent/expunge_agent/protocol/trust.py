@@ -32,9 +32,11 @@ class TrustedSigner(Frozen, frozen=True):
         """Whether the time of a signature matters."""
         return bool(self.valid_after or self.valid_before)
 
-    def is_good_at(self, at: Timestamp) -> bool:
-        """Whether a signature made at `at` counts."""
-        return self.valid_after <= at and (not self.valid_before or at <= self.valid_before)
+    def is_good_at(self, at: MaybeTimestamp) -> bool:
+        """Whether a signature made at `at` counts; one of an unknown time (empty) only where time does not matter."""
+        if not self.has_window:
+            return True
+        return bool(at) and self.valid_after <= at and (not self.valid_before or at <= self.valid_before)
 
 
 def format_allowed_signers(signers: list[TrustedSigner]) -> str:

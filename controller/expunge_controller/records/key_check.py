@@ -25,6 +25,7 @@ from expunge_controller.records.key_event import (
     KeyEvent,
     KeyEventKind,
     check_chain,
+    end_before,
     parse_key_event,
     signers_of,
 )
@@ -226,8 +227,9 @@ class _KeyCheck:
                 explained.add(item.event.since)
             elif item.event.event is KeyEventKind.COMPROMISED:
                 self._by_time(item.event.since, "it is compromised since", problems, remarks)
+                explained.add(end_before(item.event.since))
         ends = {signer.valid_before, *_same_key(signer, self.enclosed)} - {"", *explained}
-        if ends and not any(item.event.event is KeyEventKind.COMPROMISED for item in about):
+        if ends:
             self._by_time(min(ends), "it was over at", problems, remarks, last=True)
         if problems or not remarks:
             self.checks.check(GOOD, problems, self._when())

@@ -124,13 +124,18 @@ def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
             case KeyEventKind.REVOKED:
                 _close(found, event.key, event.since)
             case KeyEventKind.COMPROMISED:
-                _close(found, event.key, timestamp(moment(event.since) - timedelta(seconds=1)))
+                _close(found, event.key, end_before(event.since))
     return [
         replace(signer, valid_after="", valid_before=NEVER)
         if signer.valid_before and signer.valid_before <= signer.valid_after
         else signer
         for signer in found.values()
     ]
+
+
+def end_before(since: Timestamp) -> Timestamp:
+    """The last second before `since`: where a compromised key's time ends."""
+    return timestamp(moment(since) - timedelta(seconds=1))
 
 
 def current_key(events: Sequence[KeyEvent]) -> str:
