@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -239,6 +240,12 @@ def test_a_key_in_a_tpm(short: Path) -> None:
         process = started()  # a reboot: the key is still there
         again = signing.signer_of(short)
         assert again.public_line == signer.public_line
+        settings = (short / "signing_key.json").read_bytes()
+        edited = json.loads(settings) | {"area": "00"}
+        (short / "signing_key.json").write_text(json.dumps(edited))
+        with pytest.raises(SigningKeyError, match="TPM"):
+            signing.probe(signing.signer_of(short))
+        (short / "signing_key.json").write_bytes(settings)
         ssh_keygen_accepts(short, again)
     finally:
         process.kill()

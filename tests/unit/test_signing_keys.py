@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from expunge_agent import signing
-from expunge_agent.errors import SigningKeyError, UsageError
+from expunge_agent.errors import DocumentError, SigningKeyError, UsageError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.receipt import parse_statement
@@ -169,6 +169,21 @@ def test_what_names_no_key_is_explained(text: str) -> None:
 def test_a_pkcs11_name_is_read_as_rfc_7512_writes_it() -> None:
     wish = parse_wish("pkcs11:token=my%20token;object=k?module-path=/m.so&pin-source=file:/etc/pin")
     assert (wish.token, wish.label, wish.place, wish.pin) == ("my token", "k", "/m.so", "/etc/pin")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind":"usb"}',
+        '{"kind":"file","name":"../dial_key"}',
+        '{"kind":"tpm2","tcti":"x","public":"ssh-ed25519 AAAA","area":"00","wrapped":"zz"}',
+        "{",
+    ],
+)
+def test_settings_that_were_edited_are_explained(bench: Bench, text: str) -> None:
+    (bench.state.root / "signing_key.json").write_text(text)
+    with pytest.raises(DocumentError, match=r"signing_key\.json"):
+        signing.signer_of(bench.state.root)
 
 
 def test_a_file_key_may_have_another_name(tmp_path: Path) -> None:

@@ -10,20 +10,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
+import msgspec
+
 from expunge_agent.errors import UsageError
-from expunge_agent.protocol.base import Frozen, Name, PathText, Text
+from expunge_agent.protocol.base import Frozen, PathText, Text
 
 OBJECT = "expunge-signing"
 """The label of a key that was made for us in a token."""
 
 
+Hex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){1,2000}\Z")]
+
+
 class FileKey(Frozen, frozen=True, tag_field="kind", tag="file"):
     """``name``: a file in the state folder."""
 
-    name: Name
+    name: Annotated[str, msgspec.Meta(pattern=r"^signing_key(\.[0-9a-f]{8})?\Z")]
 
 
 class SshAgentKey(Frozen, frozen=True, tag_field="kind", tag="ssh-agent"):
@@ -50,8 +55,8 @@ class TpmKey(Frozen, frozen=True, tag_field="kind", tag="tpm2"):
 
     tcti: Text
     public: Text
-    area: Text
-    wrapped: Text
+    area: Hex
+    wrapped: Hex
 
 
 KeySettings = FileKey | SshAgentKey | TokenKey | TpmKey

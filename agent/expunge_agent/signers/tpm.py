@@ -32,12 +32,12 @@ class TpmSigner:
     def signature_blob(self, data: bytes) -> bytes:
         """The SSH signature of `data`, made in the TPM."""
         t, held = tpm.library(), self._settings
-        area = t.TPM2B_PUBLIC.unmarshal(bytes.fromhex(held.area))[0]
-        wrapped = t.TPM2B_PRIVATE.unmarshal(bytes.fromhex(held.wrapped))[0]
         scheme = t.TPMT_SIG_SCHEME(scheme=t.TPM2_ALG.ECDSA)
         scheme.details.any.hashAlg = t.TPM2_ALG.SHA256
         ticket = t.TPMT_TK_HASHCHECK(tag=t.TPM2_ST.HASHCHECK, hierarchy=t.TPM2_RH.NULL)
         with _opened(held.tcti) as (chip, parent):
+            area = t.TPM2B_PUBLIC.unmarshal(bytes.fromhex(held.area))[0]
+            wrapped = t.TPM2B_PRIVATE.unmarshal(bytes.fromhex(held.wrapped))[0]
             key = chip.load(parent, wrapped, area)
             try:
                 digest = t.TPM2B_DIGEST(hashlib.sha256(data).digest())
