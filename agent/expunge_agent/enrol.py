@@ -13,18 +13,21 @@ from expunge_agent.protocol.base import Timestamp
 from expunge_agent.protocol.enrolment import Enrolment, EnrolmentToken, HostFacts
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_agent.second_key import load_or_create_second_key
-from expunge_agent.signing import load_or_create_key
+from expunge_agent.signers.settings import KeyWish
+from expunge_agent.signing import first_key, load_or_create_key
 from expunge_agent.state import ControllerAddress, State
 
 WAIT = 30.0
 
 
-def enrol(root: Path, token: EnrolmentToken, now: Timestamp, replace: bool = False) -> str:
+def enrol(
+    root: Path, token: EnrolmentToken, now: Timestamp, replace: bool = False, key: KeyWish | None = None
+) -> str:
     """Enrol this machine with the controller that gave out `token`; returns the name it gave us.
 
     The controller is pinned only after it accepted us. With a token that carries no address the
     controller will dial: it is pinned at once and gets the signed enrolment at its first call
-    (the name returned is then empty). Raises EnrolmentError, TransportError, PeerIdentityError.
+    (the name returned is then empty). `key`: where the signing key is to be, at first use. Raises EnrolmentError, TransportError, PeerIdentityError.
     """
     state = State.create(root)
     if not replace and (known := state.trusted()):
@@ -32,14 +35,16 @@ def enrol(root: Path, token: EnrolmentToken, now: Timestamp, replace: bool = Fal
             f"This machine is already enrolled ({known[0].principal}).",
             "To enrol it anew, add --replace.",
         )
-    document = _sign_enrolment(state, token, now)
+    document = _sign_enrolment(state, token, now, key)
     name = _introduce(state, token, document) if token.host else ""
     _pin(state, token, document)
     return name
 
 
-def _sign_enrolment(state: State, token: EnrolmentToken, now: Timestamp) -> tuple[bytes, bytes]:
-    signer = load_or_create_key(state.signing_key)
+def _sign_enrolment(
+    state: State, token: EnrolmentToken, now: Timestamp, key: KeyWish | None
+) -> tuple[bytes, bytes]:
+    signer = first_key(state.root, key)
     dial_key = load_or_create_key(state.dial_key)
     second = load_or_create_second_key(state.mldsa65_key)
     body = canonical.dumps(

@@ -165,6 +165,13 @@ class DocumentError(ExpungeError):
     exit_code = 20
 
 
+class SigningKeyError(ExpungeError):
+    """The key that has to sign cannot be reached, or does not sign."""
+
+    code = "signing-key"
+    exit_code = 22
+
+
 EXIT_OK = 0
 EXIT_BUG = 70  # sysexits.h EX_SOFTWARE: a defect of ours
 EXIT_STOPPED = 130  # stopped from the keyboard

@@ -14,7 +14,7 @@ from expunge_agent.protocol.base import Level, timestamp
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.order_keys import KeyWish
-from expunge_agent.signing import load_or_create_key
+from expunge_agent.signing import signer_or_new
 from expunge_agent.state import State
 from expunge_profiles.schema import Profile
 
@@ -72,7 +72,7 @@ def never_valid(order: Order) -> Order:
 def hand_in(state: State, order: Order) -> str:
     """Sign the order with the agent's own key and spool it; returns its digest."""
     body = canonical.dumps(order)
-    signature = sshsig.sign(load_or_create_key(state.signing_key), sshsig.ORDER_NAMESPACE, body)
+    signature = sshsig.sign(signer_or_new(state.root), sshsig.ORDER_NAMESPACE, body)
     digest = canonical.sha256_hex(body)
     state.spool(digest, body, signature)
     return digest

@@ -24,7 +24,7 @@ from expunge_agent.protocol.base import Digest
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import MAX_ORDER, order_digest
 from expunge_agent.starter import Starter
-from expunge_agent.state import State
+from expunge_agent.state import ROTATION, State
 
 INSTANCE = secrets.token_hex(8)
 """Tells this process from another one that claims to be the same agent."""
@@ -74,6 +74,7 @@ class Conversation:
         self._handed_over: set[int] = set()
         self._heard = time.monotonic()
         self._asked = False
+        self._offered = b""
         self._greeted = False
         self._refused = False
 
@@ -113,6 +114,18 @@ class Conversation:
                 read_limited(path, MAX_ORDER), read_limited(path.with_name("enrolment.json.sig"), 65536)
             )
             self._send(wire.EnrolRequest(document=document))
+
+    def _offer_rotation(self) -> None:
+        """A change of signing keys goes before the receipts signed with the new one; only the first counts."""
+        path = self._state.root / ROTATION
+        body = read_limited(path, MAX_ORDER) if path.exists() else b""
+        if body and body != self._offered:
+            signature, endorsement = (
+                read_limited(path.with_name(path.name + ending), 65536) for ending in (".sig", ".old.sig")
+            )
+            document = wire.Document.of(body, signature)
+            self._send(wire.RotateKey(document=document, endorsement=endorsement.decode("ascii", "replace")))
+            self._offered = body
 
     def _turn(self) -> bool:
         data = self._stream.receive(WATCHING if self._followed else IDLE)
@@ -198,11 +211,13 @@ class Conversation:
                 del self._followed[digest]
 
     def _hand_over(self) -> None:
+        self._offer_rotation()
         for number in self._outbox.pending():
             if number not in self._handed_over:
                 self._hand_over_one(number)
 
     def _hand_over_one(self, number: int) -> None:
+        self._offer_rotation()
         sealed = self._outbox.get(number)
         self._send(
             wire.ReceiptMessage(

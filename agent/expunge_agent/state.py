@@ -8,6 +8,8 @@
     dial_key{,.pub}         opens the SSH connection to the controller
     trust/allowed_signers   controllers whose orders are obeyed
     controller.json         where to dial, and the host key expected there
+    signing_key.json        where the signing key is, unless it is that file
+    rotation.json{,.sig,.old.sig}   the newest change of signing keys, for the controller
     enrolment.json{,.sig}   what this agent says of itself to the controller
     profiles/               custom profiles, one TOML file each
     spool/DIGEST/           orders handed in by `serve`, not yet looked at
@@ -42,6 +44,7 @@ from expunge_agent.protocol.base import Digest, Frozen, MachineId, Name
 from expunge_agent.protocol.order import MAX_ORDER
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers, parse_allowed_signers
 
+ROTATION = "rotation.json"
 _FOLDERS = ("trust", "profiles", "spool", "orders", "seen", "receipts", "outbox")
 _DIGEST = re.compile("[0-9a-f]{64}")
 

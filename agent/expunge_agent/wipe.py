@@ -14,7 +14,7 @@ from expunge_agent.events import EventLog
 from expunge_agent.journal import DamagedJournalError, Journal, replace_damaged
 from expunge_agent.ledger import Ledger
 from expunge_agent.outbox import Outbox, Sealed, Signed
-from expunge_agent.protocol import canonical, dsse, sshsig
+from expunge_agent.protocol import canonical, dsse, sshsig, trust
 from expunge_agent.protocol.base import Digest, Outcome, timestamp
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.order import Order
@@ -24,7 +24,7 @@ from expunge_agent.runs import run_for
 from expunge_agent.scheduler import Job, run_jobs
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.second_key import load_or_create_second_key
-from expunge_agent.signing import load_key
+from expunge_agent.signing import patiently, probe, signer_of
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.watched import Run
@@ -44,7 +44,9 @@ def run_order(
 
     None: the run was asked to pause (SIGHUP) and left its journal for the next start.
     Raises NotFoundError for an unknown order, BusyError while another process works on it,
-    NoSpaceError when the journal cannot be written: nothing is done that is not journalled.
+    NoSpaceError when the journal cannot be written: nothing is done that is not journalled;
+    SigningKeyError when the key does not sign: before anything is done, or, if it is away only when the receipt
+    is sealed, with everything journalled, so that the next call seals it.
     """
     outbox = Outbox(state.root)
     outbox.repair()
@@ -91,7 +93,8 @@ class _Run:
         self._outbox = outbox
         self._around = around
         self._events = events
-        self._signer = load_key(state.signing_key)
+        self._signer = signer_of(state.root)
+        probe(self._signer)  # before anything is touched that a receipt would have to tell of
         self._second = load_or_create_second_key(state.mldsa65_key)
         self.refusal: Refusal | None = None
 
@@ -177,7 +180,8 @@ class _Run:
 
     def _read_order(self) -> Order | Refusal:
         own = admission.own_signer(self._state.principal, self._signer.public_line)
-        return admission.read_order(self._body, self._signature, [*self._state.trusted(), own])
+        pinned = trust.good_at(self._state.trusted(), timestamp(self._around.now()))
+        return admission.read_order(self._body, self._signature, [*pinned, own])
 
     def _resume(self, progress: RunProgress) -> bool:
         """Journal that the order was found unfinished; False when it is to be given up."""
@@ -221,16 +225,21 @@ class _Run:
             line = self._signer.public_line
             place = Place(self._digest, self._state.machine_id, line, second, counter, previous)
             body = compose(findings, place, timestamp(self._around.now()))
-            return Signed(
-                body,
-                sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body),
-                dsse.sign(self._signer, self._second, body),
-            )
+            return self._signed(body)
 
         def announce(counter: int) -> None:
             self._ledger.record("sealing", counter=counter)
 
         return self._done(self._outbox.seal(self._digest, make, announce))
+
+    def _signed(self, body: bytes) -> Signed:
+        """The receipt with its signatures; without them the journal stays as it is, and the next start seals."""
+
+        def sign() -> Signed:
+            plain = sshsig.sign(self._signer, sshsig.RECEIPT_NAMESPACE, body)
+            return Signed(body, plain, dsse.sign(self._signer, self._second, body))
+
+        return patiently(sign, self._around.pause.wait)
 
     def _done(self, sealed: Sealed) -> Sealed:
         if lists := sorted(self._ledger.folder.glob("files-*.jsonl")):

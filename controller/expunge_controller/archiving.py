@@ -12,10 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError, UsageError
 from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.order import parse_order
-from expunge_controller import fleet, translog
+from expunge_controller import key_history, translog
 from expunge_controller.bundle import bundle_files, zip_bytes
 from expunge_controller.bundling import collect
 from expunge_controller.context import Controller
@@ -144,15 +146,13 @@ class _Writer:
 
     def _trust(self) -> None:
         with self.controller.store.read() as unit:
-            machines = unit.fleet.machines()
+            signers = key_history.signers(unit)
             policy = translog.policy_in(unit, self.controller.home)
-        own = fleet.controller_signer(self.controller)
-        keeper = trust.TrustedSigner(
-            principal=own.principal,
-            namespaces=(*own.namespaces, layout.NAMESPACE),
-            public_line=own.public_line,
-        )
-        signers = [keeper, *map(fleet.agent_signer, machines)]
+        own = self.controller.signer.public_line
+        signers = [
+            replace(one, namespaces=(*one.namespaces, layout.NAMESPACE)) if one.public_line == own else one
+            for one in signers
+        ]
         self._write(layout.SIGNERS, trust.format_allowed_signers(signers).encode())
         self._write(layout.LOG_POLICY, format_policy(policy).encode())
 

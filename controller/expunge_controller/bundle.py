@@ -58,11 +58,20 @@ class LogParts(NamedTuple):
     stamps: Sequence[StampParts] = ()
 
 
+class KeyEventParts(NamedTuple):
+    """A key event, its signature, and its ``.tlog-proof``."""
+
+    body: bytes
+    signature: bytes
+    proof: bytes
+
+
 class BundleParts(NamedTuple):
     """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
 
     ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
-    ``log`` where there was none, ``second`` where the agent had no key for it.
+    ``log`` where there was none, ``second`` where the agent had no key for it. ``key_events``: those of the
+    controller, then those of the agent.
     """
 
     receipt: SignedBytes
@@ -72,6 +81,7 @@ class BundleParts(NamedTuple):
     certificate: SignedBytes | None = None
     log: LogParts | None = None
     second: SecondSignatures | None = None
+    key_events: Sequence[KeyEventParts] = ()
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -91,6 +101,10 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         if document is not None:
             files[name] = document.body
             files[name + layout.SIGNATURE] = document.signature
+    for number, event in enumerate(parts.key_events, start=1):
+        name = layout.key_event_name(number)
+        files[name], files[name + layout.SIGNATURE] = event.body, event.signature
+        files[layout.key_proof_name(name)] = event.proof
     if parts.certificate is not None:
         page = certificate_html(parse_certificate(parts.certificate.body))
         files[layout.CERTIFICATE_HTML] = page.encode()

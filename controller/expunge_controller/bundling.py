@@ -6,17 +6,18 @@ from datetime import datetime
 
 from expunge_agent.errors import NotFoundError, RefusedError, StateError
 from expunge_agent.protocol.receipt import parse_statement
-from expunge_controller import dispatch, fleet, translog
-from expunge_controller.bundle import BundleParts, LogParts, SignedBytes
+from expunge_controller import dispatch, fleet, key_history, translog
+from expunge_controller.bundle import BundleParts, KeyEventParts, LogParts, SignedBytes
 from expunge_controller.context import Controller
 from expunge_controller.records.certificate import LogReference, parse_certificate
+from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
 from expunge_controller.stamping import stamps_of
 from expunge_controller.store.port import Unit
-from expunge_controller.store.rows import CertificateRow, ReceiptRow
+from expunge_controller.store.rows import CertificateRow, KeyEventRow, ReceiptRow
 
 
 def collect(controller: Controller, order_text: str, target: int, now: datetime) -> BundleParts:
@@ -46,19 +47,19 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         ]
         if target >= len(media):
             raise NotFoundError(f"The order {order.order_id} has {len(media)} targets.", "Count them from 1.")
-        machine = unit.fleet.machine(receipt.machine_id)
         custody = unit.evidence.custody(media[target])
+        principals = (controller.principal, fleet.agent_principal(receipt.machine_id))
+        signers = key_history.signers(unit, *principals)
+    log = log_parts(controller, receipt, certificate, now)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
         custody=[SignedBytes(row.body, row.signature) for row in custody],
-        signers=[
-            fleet.controller_signer(controller),
-            *([fleet.agent_signer(machine)] if machine is not None else []),
-        ],
+        signers=signers,
         order=SignedBytes(order.body, order.signature),
         certificate=SignedBytes(certificate.body, certificate.signature) if certificate else None,
-        log=log_parts(controller, receipt, certificate, now),
+        log=log,
         second=receipt.second,
+        key_events=key_parts(controller, principals, log, now),
     )
 
 
@@ -95,6 +96,48 @@ def log_parts(
             policy=LogPolicy(policy.logs, witnesses, len(witnesses), authorities),
             stamps=stamps,
         )
+
+
+def key_parts(
+    controller: Controller, principals: tuple[str, ...], log: LogParts, now: datetime
+) -> list[KeyEventParts]:
+    """The key events of these principals with their proofs: under the receipt's checkpoint where they were there
+    by then, else under the first later one that the policy accepts.
+
+    Raises RefusedError where fewer witnesses signed than the policy asks for.
+    """
+    covered = parse_checkpoint(log.checkpoint)[0].size
+    with controller.store.read() as unit:
+        newest = max((_entry_number(unit, row) for who in principals for row in unit.keys.of(who)), default=0)
+        policy = translog.policy_in(unit, controller.home)
+    if newest >= covered and not policy.quorum:
+        translog.head(controller, now)
+    with controller.store.read() as unit:
+        return [
+            KeyEventParts(row.body, row.signature, _key_proof(unit, policy, log, covered, row))
+            for who in principals
+            for row in unit.keys.of(who)
+        ]
+
+
+def _key_proof(unit: Unit, policy: LogPolicy, log: LogParts, covered: int, row: KeyEventRow) -> bytes:
+    number = _entry_number(unit, row)
+    if number < covered:
+        return translog.proof_in(unit, number, translog.Covered(covered, log.checkpoint, []))
+    found = translog.covering(unit, policy, number)
+    if found is None:
+        raise RefusedError(
+            f"The key event {row.seq} of {row.principal} waits for witnesses: the policy asks for {policy.quorum}.",
+            "Run `expunge log cosign`, then export again.",
+        )
+    head = unit.log.checkpoint(found.size)
+    assert head is not None  # it was found there  # noqa: S101
+    named = translog.covered_by(unit, log.policy, head)  # only lines of witnesses that the bundle names
+    return translog.proof_in(unit, number, named)
+
+
+def _entry_number(unit: Unit, row: KeyEventRow) -> int:
+    return translog.number_of(unit, entry_of(EntryKind.KEY_EVENT, row.body, row.signature))
 
 
 def _found(unit: Unit, policy: LogPolicy, number: int, named: LogReference | None) -> translog.Covered | None:

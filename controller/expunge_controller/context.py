@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from expunge_agent.protocol.sshsig import PrivateKeySigner
-from expunge_controller import keys, translog
+from expunge_controller import key_history, keys, translog
 from expunge_controller.settings import Config, Home, load_config
 from expunge_controller.store.port import Store
 from expunge_controller.store.sqlite import open_store
@@ -33,11 +33,13 @@ class Controller:
 def opened(home: Home) -> Iterator[Controller]:
     """The controller in `home`. Raises NotFoundError, StateError or PermissionProblemError."""
     config = load_config(home)
-    signer = keys.load_key(home.order_key)
     store = open_store(home.database)
     try:
+        key_history.settle(home, store, config.principal)
+        controller = Controller(home, config, store, keys.load_key(home.order_key))
         translog.begin(home, config.name, store, utc_now())
-        yield Controller(home, config, store, signer)
+        key_history.begin(controller, utc_now())
+        yield controller
     finally:
         store.close()
 

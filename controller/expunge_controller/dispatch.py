@@ -22,6 +22,7 @@ from expunge_agent.protocol.identity import Target, is_identifying, subject_name
 from expunge_agent.protocol.order import MAX_TARGETS, Order, ProfileRef, order_digest, parse_order
 from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.wire import Document
+from expunge_controller import key_history
 from expunge_controller.context import Controller
 from expunge_controller.fleet import agent_principal
 from expunge_controller.ledger import append_custody, register_medium
@@ -95,7 +96,7 @@ def draft_order(
 def create_order(controller: Controller, order: Order, now: datetime) -> OrderRow:
     """Sign and keep `order`; its media are registered and their custody says ``requested``.
 
-    Raises BusyError when another open order names one of its media.
+    Raises BusyError when another open order names one of its media, RefusedError for a machine whose key was revoked.
     """
     body = canonical.dumps(order)
     row = OrderRow(
@@ -114,6 +115,7 @@ def create_order(controller: Controller, order: Order, now: datetime) -> OrderRo
     )
     with controller.store.write() as unit:
         _check_free(unit, order)
+        key_history.must_be_good(unit, order.machine_id)
         unit.orders.add(row)
         for target in order.targets:
             medium = register_medium(

@@ -17,19 +17,11 @@ from expunge_agent.errors import (
 from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.enrolment import Enrolment, EnrolmentToken
-from expunge_agent.protocol.trust import TrustedSigner
-from expunge_controller import keys
+from expunge_controller import key_history, keys
 from expunge_controller.context import Controller
 from expunge_controller.settings import checked_name
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import MachineRow, Reach, SshAddress, TokenRow
-
-AGENT_NAMESPACES = (sshsig.RECEIPT_NAMESPACE,)
-CONTROLLER_NAMESPACES = (
-    sshsig.ORDER_NAMESPACE,
-    sshsig.CUSTODY_NAMESPACE,
-    sshsig.CERTIFICATE_NAMESPACE,
-)
 
 
 def create_token(
@@ -114,6 +106,7 @@ def enrol(
             mldsa65_key=enrolment.mldsa65_key or None,
         )
         unit.fleet.add_machine(machine)
+        key_history.enrolled(unit, controller, machine, now)
         if not unit.fleet.use_token(token.secret_digest, machine.machine_id, timestamp(now)):
             raise _used(token)
     return machine
@@ -147,39 +140,11 @@ def pending_ssh(unit: Unit, now: datetime) -> list[TokenRow]:
     return [
         token
         for token in unit.fleet.tokens()
-        if token.reach is Reach.SSH and token.used_at is None and token.expires_at > timestamp(now)
+        if token.reach is Reach.SSH
+        and token.machine_id is None
+        and token.used_at is None
+        and token.expires_at > timestamp(now)
     ]
-
-
-def signers(unit: Unit, controller: Controller) -> list[TrustedSigner]:
-    """Everybody whose signature counts here: this controller and every enrolled agent."""
-    fleet = [
-        TrustedSigner(
-            principal=agent_principal(machine.machine_id),
-            namespaces=AGENT_NAMESPACES,
-            public_line=machine.signing_key,
-        )
-        for machine in unit.fleet.machines()
-    ]
-    return [controller_signer(controller), *fleet]
-
-
-def controller_signer(controller: Controller) -> TrustedSigner:
-    """This controller as a signer."""
-    return TrustedSigner(
-        principal=controller.principal,
-        namespaces=CONTROLLER_NAMESPACES,
-        public_line=controller.signer.public_line,
-    )
-
-
-def agent_signer(machine: MachineRow) -> TrustedSigner:
-    """A machine's agent as a signer."""
-    return TrustedSigner(
-        principal=agent_principal(machine.machine_id),
-        namespaces=AGENT_NAMESPACES,
-        public_line=machine.signing_key,
-    )
 
 
 def agent_principal(machine_id: str) -> str:
@@ -223,6 +188,11 @@ def _token(unit: Unit, secret: str) -> TokenRow:
 def _check_token(token: TokenRow, dialled: TokenRow | MachineRow | None, now: datetime) -> None:
     if token.used_at is not None:
         raise _used(token)
+    if token.machine_id is not None:
+        raise EnrolmentError(
+            f"The token is for a new signing key of {token.name}.",
+            "Use it there: expunge-agent rotate-key TOKEN",
+        )
     if timestamp(now) >= token.expires_at:
         raise EnrolmentError(
             f"The enrolment token for {token.name} expired at {token.expires_at}.",

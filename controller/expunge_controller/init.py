@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 from expunge_agent.errors import UsageError
-from expunge_controller import files, keys, translog
-from expunge_controller.context import utc_now
+from expunge_controller import files, key_history, keys, translog
+from expunge_controller.context import Controller, utc_now
 from expunge_controller.settings import Config, Home, save_config
 from expunge_controller.store.sqlite import open_store
 
@@ -39,6 +39,7 @@ def init(home: Home, config: Config) -> None:
         store = open_store(home.database, create=True)
         try:
             translog.begin(home, config.name, store, utc_now())
+            key_history.begin(Controller(home, config, store, keys.load_key(home.order_key)), utc_now())
         finally:
             store.close()
         save_config(home, config)

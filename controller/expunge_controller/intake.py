@@ -14,7 +14,7 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.receipt import NO_RECEIPT_BEFORE, Receipt, parse_statement
-from expunge_controller import consequences, fleet, policies
+from expunge_controller import consequences, fleet, key_history, policies
 from expunge_controller.context import Controller
 from expunge_controller.records.findings import failures
 from expunge_controller.records.receipt_checks import KnownReceipts, ReceiptVerdict, check_receipt
@@ -138,7 +138,7 @@ def _verdict(arrival: _Arrival) -> ReceiptVerdict:
     return check_receipt(
         arrival.body,
         arrival.signature,
-        agent_signers=[fleet.agent_signer(other) for other in unit.fleet.machines()],
+        agent_signers=key_history.agents_now(unit),
         order_body=None if arrival.order is None else arrival.order.body,
         known=KnownReceipts(
             last_counter=machine.counter,

@@ -78,6 +78,11 @@ class Home:
         return self.keys / "order_key"
 
     @property
+    def next_order_key(self) -> Path:
+        """The order key that takes over once its rotation is recorded."""
+        return self.keys / "order_key.next"
+
+    @property
     def ssh_host_key(self) -> Path:
         """Proves the SSH endpoint to agents that dial in."""
         return self.keys / "ssh_host_key"

@@ -87,7 +87,7 @@ def commands_of(readme: str, title: str) -> str:
 def test_commands_of_the_readme(folder: Folder) -> None:
     readme = folder.files["README.txt"].decode()
     answers = folder.run(commands_of(readme, "SIGNATURES")).splitlines()
-    assert len(answers) == 7 and all(line.startswith("Good ") for line in answers), answers
+    assert len(answers) == 9 and all(line.startswith("Good ") for line in answers), answers
     assert f'Good "expunge-receipt" signature for {folder.world.agent_signer.principal}' in answers[0]
     links = folder.run(commands_of(readme, "LINKS")).splitlines()
     assert links == ["1"] * 8, links

@@ -6,6 +6,7 @@ a time with `msgspec.structs.replace`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,12 +40,14 @@ from expunge_agent.protocol.receipt import (
 )
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_agent.protocol.trust import TrustedSigner
-from expunge_controller.bundle import BundleParts, SignedBytes
+from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes
 from expunge_controller.records.canaries import canary_places, sample_places
 from expunge_controller.records.certificate import LogReference, MediumRecord, Person, freeze_certificate
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind, next_event
+from expunge_controller.records.key_event import KeyEvent, KeyEventKind
+from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.second_files import envelope_digest
 from expunge_profiles.schema import Pass, Profile
 from expunge_profiles.schema import Verification as ProfileVerification
@@ -120,12 +123,22 @@ class World:
         )
         self.controller_signer = TrustedSigner(
             principal=CONTROLLER,
-            namespaces=(sshsig.ORDER_NAMESPACE, sshsig.CUSTODY_NAMESPACE, sshsig.CERTIFICATE_NAMESPACE),
+            namespaces=(
+                sshsig.ORDER_NAMESPACE,
+                sshsig.CUSTODY_NAMESPACE,
+                sshsig.CERTIFICATE_NAMESPACE,
+                sshsig.KEY_EVENT_NAMESPACE,
+            ),
             public_line=self.controller.public_line,
         )
-        self.signers = [self.agent_signer, self.controller_signer]
+        self.signers = [self.controller_signer, self.agent_signer]
         self.second = MLDSA65PrivateKey.generate() if second else None
         self.log = LogWorld()
+        self.key_events = [
+            self.key_event(CONTROLLER, key=self.controller.public_line),
+            self.key_event(f"agent:{MACHINE}", key=self.agent.public_line),
+        ]
+        self.log.fixed = {place: key_entry(event) for place, event in enumerate(self.key_events, start=1)}
 
     def order(self, **changes: Any) -> bytes:
         """The bytes of an order for `DISK`."""
@@ -214,6 +227,33 @@ class World:
         """Signed by the controller."""
         return SignedBytes(body, sshsig.sign(self.controller, namespace, body))
 
+    def key_event(
+        self,
+        principal: str,
+        before: Sequence[SignedBytes] = (),
+        by: PrivateKeySigner | None = None,
+        **changes: Any,
+    ) -> SignedBytes:
+        """The next event of a principal's keys; without changes, the enrolment of its first, an hour before the start."""
+        event = KeyEvent(
+            format="expunge/key-event/v1",
+            event=KeyEventKind.ENROLLED,
+            principal=principal,
+            seq=len(before) + 1,
+            previous=canonical.sha256_hex(before[-1].body) if before else "",
+            key=self.agent.public_line,
+            successor="",
+            since=changes.get("at", at(-3600)),
+            at=at(-3600),
+            reason="",
+            actor=CONTROLLER,
+            issuer=CONTROLLER,
+            evidence="",
+            nonce=nonce(300 + len(before)),
+        )
+        body = canonical.dumps(replace(event, **changes))
+        return SignedBytes(body, sshsig.sign(by or self.controller, sshsig.KEY_EVENT_NAMESPACE, body))
+
     def custody(
         self, receipt: SignedBytes, order: bytes, last: tuple[CustodyKind, ...] = (CustodyKind.WIPED,)
     ) -> list[SignedBytes]:
@@ -281,7 +321,16 @@ class World:
             certificate=self.certificate(receipt, order, self.log.reference(receipt)),
             log=self.log.parts(receipt),
             second=self.second_of(receipt),
+            key_events=[
+                KeyEventParts(*event, self.log.proof(receipt, place))
+                for place, event in enumerate(self.key_events, start=1)
+            ],
         )
+
+
+def key_entry(event: SignedBytes) -> bytes:
+    """The log entry of a key event."""
+    return entry_of(EntryKind.KEY_EVENT, event.body, event.signature)
 
 
 def a_pass(index: int, /, **changes: Any) -> PassResult:

@@ -36,6 +36,8 @@ class LogWorld:
         self.second: dict[bytes, SecondSignatures] = {}  # of the receipts that have them
         self.key: NoteKey = key_of(self.signer, ORIGIN, ED25519)
         self.witness_key: NoteKey = key_of(self.witness, WITNESS, COSIGNATURE)
+        self.fixed: dict[int, bytes] = {}
+        """Entries that stand where they stand in every tree."""
 
     @property
     def policy(self) -> LogPolicy:
@@ -49,6 +51,7 @@ class LogWorld:
         tree = merkle.MemoryTree()
         for place in range(size):
             entry = self.entry(receipt) if place == number else b"entry %d" % place + other
+            entry = self.fixed.get(place, entry)
             tree.append(merkle.leaf_hash(entry))
         return tree
 
@@ -77,6 +80,16 @@ class LogWorld:
         proof = Proof(number, tuple(merkle.inclusion_proof(tree.node, number, size)), checkpoint)
         policy = self.policy if witnessed else LogPolicy(logs=(self.key,))
         return LogParts(self.entry(receipt), format_proof(proof), checkpoint, policy)
+
+    def proof(
+        self, receipt: SignedBytes, place: int, size: int = 7, *, number: int = 3, time: int = WITNESSED_AT,
+        witnessed: bool = True,
+    ) -> bytes:  # fmt: skip
+        """The proof of entry `place` in a tree with this receipt."""
+        tree = self.tree(receipt, size, number)
+        checkpoint = self.checkpoint(tree, size, time=time, witnessed=witnessed)
+        hashes = merkle.inclusion_proof(tree.node, place, size)
+        return format_proof(Proof(place, tuple(hashes), checkpoint))
 
     def reference(
         self, receipt: SignedBytes, *, size: int = 7, number: int = 3, witnessed: bool = True

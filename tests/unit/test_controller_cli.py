@@ -21,7 +21,7 @@ from expunge_agent.protocol.enrolment import parse_token
 from expunge_agent.protocol.identity import SpaceIdentity, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
-from expunge_controller import dispatch, fleet
+from expunge_controller import dispatch, fleet, key_history
 from expunge_controller.cli import VERBS, main, reach, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
@@ -433,7 +433,7 @@ def test_a_bundle_is_written_and_checked(
     assert all(step["status"] != "failed" for step in ran.json["steps"])
     signers = tmp_path / "allowed_signers"
     with controller.store.read() as unit:
-        signers.write_text(format_allowed_signers(fleet.signers(unit, controller)))
+        signers.write_text(format_allowed_signers(key_history.signers(unit)))
     brought = run("verify", bundle, "--signers", signers, "--json", home=nowhere)
     assert brought.code == 0
     assert {step["title"] for step in brought.json["steps"] if step["status"] != "passed"} == {
@@ -783,3 +783,37 @@ def test_a_purge_is_ordered_like_anything_else(
     assert run(*wipe, "--psid", label).code == 2
     shown = run("profiles", "show", "nist-purge-or-clear").out
     assert "techniques nvme-sanitize-crypto, " in shown and ", overwrite" in shown
+
+
+def test_the_life_of_keys(run: Run, controller: Controller, machine: MachineRow, tmp_path: Path) -> None:
+    listed = json.loads(run("keys", "list", "--json").out)
+    assert [(event["event"], event["principal"]) for event in listed] == [
+        ("enrolled", f"agent:{machine.machine_id}"),
+        ("enrolled", "controller:test"),
+    ]
+    made = json.loads(run("keys", "rotate", "alpha", "--json").out)
+    assert made["command"] == f"expunge-agent rotate-key {made['token']}"
+    assert run("keys", "rotate", "alpha", "--controller").code == run("keys", "rotate").code == 2
+    assert run("keys", "compromised", "alpha", "--since", "yesterday", "--reason", "x").code == 2
+    assert run("keys", "compromised", "alpha", "--since", "2026-01-01T00:00:00", "--reason", "x").code == 2
+    assert run("keys", "revoke", "nobody", "--reason", "x").code == 18
+    said = run("keys", "revoke", "alpha", "--reason", "sold", "--requested-by", "A. Example")
+    assert said.code == 0 and "revoked since" in said.out and "log cosign" in said.out
+    assert run("keys", "revoke", "alpha", "--reason", "sold").code == 3
+    assert "sold" in run("keys", "list", "alpha").out
+    text = run("keys", "signers").out
+    assert 'namespaces="expunge-receipt",valid-before="' in text
+    assert run("keys", "signers", "--output", tmp_path / "signers").code == 0
+    assert (tmp_path / "signers").read_text() == text
+    since = run(
+        "keys", "compromised", "alpha", "--since", "2026-01-01T01:00:00+01:00", "--reason", "x", "--json"
+    )
+    assert json.loads(since.out)["since"] == "2026-01-01T00:00:00Z"
+    before = controller.signer.public_line
+    line = json.loads(run("keys", "rotate", "--controller", "--json").out)["order_key"]
+    assert line != before
+    assert run("keys", "list").code == 0, "the folder opens with the new key"
+    stolen = run(
+        "keys", "compromised", "--controller", "--since", "2026-01-01T00:00:00Z", "--reason", "theft"
+    )
+    assert stolen.code == 0 and "expunge keys rotate MACHINE" in stolen.out

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from expunge_agent.errors import ExpungeError
-from expunge_agent.protocol import canonical, wire
+from expunge_agent.protocol import canonical, sshsig, wire
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.event import Event, EventKind
-from expunge_controller import fleet
+from expunge_agent.protocol.rotation import KeyRotation, granted
+from expunge_agent.protocol.sshsig import PrivateKeySigner
+from expunge_controller import fleet, rotating
 from expunge_controller.context import Controller
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
 from expunge_controller.transport.registry import Registry
@@ -34,6 +36,7 @@ from support.controllers import (
     ordered,
     quiet_log,
 )
+from support.logs import fresh_signer
 
 
 @pytest.fixture
@@ -482,3 +485,48 @@ def test_every_frame_that_leaves_is_one_line_of_json(controller: Controller, age
     frame = wire.encode(wire.SubmitOrder(document=wire.Document.of(order.body, order.signature)))
     assert frame.count(b"\n") == 1
     assert base64.b64decode(json.loads(frame)["document"]["body"]) == order.body
+
+
+def test_a_new_signing_key_comes_before_the_receipts_signed_with_it(
+    controller: Controller, agent: FakeAgent, lines: list[Line]
+) -> None:
+    machine = enrolled(controller, agent)
+    order = ordered(controller, machine)
+    lines.append(line := Line(controller, known(machine, agent)))
+    peer = greeted(line, agent)
+    peer.expect(wire.SubmitOrder)
+
+    def rotation(secret: str) -> tuple[wire.RotateKey, PrivateKeySigner]:
+        new = fresh_signer()
+        document = KeyRotation(
+            format="expunge/key-rotation/v1",
+            machine_id=agent.machine_id,
+            old_key=agent.signing.public_line,
+            new_key=new.public_line,
+            at=timestamp(now()),
+        )
+        body = canonical.dumps(granted(document, secret))
+        signatures = [sshsig.sign(key, sshsig.ROTATION_NAMESPACE, body) for key in (new, agent.signing)]
+        told = wire.Document.of(body, signatures[0])
+        return wire.RotateKey(document=told, endorsement=signatures[1].decode()), new
+
+    # One without a token is refused, and the connection goes on.
+    refused, _ = rotation("0" * 32)
+    peer.send(refused)
+    with controller.store.read() as unit:
+        eventually(lambda: "new signing key was refused" in note_of(controller))
+        assert fleet.machine_named(unit, "alpha").signing_key == machine.signing_key
+    token = rotating.rotation_token(controller, machine, valid_for=timedelta(hours=1), now=now())
+    accepted, new = rotation(token.secret)
+    peer.send(accepted)
+    agent.world.agent = new
+    body, signature = agent.receipt(order.body)
+    peer.send(wire.ReceiptMessage(order=order.digest, document=wire.Document.of(body, signature)))
+    assert peer.expect(wire.Acknowledge).receipt == canonical.sha256_hex(body)
+    assert status(controller, order) is OrderStatus.FINISHED
+    assert line.end() is None
+
+
+def note_of(controller: Controller) -> str:
+    with controller.store.read() as unit:
+        return fleet.machine_named(unit, "alpha").note

@@ -61,6 +61,11 @@ def with_log(
     world: World, parts: BundleParts, log: LogParts | None, reference: LogReference | None = None
 ) -> BundleParts:
     """The bundle with another log, and with a certificate that says `reference` of it."""
+    if log is not None:
+        witnessed = bool(log.policy.witnesses)
+        proofs = [world.log.proof(parts.receipt, place, witnessed=witnessed) for place in (1, 2)]
+        events = [event._replace(proof=proof) for event, proof in zip(parts.key_events, proofs, strict=True)]
+        parts = parts._replace(key_events=events)
     if reference is None:
         return parts._replace(log=log)
     return parts._replace(log=log, certificate=world.certificate(parts.receipt, world.order(), reference))

@@ -73,15 +73,15 @@ def order(controller: Controller) -> str:
 
 def test_head_and_entries(controller: Controller, run: Run, order: str) -> None:
     head = run("log", "head", "--json").json
-    assert head["size"] == 10
+    assert head["size"] == 12
     assert parse_checkpoint(head["checkpoint"].encode())[0].origin == head["vkey"].partition("+")[0]
     assert "nobody but you vouches" in run("log", "head").out
     shown = run("log", "show", "--json").json
     assert [one["kind"] for one in shown["entries"]][-2:] == ["custody", "certificate"]
     assert [
-        one["number"] for one in run("log", "show", "--from", 5, "--limit", 1, "--json").json["entries"]
-    ] == [5]
-    assert "10 entries." in run("log", "show").out
+        one["number"] for one in run("log", "show", "--from", 7, "--limit", 1, "--json").json["entries"]
+    ] == [7]
+    assert "12 entries." in run("log", "show").out
     assert "no such entry" in run("log", "show", "--from", 99).out
 
 
@@ -89,13 +89,13 @@ def test_proofs(controller: Controller, run: Run, order: str, tmp_path: Path) ->
     with controller.store.read() as unit:
         (receipt,) = unit.evidence.receipts(5)
         (certificate,) = unit.evidence.certificates_of_order(receipt.order_digest)
-    for what, number in ((receipt.digest, 5), (certificate.number, 9), (0, 0)):
+    for what, number in ((receipt.digest, 7), (certificate.number, 11), (0, 0)):
         assert parse_proof(run("log", "proof", what).out.encode()).number == number
         assert run("log", "proof", what, "--json").json["number"] == number
     path = tmp_path / "one.tlog-proof"
-    assert "entry 5 of 10" in run("log", "proof", receipt.digest, "-o", path).out
-    assert parse_proof(path.read_bytes()).number == 5
-    for what in ("10", "f" * 64, "nothing"):
+    assert "entry 7 of 12" in run("log", "proof", receipt.digest, "-o", path).out
+    assert parse_proof(path.read_bytes()).number == 7
+    for what in ("12", "f" * 64, "nothing"):
         ran = run("log", "proof", what)
         assert ran.code == 18
         assert "expunge" in ran.err
@@ -103,7 +103,7 @@ def test_proofs(controller: Controller, run: Run, order: str, tmp_path: Path) ->
 
 def test_tiles_and_check(controller: Controller, run: Run, order: str, tmp_path: Path) -> None:
     folder, policy, head = tmp_path / "tiles", tmp_path / "policy.toml", tmp_path / "head"
-    assert run("log", "tiles", folder, "--json").json["size"] == 10
+    assert run("log", "tiles", folder, "--json").json["size"] == 12
     assert run("log", "tiles", folder).out.endswith("1 files written\n")
     with controller.store.read() as unit:
         policy.write_text(format_policy(LogPolicy(logs=(translog.key_in(unit),))))
@@ -111,7 +111,7 @@ def test_tiles_and_check(controller: Controller, run: Run, order: str, tmp_path:
     assert run("log", "check", "--against", head).code == 0
     found = run("log", "check", "--tiles", folder, "--policy", policy, "--against", head, "--json")
     assert (found.code, {step["status"] for step in found.json["steps"]}) == (0, {"passed"})
-    (folder / "tile" / "entries" / "000.p" / "10").write_bytes(b"x")
+    (folder / "tile" / "entries" / "000.p" / "12").write_bytes(b"x")
     ran = run("log", "check", "--tiles", folder, home=tmp_path / "nowhere")
     assert ran.code == 9
     assert "NOT what it should be" in ran.out
@@ -141,11 +141,11 @@ def test_a_witness_and_a_bundle(controller: Controller, run: Run, order: str, tm
     waits = run("export", order, "-o", bundle)
     assert (waits.code, bundle.exists()) == (3, False)
     assert "expunge log cosign" in waits.err
-    assert run("log", "cosign", "--json").json["witnesses"][0]["size"] == 10
+    assert run("log", "cosign", "--json").json["witnesses"][0]["size"] == 12
     server.stop()
     assert run("export", order, "-o", bundle).code == 0
-    assert "10 of 10 entries" in run("log", "head").out
-    assert run("witness", "show", folder, "--json").json["logs"] == {vkey.partition("+")[0]: 10}
+    assert "12 of 12 entries" in run("log", "head").out
+    assert run("witness", "show", folder, "--json").json["logs"] == {vkey.partition("+")[0]: 12}
     seen = tmp_path / "seen"
     seen.write_bytes(next((folder / "logs").glob("*/checkpoint")).read_bytes())
     mine = tmp_path / "mine.toml"

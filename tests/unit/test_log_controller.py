@@ -68,7 +68,8 @@ def test_everything_that_is_kept_is_entered_as_it_is_kept(controller: Controller
     agent = FakeAgent()
     order = wiped(controller, agent)
     assert kinds(controller) == [
-        "key", "enrolment", "order", "custody", "custody", "receipt", "custody", "custody", "custody", "certificate",
+        "key", "key-event", "enrolment", "key-event", "order", "custody", "custody", "receipt", "custody", "custody", "custody",
+        "certificate",
     ]  # fmt: skip
     store_receipt(controller, agent.machine_id, b"{}", b"", now=now())
     assert kinds(controller)[-1] == "aside"
@@ -77,7 +78,7 @@ def test_everything_that_is_kept_is_entered_as_it_is_kept(controller: Controller
         (row,) = unit.evidence.certificates_of_order(order.digest)
     log = parse_certificate(row.body).evidence.log
     assert log is not None
-    assert (int(log.number), log.witnesses, log.required) == (5, [], 0)
+    assert (int(log.number), log.witnesses, log.required) == (7, [], 0)
 
 
 def test_an_entry_holds_hashes_only(controller: Controller) -> None:
@@ -87,7 +88,7 @@ def test_an_entry_holds_hashes_only(controller: Controller) -> None:
         bodies = [row.body for row in unit.log.entries(0, unit.log.size())]
     assert receipt is not None
     entry = entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature)
-    assert bodies[5] == entry
+    assert bodies[7] == entry
     assert entry.decode().splitlines()[:2] == ["expunge log entry v1", "kind receipt"]
     assert parse_entry(entry).body == receipt.digest
     second = entry_of(EntryKind.RECEIPT, b"1", b"2", b"3")
@@ -164,14 +165,14 @@ def without_triggers(controller: Controller, *statements: str) -> None:
     ("statements", "problem"),
     [
         (
-            ["UPDATE log_entries SET body = replace(body, 'receipt', 'custody') WHERE n = 5"],
-            "entry 5 was changed",
+            ["UPDATE log_entries SET body = replace(body, 'receipt', 'custody') WHERE n = 7"],
+            "entry 7 was changed",
         ),
-        (["DELETE FROM log_entries WHERE n = 5"], "entry 5 is missing"),
-        (["DELETE FROM log_entries WHERE n > 5"], "the newest are gone"),
-        (["UPDATE log_entries SET above = zeroblob(32) WHERE n = 5"], "the tree above entry 5"),
-        (["DELETE FROM certificates"], "the document of entry 9 (certificate) is gone"),
-        (["DELETE FROM certificates", "DELETE FROM receipts"], "the document of entry 5 (receipt) is gone"),
+        (["DELETE FROM log_entries WHERE n = 7"], "entry 7 is missing"),
+        (["DELETE FROM log_entries WHERE n > 7"], "the newest are gone"),
+        (["UPDATE log_entries SET above = zeroblob(32) WHERE n = 7"], "the tree above entry 7"),
+        (["DELETE FROM certificates"], "the document of entry 11 (certificate) is gone"),
+        (["DELETE FROM certificates", "DELETE FROM receipts"], "the document of entry 7 (receipt) is gone"),
         (["UPDATE receipts SET signature = x'00'"], "1 documents are not in the log"),
         (["DELETE FROM checkpoints", "UPDATE log_keys SET body = 'a+00000000+AA=='"], ""),
     ],
@@ -207,10 +208,10 @@ def test_a_log_made_anew_is_noticed_only_by_what_others_kept(controller: Control
     assert "the newest are gone" in problems(controller), "the head kept beside the database"
     controller.home.log_head.unlink()
     assert problems(controller) == ""
-    assert "10 entries were signed, and there are 9" in problems(controller, theirs)
+    assert "12 entries were signed, and there are 11" in problems(controller, theirs)
     wiped(controller, agent, 2)
     translog.head(controller, now())
-    assert "the first 10 entries are not those that were signed" in problems(controller, theirs)
+    assert "the first 12 entries are not those that were signed" in problems(controller, theirs)
 
 
 def test_nothing_is_signed_that_contradicts_what_was_signed(controller: Controller, tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_an_older_database_goes_on_with_a_copy_of_the_log(controller: Controller
     controller.home.database.write_bytes(older)
     controller.home.database.chmod(0o600)
     with opened(controller.home) as again:
-        assert log_tiles.restore(again, tmp_path / "tiles") == size - 10
+        assert log_tiles.restore(again, tmp_path / "tiles") == size - 12
         assert log_tiles.restore(again, tmp_path / "tiles") == 0
         translog.head(again, now())
         with again.store.read() as unit:
@@ -297,7 +298,9 @@ def test_a_database_from_before_the_log(controller: Controller) -> None:
     with opened(controller.home) as again:
         found = kinds(again)
         assert found[0] == "key"
-        assert sorted(found[1:]) == sorted(["enrolment", "order", "receipt", "certificate"] + ["custody"] * 5)
+        assert sorted(found[1:]) == sorted(
+            ["enrolment", "key-event", "key-event", "order", "receipt", "certificate"] + ["custody"] * 5
+        )
         assert problems(again) == ""
         size = len(found)
     with opened(controller.home) as again:
@@ -320,10 +323,10 @@ def test_the_export_waits_for_the_witnesses_that_the_policy_asks_for(controller:
     files = bundle_files(bundling.collect(controller, order.order_id, 0, now()))
     again = bundle_files(bundling.collect(controller, order.order_id, 0, now()))
     assert files == again
-    assert parse_proof(files["receipt.tlog-proof"]).number == 5
+    assert parse_proof(files["receipt.tlog-proof"]).number == 7
 
 
-@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 600])
+@pytest.mark.parametrize("size", [2, 3, 255, 256, 257, 600])
 def test_the_log_as_a_folder(controller: Controller, tmp_path: Path, size: int) -> None:
     folder = tmp_path / "tiles"
     fill(controller, size // 2)

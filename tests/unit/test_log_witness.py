@@ -19,7 +19,7 @@ from expunge_agent.errors import (
     TransportError,
     UsageError,
 )
-from expunge_controller import bundling, cosigner, fleet, log_audit, translog, witness, witness_client
+from expunge_controller import bundling, cosigner, key_history, log_audit, translog, witness, witness_client
 from expunge_controller.bundle import bundle_files
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
@@ -333,7 +333,8 @@ def test_the_bundle_of_a_witnessed_certificate(watched: Watched) -> None:
         hashlib.sha256(watched.log_key.name.encode()).hexdigest()
     )
     assert newest is not None
-    signers = [fleet.controller_signer(watched.controller), fleet.agent_signer(watched.machine)]
+    with watched.controller.store.read() as unit:
+        signers = key_history.signers(unit)
     steps = verify_bundle(
         files,
         signers,

@@ -26,6 +26,7 @@ VERBS = {
     "leftovers": "Show or remove what orders left on file systems whose free space they filled.",
     "report": "List the receipts of this machine, or show one.",
     "enrol": "Enrol this machine with a controller's one-time token.",
+    "rotate-key": "Change the signing key, with a one-time token of the controller's.",
     "vault": "Keep data so that it can be shredded later, by destroying one key.",
     "profiles": "List the sanitization profiles this machine knows, or show one.",
 }
@@ -40,7 +41,9 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"expunge_agent.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(
+            f"expunge_agent.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

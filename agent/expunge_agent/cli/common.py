@@ -100,3 +100,11 @@ def table(head: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
     for row in [head, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+key_option = click.option(
+    "--key",
+    metavar="WHERE",
+    help="Where the signing key is: file, ssh-agent:SOCKET[#SHA256:…], "
+    "pkcs11:token=LABEL?module-path=FILE&pin-source=FILE, tpm2:TCTI.  [default: file]",
+)

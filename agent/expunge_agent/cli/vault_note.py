@@ -15,7 +15,7 @@ from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.key_words import split_word
 from expunge_agent.protocol.receipt_keys import Holds
-from expunge_agent.signing import load_or_create_key
+from expunge_agent.signing import signer_or_new
 from expunge_agent.state import State
 from expunge_agent.vault.conditions import STATED
 from expunge_agent.vault.look import looking
@@ -108,7 +108,7 @@ def export_manifest(
         meter = Meter("read", 0, quiet=as_json)
         found = metered(meter, lambda tell: manifest(held, state.machine_id, tell))
     body = canonical.dumps(found)
-    signature = sshsig.sign(load_or_create_key(state.signing_key), sshsig.VAULT_NAMESPACE, body)
+    signature = sshsig.sign(signer_or_new(state.root), sshsig.VAULT_NAMESPACE, body)
     write_durable(out.absolute(), body)
     write_durable(out.absolute().with_name(out.name + ".sig"), signature)
     if as_json:

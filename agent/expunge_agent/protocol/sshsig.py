@@ -33,6 +33,8 @@ CUSTODY_NAMESPACE = "expunge-custody"
 CERTIFICATE_NAMESPACE = "expunge-certificate"
 ENROLMENT_NAMESPACE = "expunge-enrolment"
 VAULT_NAMESPACE = "expunge-vault"
+KEY_EVENT_NAMESPACE = "expunge-key-event"
+ROTATION_NAMESPACE = "expunge-key-rotation"
 
 MAGIC = b"SSHSIG"
 VERSION = 1
@@ -71,9 +73,23 @@ class PrivateKeySigner:
     def signature_blob(self, data: bytes) -> bytes:
         """The SSH signature of `data`."""
         if isinstance(self._key, Ed25519PrivateKey):
-            return _string(b"ssh-ed25519") + _string(self._key.sign(data))
-        r, s = decode_dss_signature(self._key.sign(data, ECDSA(hashes.SHA256())))
-        return _string(b"ecdsa-sha2-nistp256") + _string(_mpint(r) + _mpint(s))
+            return ed25519_blob(self._key.sign(data))
+        return p256_blob(*decode_dss_signature(self._key.sign(data, ECDSA(hashes.SHA256()))))
+
+
+def ed25519_blob(signature: bytes) -> bytes:
+    """The SSH signature made of an Ed25519 one of 64 bytes (RFC 8709 §6)."""
+    return _string(b"ssh-ed25519") + _string(signature)
+
+
+def p256_blob(r: int, s: int) -> bytes:
+    """The SSH signature made of an ECDSA P-256 one (RFC 5656 §3.1.2)."""
+    return _string(b"ecdsa-sha2-nistp256") + _string(_mpint(r) + _mpint(s))
+
+
+def check_blob(public_line: str, blob: bytes, data: bytes) -> None:
+    """Check what `Signer.signature_blob` gave for `data`. Raises VerificationError."""
+    _check(public_line, blob, data)
 
 
 def sign(signer: Signer, namespace: str, message: bytes) -> bytes:

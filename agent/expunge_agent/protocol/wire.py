@@ -68,6 +68,14 @@ class Enrolled(Frozen, frozen=True, tag_field="type", tag="enrolled"):
     name: Name
 
 
+class RotateKey(Frozen, frozen=True, tag_field="type", tag="rotate-key"):
+    """Agent: I sign with another key from now on (`rotation.KeyRotation`), signed with it; ``endorsement`` is the old
+    key's signature of the same bytes, empty where it is lost. Repeated on each connection; it is not answered."""
+
+    document: Document
+    endorsement: Text = ""
+
+
 class SubmitOrder(Frozen, frozen=True, tag_field="type", tag="order"):
     """Controller: do this. Sending the same bytes again re-attaches to the order."""
 
@@ -172,6 +180,7 @@ Message = (
     Hello
     | EnrolRequest
     | Enrolled
+    | RotateKey
     | SubmitOrder
     | OrderState
     | Progress

@@ -28,6 +28,7 @@ VERBS = {
     "serve": "Run the controller: the endpoint that machines dial, and the orders.",
     "enrol": "Give out a one-time token that makes a machine known.",
     "machines": "List the machines.",
+    "keys": "The life of signing keys: list, rotate, revoke, say that one was compromised.",
     "inventory": "Ask a machine for its media.",
     "media": "Register media, and list them.",
     "wipe": "Order the destruction of data on a machine, and follow it.",
@@ -44,6 +45,9 @@ VERBS = {
 }
 
 
+MODULES = {"keys": "signing_keys"}  # cli.keys is what a person says of keys in an order
+
+
 class _Verbs(click.Group):
     """Imports ``cli.VERB`` and takes its ``command`` when it is asked for."""
 
@@ -53,7 +57,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"expunge_controller.cli.{cmd_name}").command
+        module = MODULES.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"expunge_controller.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

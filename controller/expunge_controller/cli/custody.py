@@ -14,15 +14,14 @@ from expunge_controller.cli.app import App, json_option, print_json, print_table
 def command(app: App, medium: str, as_json: bool) -> None:
     """Show the custody of MEDIUM (digest, property number, label, serial or path), every link checked."""
     from expunge_agent.protocol import canonical, sshsig, trust
-    from expunge_controller import fleet
+    from expunge_controller import key_history
     from expunge_controller.ledger import find_medium
     from expunge_controller.records.custody import check_chain
 
-    with app.controller() as controller:
-        with controller.store.read() as unit:
-            row = find_medium(unit, medium)
-            kept = unit.evidence.custody(row.digest)
-        ours = [fleet.controller_signer(controller)]
+    with app.controller() as controller, controller.store.read() as unit:
+        row = find_medium(unit, medium)
+        kept = unit.evidence.custody(row.digest)
+        ours = key_history.signers(unit, controller.principal)
     chain = check_chain([event.body for event in kept])
     for event in kept:
         trust.verify(ours, sshsig.CUSTODY_NAMESPACE, event.body, event.signature)

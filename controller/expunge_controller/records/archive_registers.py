@@ -15,6 +15,7 @@ from expunge_controller.records.archive_layout import REGISTERS, Document
 from expunge_controller.records.certificate import Certificate, parse_certificate
 from expunge_controller.records.csv_text import csv_text
 from expunge_controller.records.custody import CustodyEvent, parse_custody_event
+from expunge_controller.records.key_event import KeyEvent, parse_key_event
 from expunge_controller.records.log_entry import EntryKind
 
 
@@ -22,6 +23,7 @@ class Said(NamedTuple):
     """The documents of an archive, read; each with its SHA-256. What could not be read is not in it."""
 
     enrolments: list[tuple[str, Enrolment]]
+    keys: list[tuple[str, KeyEvent]]
     orders: list[tuple[str, Order]]
     receipts: list[tuple[str, Statement]]
     custody: list[tuple[str, CustodyEvent]]
@@ -32,7 +34,7 @@ class Said(NamedTuple):
 
 def read_documents(documents: Iterable[Document]) -> Said:
     """What the documents say, each kind in the order of its own numbers and times."""
-    said = Said([], [], [], [], [], [], [])
+    said = Said([], [], [], [], [], [], [], [])
     for one in documents:
         digest = hashlib.sha256(one.body).hexdigest()
         try:
@@ -40,6 +42,7 @@ def read_documents(documents: Iterable[Document]) -> Said:
         except DocumentError:
             said.unread.append(digest)
     said.enrolments.sort(key=lambda item: (item[1].at, item[0]))
+    said.keys.sort(key=lambda item: (item[1].principal, item[1].seq, item[0]))
     said.orders.sort(key=lambda item: (item[1].issued_at, item[0]))
     said.receipts.sort(
         key=lambda item: (item[1].predicate.agent.machine_id, int(item[1].predicate.counter), item[0])
@@ -56,6 +59,10 @@ def registers(said: Said) -> dict[str, bytes]:
         "machines": (("machine_id", "hostname", "signing_key", "enrolled_at", "sha256"), [
             (one.machine_id, one.host.hostname, sshsig.fingerprint(one.signing_key), one.at, digest)
             for digest, one in said.enrolments
+        ]),
+        "keys": (("principal", "seq", "event", "key", "successor", "since", "at", "reason", "actor", "sha256"), [
+            (one.principal, one.seq, one.event, sshsig.fingerprint(one.key), sshsig.fingerprint(one.successor) if one.successor else "", one.since, one.at, one.reason, one.actor, digest)
+            for digest, one in said.keys
         ]),
         "orders": (("order_id", "machine_id", "requested_by", "case_number", "reason", "profile", "level", "targets", "issued_at", "expires", "sha256"), [
             (one.order_id, one.machine_id, one.requested_by, one.case_number, one.reason, one.profile.id, one.level, len(one.targets), one.issued_at, one.expires, digest)
@@ -79,6 +86,8 @@ def _take(said: Said, one: Document, digest: str) -> None:
     match one.kind:
         case EntryKind.ENROLMENT:
             said.enrolments.append((digest, canonical.loads(one.body, Enrolment, "enrolment")))
+        case EntryKind.KEY_EVENT:
+            said.keys.append((digest, parse_key_event(one.body)))
         case EntryKind.ORDER:
             said.orders.append((digest, parse_order(one.body)))
         case EntryKind.RECEIPT:

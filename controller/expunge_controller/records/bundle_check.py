@@ -25,6 +25,7 @@ from expunge_controller.records.custody import (
     parse_custody_event,
 )
 from expunge_controller.records.findings import Checklist, Step
+from expunge_controller.records.key_check import check_keys
 from expunge_controller.records.log_check import LogOutside, check_log
 from expunge_controller.records.receipt_checks import (
     check_evidence,
@@ -44,10 +45,14 @@ NAMESPACES = frozenset(
         sshsig.ORDER_NAMESPACE,
         sshsig.CUSTODY_NAMESPACE,
         sshsig.CERTIFICATE_NAMESPACE,
+        sshsig.KEY_EVENT_NAMESPACE,
     }
 )
 _PRINCIPAL = re.compile(r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
-_CUSTODY_NAME = re.compile(r"custody/[0-9]{3}\.json(\.sig)?|stamps/[0-9]{3}\.(tsr|tlog-proof)")
+_NUMBERED_NAME = re.compile(
+    r"custody/[0-9]{3}\.json(\.sig)?|key-events/[0-9]{3}(\.json(\.sig)?|\.tlog-proof)"
+    r"|stamps/[0-9]{3}\.(tsr|tlog-proof)"
+)
 _ALONE = (
     layout.RECEIPT,
     layout.ORDER,
@@ -124,6 +129,7 @@ class _BundleCheck:
         self._custody(receipt, order, certificate)
         check_log(self.checks, self.files, certificate, self.log)
         check_stamps(self.checks, self.files, receipt, self.log)
+        check_keys(self.checks, self.files, self.signers, self.enclosed, self.log)
         self._guide()
         return self.checks.steps
 
@@ -142,7 +148,7 @@ class _BundleCheck:
         problems += [
             f"{name[:80]!r} does not belong here"
             for name in sorted(names)
-            if name not in due and name not in _ALONE and not _CUSTODY_NAME.fullmatch(name)
+            if name not in due and name not in _ALONE and not _NUMBERED_NAME.fullmatch(name)
         ]
         problems += [
             f"{name} signs nothing"

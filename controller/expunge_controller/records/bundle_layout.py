@@ -20,6 +20,8 @@ LOG_FILES = (ENTRY, PROOF, CHECKPOINT, LOG_POLICY)
 DSSE = "receipt.dsse.json"
 CUSTODY_FOLDER = "custody/"
 STAMP_FOLDER = "stamps/"
+KEY_FOLDER = "key-events/"
+KEY_PROOF = ".tlog-proof"
 SIGNATURE = ".sig"
 
 NAMESPACES = {
@@ -73,14 +75,33 @@ def stamp_proof_name(number: int) -> str:
     return f"{STAMP_FOLDER}{number:03}.tlog-proof"
 
 
+def key_event_name(number: int) -> str:
+    """The name of key event `number`, from 1; its proof has another ending: ``key-events/001.tlog-proof``."""
+    return f"{KEY_FOLDER}{number:03}.json"
+
+
+def key_event_names(names: Iterable[str]) -> list[str]:
+    """The key events among `names`, in the order of their numbers."""
+    return sorted(name for name in names if name.startswith(KEY_FOLDER) and name.endswith(".json"))
+
+
+def key_proof_name(name: str) -> str:
+    """The name of the log's proof for the key event `name`."""
+    return name.removesuffix(".json") + KEY_PROOF
+
+
 def namespace_of(name: str) -> str | None:
     """The signature namespace of a signed document, None for files that carry no signature."""
     if name.startswith(CUSTODY_FOLDER) and not name.endswith(SIGNATURE):
         return sshsig.CUSTODY_NAMESPACE
+    if name.startswith(KEY_FOLDER) and name.endswith(".json"):
+        return sshsig.KEY_EVENT_NAMESPACE
     return NAMESPACES.get(name)
 
 
 def signed_names(names: Iterable[str]) -> list[str]:
-    """The signed documents among `names`: receipt, order, certificate, custody events in order."""
+    """The signed documents among `names`: receipt, order, certificate, custody and key events in order."""
     present = set(names)
-    return [name for name in NAMESPACES if name in present] + custody_names(present)
+    return (
+        [name for name in NAMESPACES if name in present] + custody_names(present) + key_event_names(present)
+    )

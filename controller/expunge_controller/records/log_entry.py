@@ -28,6 +28,7 @@ class EntryKind(StrEnum):
 
     KEY = "key"
     ENROLMENT = "enrolment"
+    KEY_EVENT = "key-event"
     ORDER = "order"
     RECEIPT = "receipt"
     ASIDE = "aside"

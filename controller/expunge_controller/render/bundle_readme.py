@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from expunge_agent.protocol import dsse, trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
+from expunge_controller.records.document_times import time_of
 from expunge_controller.render.dsse_recipe import DSSE_RECIPE
 from expunge_controller.render.log_recipe import RECIPE
 from expunge_controller.render.stamp_recipe import stamp_section
@@ -97,7 +98,7 @@ _WHAT = {
 }
 
 _ARMOR = """\
-    for s in *.json.sig custody/*.sig; do
+    for s in *.json.sig */*.json*.sig; do
       printf -- '-----BEGIN SSH SIGNATURE-----\\n%s\\n-----END SSH SIGNATURE-----' \\
         "$(sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 0)" | cmp - "$s"
       sed -n 2p "$s" | grep -q '^U1NIU0lHAAAAAQAA' || echo "$s: not version 1"
@@ -151,9 +152,13 @@ def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]
     namespace = layout.namespace_of(name) or ""
     signature = files.get(name + layout.SIGNATURE, b"")
     signer = trust.verify(signers, namespace, files[name], signature)
+    at = time_of(name, files) if signer.has_window else ""
+    if name.startswith(layout.KEY_FOLDER) and signer.valid_before:
+        at = min(at, signer.valid_before)  # the rotation of a key that was stolen before: its last signature
+    when = f"-O verify-time={trust.ssh_time(at)} " if at else ""
     return (
         f"    ssh-keygen -Y verify -f {layout.TRUST} -I {shlex.quote(signer.principal)} \\\n"
-        f"      -n {namespace} -s {name}{layout.SIGNATURE} < {name}"
+        f"      -n {namespace} {when}-s {name}{layout.SIGNATURE} < {name}"
     )
 
 
@@ -162,6 +167,8 @@ def _inventory(files: Mapping[str, bytes]) -> str:
     events = len(layout.custody_names(files))
     if events:
         lines.append(f"  {'custody/NNN.json':<26}the chain of custody, {events} events")
+    if layout.key_event_names(files):
+        lines.append(f"  {'key-events/NNN.json':<26}when each key came and went, with its proof in the log")
     if layout.stamp_name(1) in files:
         lines.append(f"  {'stamps/NNN.tsr':<26}time stamps, each beside the proof of what it is on")
     lines.append(f"  {'*.json.sig':<26}the signature of the file whose name it bears")

@@ -20,6 +20,7 @@ from expunge_controller.store.rows import (
     CosignatureRow,
     CustodyRow,
     EntryRow,
+    KeyEventRow,
     MachineRow,
     MediumRow,
     OrderRow,
@@ -60,6 +61,10 @@ class FleetTables(Protocol):
         ...
 
     def seen(self, machine_id: str, now: str) -> None: ...
+    def set_signing_key(self, machine_id: str, line: str) -> None:
+        """The machine signs with another key from now on."""
+        ...
+
     def set_note(self, machine_id: str, note: str) -> None: ...
     def set_mldsa65_key(self, machine_id: str, key: bytes) -> None:
         """Pin the key of a machine's second signatures."""
@@ -173,6 +178,27 @@ class EvidenceTables(Protocol):
         ...
 
 
+class KeyTables(Protocol):
+    """The life of signing keys. It can only grow."""
+
+    def add(self, event: KeyEventRow) -> None: ...
+    def of(self, principal: str) -> list[KeyEventRow]:
+        """The principal's events, oldest first."""
+        ...
+
+    def principals(self) -> list[str]:
+        """Whoever has events, by name."""
+        ...
+
+    def owner(self, line: str) -> str | None:
+        """Whose key this is or was."""
+        ...
+
+    def ended(self) -> list[str]:
+        """Whoever has an event that ended a key without a successor."""
+        ...
+
+
 class LogTables(Protocol):
     """The transparency log. Orders, enrolments and all evidence are appended by the tables that keep them.
 
@@ -237,6 +263,8 @@ class Unit(Protocol):
     def evidence(self) -> EvidenceTables: ...
     @property
     def log(self) -> LogTables: ...
+    @property
+    def keys(self) -> KeyTables: ...
 
 
 class Store(Protocol):

@@ -216,6 +216,23 @@ class RequestRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyEventRow:
+    """An event of a signing key's life. ``document`` is the rotation that the machine signed with its new key
+    (``document_signature``) and its old one (``endorsement``); all empty where there is none."""
+
+    principal: str
+    seq: int
+    event: str
+    key: str
+    successor: str
+    body: bytes
+    signature: bytes
+    document: bytes = b""
+    document_signature: bytes = b""
+    endorsement: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EntryRow:
     """An entry of the log. ``above`` are the hashes of the larger complete subtrees that end with it."""
 

@@ -11,6 +11,7 @@ metadata = sa.MetaData()
 APPEND_ONLY = (
     "receipts", "aside", "custody", "certificates", "log_keys", "log_entries", "checkpoints", "cosignatures",
     "stamps",
+    "key_events",
 )  # fmt: skip
 """Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
 
@@ -49,6 +50,7 @@ TRIGGERS: dict[str, str] = dict(
         _no_replace("checkpoints"),
         _no_replace("cosignatures", "(size = NEW.size AND witness = NEW.witness)"),
         _no_replace("stamps", "digest = NEW.digest"),
+        _no_replace("key_events", "(principal = NEW.principal AND seq = NEW.seq)"),
         _trigger(
             "orders_no_update",
             "UPDATE ON orders WHEN " + " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in _SIGNED),
@@ -294,6 +296,21 @@ stamps = sa.Table(
     _blob("body"),
     _text("at"),
     _text("received_at"),
+)
+
+key_events = sa.Table(
+    "key_events",
+    metadata,
+    _text("principal", primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    _text("event"),
+    _text("key"),
+    _text("successor"),
+    _blob("body"),
+    _blob("signature"),
+    _blob("document"),  # what the machine signed for it, with its signatures; empty where there is none
+    _blob("document_signature"),
+    _blob("endorsement"),
 )
 
 awaiting = sa.Table(

@@ -80,6 +80,10 @@ class SqlFleet:
         """Replace how a machine is dialled, and the host key it must show; its old problem is over."""
         self._update(machine_id, **_ssh(ssh), problem="")
 
+    def set_signing_key(self, machine_id: str, line: str) -> None:
+        """The machine signs with another key from now on."""
+        self._update(machine_id, signing_key=line)
+
     def seen(self, machine_id: str, now: str) -> None:
         """Remember when a machine last spoke to us."""
         self._update(machine_id, last_seen=now)

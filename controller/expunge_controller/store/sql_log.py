@@ -23,6 +23,7 @@ from expunge_controller.store.schema import (
     checkpoints,
     cosignatures,
     custody,
+    key_events,
     log_entries,
     log_keys,
     machines,
@@ -41,6 +42,7 @@ _SIGNED = ("body", "signature")
 _TWICE = (*_SIGNED, "mldsa65_signature")
 _DOCUMENTS = (
     (EntryKind.ENROLMENT, machines, ("enrolment", "enrolment_signature")),
+    (EntryKind.KEY_EVENT, key_events, _SIGNED),
     (EntryKind.ORDER, orders, _SIGNED),
     (EntryKind.RECEIPT, receipts, _TWICE),
     (EntryKind.ASIDE, aside, _TWICE),

@@ -16,6 +16,7 @@ from expunge_agent.errors import BusyError, ExpungeError, NoSpaceError, Permissi
 from expunge_controller.store import migrate
 from expunge_controller.store.sql_evidence import SqlEvidence
 from expunge_controller.store.sql_fleet import SqlFleet
+from expunge_controller.store.sql_keys import SqlKeys
 from expunge_controller.store.sql_log import SqlLog
 from expunge_controller.store.sql_orders import SqlOrders
 
@@ -31,6 +32,7 @@ class SqlUnit:
     orders: SqlOrders
     evidence: SqlEvidence
     log: SqlLog
+    keys: SqlKeys
 
 
 class SqliteStore:
@@ -114,7 +116,13 @@ def _sentence(path: Path, said: str) -> ExpungeError:
 
 def _unit(connection: sa.Connection) -> SqlUnit:
     log = SqlLog(connection)
-    return SqlUnit(SqlFleet(connection, log), SqlOrders(connection, log), SqlEvidence(connection, log), log)
+    return SqlUnit(
+        SqlFleet(connection, log),
+        SqlOrders(connection, log),
+        SqlEvidence(connection, log),
+        log,
+        SqlKeys(connection, log),
+    )
 
 
 def _prepare(connection: Any, _record: Any) -> None:

@@ -24,7 +24,7 @@ from expunge_agent.errors import (
 from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.event import EventKind
-from expunge_controller import __version__, dispatch, fleet, intake
+from expunge_controller import __version__, dispatch, fleet, intake, rotating
 from expunge_controller.context import Controller, utc_now
 from expunge_controller.store.rows import MachineRow, OrderRow, RequestRow, TokenRow
 from expunge_controller.transport.link import Link, PeerClosedError, Stream
@@ -242,6 +242,8 @@ class Session:
                 self._take_inventory(message)
             case wire.EnrolRequest():
                 self._enrol(message)
+            case wire.RotateKey():
+                self._take_rotation(message)
             case wire.Ping():
                 self._link.send(wire.Pong())
             case wire.Pong():
@@ -271,6 +273,18 @@ class Session:
             self._log.info("receipt stored", receipt=stored.digest, gap=stored.gap, again=stored.repeated)
         self._link.send(wire.Acknowledge(receipt=stored.digest))
         self._settle(message.order)
+
+    def _take_rotation(self, message: wire.RotateKey) -> None:
+        """A new signing key; what is wrong with it is for people, and costs only the receipts signed with it."""
+        machine_id = self._known().machine_id
+        try:
+            body, signature = message.document.bytes()
+            endorsement = message.endorsement.encode("ascii", "replace")
+            rotating.take_rotation(self._controller, machine_id, body, signature, endorsement, utc_now())
+        except ExpungeError as error:
+            self._log.warning("new signing key refused", code=error.code, problem=error.message)
+            with self._controller.store.write() as unit:
+                unit.fleet.set_note(machine_id, f"A new signing key was refused: {error.message}")
 
     def _take_inventory(self, message: wire.Inventory) -> None:
         if not isinstance(self._asked, RequestRow):

@@ -6,12 +6,11 @@ Sealing is CKM_AES_GCM in the token (§2.12.3 of the mechanisms). The extra ``ex
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from expunge_agent.core.layout import Layout
-from expunge_agent.errors import NotFoundError, PermissionProblemError, StateError, VerificationError
+from expunge_agent.errors import NotFoundError, VerificationError
+from expunge_agent.hardware import pkcs11
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 from expunge_agent.vault import keys
 from expunge_agent.vault.holders.port import Destruction, Passphrase, TokenSettings, not_opened
@@ -23,28 +22,19 @@ class TokenHolder:
     """Root keys of `vault` in one token; the object's CKA_ID is the root's id."""
 
     def __init__(self, settings: TokenSettings, vault: str, passphrase: Passphrase) -> None:
-        try:
-            import pkcs11
-        except ImportError as error:
-            raise NotFoundError(
-                "The Python package python-pkcs11 is missing.", "Install it: pip install 'expunge[pkcs11]'"
-            ) from error
-        self._p: Any = pkcs11
+        self._p: Any = pkcs11.library()
         self._vault = vault
         self.where = f"the token {settings.token!r}"
-        with self._explained():
-            token = pkcs11.lib(settings.module).get_token(token_label=settings.token)
-            self._token: Any = token
-            pin = bytes(passphrase()).decode("utf-8", "surrogateescape")
-            self._session: Any = token.open(rw=True, user_pin=pin)
-        self.beyond = bool(token.slot.flags & pkcs11.SlotFlag.HW_SLOT)
+        with pkcs11.explained(self.where):
+            self._token, self._session = pkcs11.session(settings.module, settings.token, bytes(passphrase()))
+        self.beyond = bool(self._token.slot.flags & self._p.SlotFlag.HW_SLOT)
 
     def create(self, root: str) -> None:
         """Have the token make a key that never leaves it."""
         if self.has(root):
             return
         attribute = self._p.Attribute
-        with self._explained():
+        with pkcs11.explained(self.where):
             self._session.generate_key(
                 self._p.KeyType.AES,
                 256,
@@ -67,7 +57,7 @@ class TokenHolder:
     def seal(self, root: str, secret: bytes, about: bytes) -> bytes:
         """Seal `secret` in the token: nonce of 12 bytes, ciphertext, tag."""
         nonce = secrets.token_bytes(keys.NONCE)
-        with self._explained():
+        with pkcs11.explained(self.where):
             sealed: bytes = self._key(root).encrypt(
                 secret,
                 mechanism=self._p.Mechanism.AES_GCM,
@@ -105,7 +95,7 @@ class TokenHolder:
         doubts = list(self._software())
         if key[attribute.EXTRACTABLE] or not key[attribute.NEVER_EXTRACTABLE] or not key[attribute.LOCAL]:
             doubts.append("the token says that the key could have left it")
-        with self._explained():
+        with pkcs11.explained(self.where):
             key.destroy()
         evidence = (
             KeyEvidence(name="CKA_ID of the destroyed key", hex=root),
@@ -123,7 +113,7 @@ class TokenHolder:
         return () if self.beyond else ("the token is software: its keys lie in files, which it removes",)
 
     def _find(self, root: str) -> Any:
-        with self._explained():
+        with pkcs11.explained(self.where):
             found = list(
                 self._session.get_objects(
                     {
@@ -143,22 +133,3 @@ class TokenHolder:
                 "not the right one.",
             )
         return found
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        p = self._p
-        try:
-            yield
-        except (p.exceptions.PinIncorrect, p.exceptions.PinInvalid, p.exceptions.PinLenRange) as error:
-            raise PermissionProblemError(f"The PIN does not open {self.where}.", "Check it.") from error
-        except p.exceptions.PinLocked as error:
-            raise PermissionProblemError(f"The PIN of {self.where} is locked.", "Unlock it first.") from error
-        except (p.exceptions.NoSuchToken, p.exceptions.TokenNotPresent) as error:
-            raise NotFoundError(
-                f"There is no {self.where.removeprefix('the ')}.", "Check its label."
-            ) from error
-        except (p.PKCS11Error, RuntimeError, OSError) as error:
-            raise StateError(
-                f"{self.where} answered: {type(error).__name__} {error}".rstrip() + ".",
-                "Check module and token.",
-            ) from error

@@ -21,6 +21,7 @@ from expunge_agent.errors import (
     UsageError,
     VerificationError,
 )
+from expunge_agent.hardware import tpm
 from expunge_agent.protocol.receipt_keys import KeyEvidence
 from expunge_agent.vault import keys
 from expunge_agent.vault.holders.port import Destruction, Passphrase, TpmSettings, not_opened
@@ -40,14 +41,7 @@ class TpmHolder:
     root is replaced."""
 
     def __init__(self, settings: TpmSettings, vault: str, passphrase: Passphrase) -> None:
-        try:
-            import tpm2_pytss
-        except (ImportError, NotImplementedError, RuntimeError) as error:
-            raise NotFoundError(
-                "The Python package tpm2-pytss or the TPM libraries (libtss2) are missing.",
-                "Install them: pip install 'expunge[tpm]' (it is built; needs libtss2-dev)",
-            ) from error
-        self._t: Any = tpm2_pytss
+        self._t: Any = tpm.library()
         self._vault = vault
         self._indexes = (settings.index, settings.index + 1)
         hashed = hashlib.sha256(b"expunge-vault/v1 nv\n" + vault.encode() + b"\n")
@@ -56,7 +50,7 @@ class TpmHolder:
         self._opened: dict[str, bytes] = {}
         self.where = f"the TPM ({settings.tcti})"
         with self._explained():
-            self._tpm: Any = tpm2_pytss.ESAPI(settings.tcti)
+            self._tpm: Any = self._t.ESAPI(settings.tcti)
             self.beyond = not self._is_software()
 
     def create(self, root: str) -> None:
