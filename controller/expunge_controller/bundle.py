@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError
@@ -60,6 +61,10 @@ class BundleParts(NamedTuple):
     order: SignedBytes | None = None
     certificate: SignedBytes | None = None
     log: LogParts | None = None
+    people: Sequence[SignedBytes] = ()
+    """The records of the people whom custody names."""
+    signatures: Mapping[int, Mapping[str, bytes]] = MappingProxyType({})
+    """People's signatures over custody events: event number → person → signature."""
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -74,7 +79,12 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         layout.CERTIFICATE: parts.certificate,
     }
     documents |= {layout.custody_name(number): event for number, event in enumerate(parts.custody, start=1)}
-    files: dict[str, bytes] = {}
+    documents |= {layout.person_name(number): one for number, one in enumerate(parts.people, start=1)}
+    files: dict[str, bytes] = {
+        layout.custody_signature_name(number, person): signature
+        for number, signed in parts.signatures.items()
+        for person, signature in signed.items()
+    }
     for name, document in documents.items():
         if document is not None:
             files[name] = document.body

@@ -11,11 +11,13 @@ from expunge_controller.bundle import BundleParts, LogParts, SignedBytes
 from expunge_controller.context import Controller
 from expunge_controller.records.certificate import LogReference, parse_certificate
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.custody import parse_custody_event
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
+from expunge_controller.records.person import parse_person, signers_of
 from expunge_controller.store.port import Unit
-from expunge_controller.store.rows import CertificateRow, ReceiptRow
+from expunge_controller.store.rows import CertificateRow, CustodyRow, ReceiptRow
 
 
 def collect(controller: Controller, order_text: str, target: int, now: datetime) -> BundleParts:
@@ -47,17 +49,27 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
             raise NotFoundError(f"The order {order.order_id} has {len(media)} targets.", "Count them from 1.")
         machine = unit.fleet.machine(receipt.machine_id)
         custody = unit.evidence.custody(media[target])
+        signatures, people = unit.custody.signatures(media[target]), _people(unit, custody)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
         custody=[SignedBytes(row.body, row.signature) for row in custody],
         signers=[
             fleet.controller_signer(controller),
             *([fleet.agent_signer(machine)] if machine is not None else []),
+            *signers_of(parse_person(one.body) for one in people),
         ],
         order=SignedBytes(order.body, order.signature),
         certificate=SignedBytes(certificate.body, certificate.signature) if certificate else None,
         log=log_parts(controller, receipt, certificate, now),
+        people=people,
+        signatures=signatures,
     )
+
+
+def _people(unit: Unit, custody: list[CustodyRow]) -> list[SignedBytes]:
+    """Every record of the people whom these events name, and of nobody else."""
+    named = {one.person for row in custody for one in parse_custody_event(row.body).people}
+    return [SignedBytes(row.body, row.signature) for row in unit.custody.people() if row.person in named]
 
 
 def log_parts(

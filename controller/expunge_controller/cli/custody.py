@@ -2,40 +2,326 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from expunge_controller.cli.app import App, json_option, print_json, print_table
+from expunge_controller.cli.groups import ShowGroup
+
+if TYPE_CHECKING:
+    from expunge_controller.custodian import Recorded, Words
+
+_ROLES = ("operator", "witness", "custodian", "approver", "validator", "second", "checker")
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(name="custody")
+@click.group(name="custody", cls=ShowGroup)
+def command() -> None:
+    """Custody: show it, and draft, sign and record events that people sign. `expunge custody MEDIUM` shows it."""
+
+
+@command.command(name="show")
 @click.argument("medium")
 @json_option
 @click.pass_obj
-def command(app: App, medium: str, as_json: bool) -> None:
-    """Show the custody of MEDIUM (digest, property number, label, serial or path), every link checked."""
+def show(app: App, medium: str, as_json: bool) -> None:
+    """Show the custody of MEDIUM (digest, number, label, serial, path or seal), every link and signature checked."""
     from expunge_agent.protocol import canonical, sshsig, trust
-    from expunge_controller import fleet
+    from expunge_controller import fleet, people
     from expunge_controller.ledger import find_medium
     from expunge_controller.records.custody import check_chain
+    from expunge_controller.records.custody_people import chain_problems
 
     with app.controller() as controller:
         with controller.store.read() as unit:
             row = find_medium(unit, medium)
             kept = unit.evidence.custody(row.digest)
+            signatures, known = unit.custody.signatures(row.digest), people.records_in(unit)
         ours = [fleet.controller_signer(controller)]
-    chain = check_chain([event.body for event in kept])
+    bodies = [event.body for event in kept]
+    chain = check_chain(bodies)
     for event in kept:
         trust.verify(ours, sshsig.CUSTODY_NAMESPACE, event.body, event.signature)
     if as_json:
-        print_json([canonical.parse(event.body) for event in kept])
+        print_json([canonical.parse(body) for body in bodies])
         return
     click.echo(f"Medium {row.digest} ({chain[0].subject if chain else row.hint})")
     print_table(
-        ["no", "at", "event", "standing", "actor", "order", "note"],
+        ["no", "at", "event", "standing", "actor", "signed by", "order", "note"],
         [
-            [str(event.seq), event.at, event.event, event.standing, event.actor, event.order_id, event.note]
+            [
+                str(event.seq),
+                event.at,
+                event.event,
+                event.standing,
+                event.actor,
+                ", ".join(f"{one.person} ({one.role})" for one in event.people),
+                event.order_id,
+                event.note,
+            ]
             for event in chain
         ],
         "Nothing is recorded.",
     )
+    breaches = chain_problems(chain, bodies, signatures, known)
+    for breach in breaches:
+        click.echo(f"AGAINST THE RULES: {breach}")
     click.echo(f"{len(chain)} events; every signature and link checks out.")
+
+
+def _words_options(function: Any) -> Any:
+    """The options that say what happened."""
+    options = [
+        click.option("--from", "giver", default="", help="Who gives it away."),
+        click.option("--to", "receiver", default="", help="Who receives it."),
+        *(click.option(f"--{role}", role, default="", help=f"Who is its {role}.") for role in _ROLES),
+        click.option("--by", "actor", default="", help="A name, where nobody signs. Default: this user."),
+        click.option("--location", default="", help="Where."),
+        click.option("--seal", default="", help="The seal's number."),
+        click.option("--count", type=click.IntRange(0), default=0, help="How many pieces."),
+        click.option("--note", default="", help="Anything else; what a correction corrects."),
+        click.option(
+            "--attach", type=_FILE, multiple=True, help="A file, such as a photo; its SHA-256 is kept."
+        ),
+        click.option("--method", default="", help="How it was destroyed: shredding, incineration, …"),
+        click.option("--particle-mm", default="", help="Largest particle left, in millimetres."),
+        click.option("--temperature-c", type=click.IntRange(0, 9999), default=0, help="In degrees Celsius."),
+        click.option(
+            "--remedy", type=click.Choice(["repeat", "destroy"]), help="What must follow a rejection."
+        ),
+        click.option("--technique", default="", help="The technique with which to repeat or destroy."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command(name="draft")
+@click.argument("medium")
+@click.argument("event")
+@_words_options
+@click.option("-o", "--output", type=_FILE, required=True, help="The file that people sign.")
+@json_option
+@click.pass_obj
+def draft(app: App, /, medium: str, event: str, output: Path, as_json: bool, **said: Any) -> None:
+    """Write the next EVENT of MEDIUM (handed-over, destroyed, …) as a file for people to sign. Records nothing."""
+    from expunge_controller import custodian
+    from expunge_controller.context import utc_now
+    from expunge_controller.ledger import find_medium
+
+    kind, words = _kind(event), _words(said)
+    with app.controller() as controller, controller.store.read() as unit:
+        body = custodian.draft(unit, find_medium(unit, medium), kind, words, utc_now())
+    write_draft(output, body)
+    names = [one.person for one in words.people]
+    if as_json:
+        print_json({"draft": str(output), "signers": names})
+        return
+    click.echo(f"{output}: {kind}. Each signs these very bytes:")
+    for name in names:
+        click.echo(f"  {name}: expunge custody sign {output} --by {name} --key KEY")
+        click.echo(f"  or: ssh-keygen -Y sign -n expunge-custody -f KEY < {output} > {output}.{name}.sig")
+    signatures = "".join(f" --signature {output}.{name}.sig" for name in names)
+    click.echo(f"then: expunge custody record {output}{signatures}")
+
+
+@command.command(name="sign")
+@click.argument("event_file", type=_FILE)
+@click.option(
+    "--key", type=_FILE, required=True, help="Your private key, or the public half of one in an ssh-agent."
+)
+@click.option("--by", default="", help="Who you are in the event; needed where it names several people.")
+@click.option("-o", "--output", type=_FILE, help="Default: EVENT_FILE.NAME.sig")
+@json_option
+@click.pass_obj
+def sign(app: App, event_file: Path, key: Path, by: str, output: Path | None, as_json: bool) -> None:
+    """Read the event in EVENT_FILE, show it, and sign it with your key. Needs no controller."""
+    from expunge_agent.errors import UsageError
+    from expunge_agent.protocol import sshsig
+    from expunge_controller.person_keys import signer_of
+    from expunge_controller.records.custody import parse_custody_event
+
+    body = event_file.read_bytes()
+    event = parse_custody_event(body)
+    names = [one.person for one in event.people]
+    name = by or (names[0] if len(names) == 1 else "")
+    if name not in names:
+        raise UsageError(
+            f"The event names {', '.join(names) or 'nobody'}.", "Say who you are: --by NAME (one of them)."
+        )
+    if not as_json:
+        for line in _told(event):
+            click.echo(line)
+    signer = signer_of(key, lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)))
+    armored = sshsig.sign(signer, sshsig.CUSTODY_NAMESPACE, body)
+    seen = sshsig.examine(armored, sshsig.CUSTODY_NAMESPACE, body)
+    place = output or event_file.with_name(f"{event_file.name}.{name}.sig")
+    place.write_bytes(armored)
+    if as_json:
+        print_json({"signature": str(place), "key": sshsig.fingerprint(seen.public_line)})
+    else:
+        click.echo(f"{place}: signed with {sshsig.fingerprint(seen.public_line)}")
+
+
+@command.command(name="record")
+@click.argument("event_file", type=_FILE)
+@click.option(
+    "--signature", "signatures", type=_FILE, multiple=True, help="A person's signature over the file."
+)
+@json_option
+@click.pass_obj
+def record(app: App, event_file: Path, signatures: tuple[Path, ...], as_json: bool) -> None:
+    """Check the event in EVENT_FILE and everybody's signature, and append it to the medium's custody."""
+    from expunge_controller import custodian
+    from expunge_controller.context import utc_now
+
+    body, signed = event_file.read_bytes(), [path.read_bytes() for path in signatures]
+    with app.controller() as controller:
+        done = custodian.record(controller, body, signed, utc_now())
+    print_recorded(done, as_json)
+
+
+@command.command(name="open")
+@json_option
+@click.pass_obj
+def follow_ups(app: App, as_json: bool) -> None:
+    """List the rejections whose remedy has not been carried out yet."""
+    from expunge_controller.records.custody import parse_custody_event
+    from expunge_controller.records.review import open_follow_up
+
+    with app.controller() as controller, controller.store.read() as unit:
+        chains = [
+            [parse_custody_event(row.body) for row in unit.evidence.custody(medium.digest)]
+            for medium in unit.evidence.media()
+        ]
+    found = [event for chain in chains if (event := open_follow_up(chain)) is not None]
+    rows = [
+        [
+            one.medium[:16],
+            one.subject,
+            one.at,
+            one.event,
+            f"{one.remedy.action}: {one.remedy.technique}" if one.remedy else "destroy",
+        ]
+        for one in found
+    ]
+    if as_json:
+        names = ("medium", "subject", "since", "event", "remedy")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    print_table(["medium", "name", "since", "event", "remedy"], rows, "No remedy is outstanding.")
+
+
+def print_recorded(done: Recorded, as_json: bool) -> None:
+    """What became of an event."""
+    event = done.event
+    if as_json:
+        print_json(
+            {
+                "medium": event.medium,
+                "event": event.event,
+                "number": event.seq,
+                "standing": event.standing,
+                "signed_by": done.signers,
+                "certificate": done.certificate,
+                "repeated": done.repeated,
+            }
+        )
+        return
+    if done.repeated:
+        click.echo(f"Event {event.seq} ({event.event}) of {event.subject} is recorded already.")
+        return
+    signers = ", ".join(done.signers) or "no person (name only)"
+    click.echo(f"Event {event.seq} ({event.event}) of {event.subject} recorded, signed by {signers}.")
+    if done.certificate:
+        click.echo(f"certificate {done.certificate} issued")
+
+
+def write_draft(path: Path, body: bytes) -> None:
+    """Write a new file for people to sign. Raises UsageError where there is one already."""
+    from expunge_agent.errors import UsageError
+
+    try:
+        with path.open("xb") as stream:
+            stream.write(body)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} is there already.", "Name a new file; a signed draft is not replaced."
+        ) from error
+
+
+def _kind(text: str) -> Any:
+    from expunge_agent.errors import UsageError
+    from expunge_controller.custodian import recordable
+    from expunge_controller.records.custody import CustodyKind
+
+    known = [str(kind) for kind in CustodyKind if recordable(kind)]
+    if text not in known:
+        raise UsageError(f"{text!r} is no event that people record.", "Events: " + ", ".join(known) + ".")
+    return CustodyKind(text)
+
+
+def _words(said: dict[str, Any]) -> Words:
+    from expunge_agent.account import login_name
+    from expunge_agent.errors import UsageError
+    from expunge_agent.protocol import canonical
+    from expunge_controller.custodian import Words
+    from expunge_controller.records.custody import Attachment
+    from expunge_controller.records.custody_parts import Destruction, Participant, Remedy
+
+    if (said["remedy"] is None) is not (not said["technique"]):
+        raise UsageError(
+            "--remedy and --technique go together.", "Such as: --remedy repeat --technique block-erase"
+        )
+    people = [
+        {"role": role, "person": said[role]} for role in ("giver", "receiver", *_ROLES) if said.get(role)
+    ]
+    done = {key: said[key] for key in ("method", "particle_mm", "temperature_c")}
+    plain_remedy = {"action": said["remedy"], "technique": said["technique"]}
+    return Words(
+        people=[canonical.convert(one, Participant, "name") for one in people],
+        actor=said["actor"] or login_name(),
+        location=said["location"],
+        seal_id=said["seal"],
+        count=said["count"],
+        note=said["note"],
+        attachments=[
+            Attachment(name=path.name, sha256=canonical.sha256_hex(path.read_bytes()))
+            for path in said["attach"]
+        ],
+        destruction=canonical.convert(done, Destruction, "destruction") if done["method"] else None,
+        remedy=canonical.convert(plain_remedy, Remedy, "remedy") if said["remedy"] else None,
+    )
+
+
+def _told(event: Any) -> list[str]:
+    """An event for the person who is about to sign it."""
+    from expunge_controller.cli.app import plain
+
+    lines = {
+        "event": f"{event.event} (number {event.seq})",
+        "medium": f"{event.subject} ({event.medium})",
+        "people": ", ".join(f"{one.person} ({one.role})" for one in event.people),
+        "location": event.location,
+        "seal": event.seal_id,
+        "count": str(event.count or ""),
+        "destroyed": " ".join(
+            str(part)
+            for part in (
+                event.destruction.method,
+                f"{event.destruction.particle_mm} mm" if event.destruction.particle_mm else "",
+                f"{event.destruction.temperature_c} °C" if event.destruction.temperature_c else "",
+            )
+        )
+        if event.destruction
+        else "",
+        "remedy": f"{event.remedy.action}: {event.remedy.technique}" if event.remedy else "",
+        "quality": f"{event.quality.lot}, {event.quality.tool}" if event.quality else "",
+        "receipt": event.receipt,
+        "files": ", ".join(f"{one.name} {one.sha256[:16]}…" for one in event.attachments),
+        "note": event.note,
+        "at": event.at,
+    }
+    return [f"{name:<10}{plain(value)}" for name, value in lines.items() if value.strip()]

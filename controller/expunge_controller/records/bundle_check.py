@@ -24,6 +24,7 @@ from expunge_controller.records.custody import (
     check_chain,
     parse_custody_event,
 )
+from expunge_controller.records.custody_check import check_people, not_people
 from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.log_check import LogOutside, check_log
 from expunge_controller.records.receipt_checks import (
@@ -42,10 +43,16 @@ NAMESPACES = frozenset(
         sshsig.ORDER_NAMESPACE,
         sshsig.CUSTODY_NAMESPACE,
         sshsig.CERTIFICATE_NAMESPACE,
+        sshsig.PERSON_NAMESPACE,
+        sshsig.LOT_NAMESPACE,
     }
 )
-_PRINCIPAL = re.compile(r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
-_CUSTODY_NAME = re.compile(r"custody/[0-9]{3}\.json(\.sig)?")
+_PRINCIPAL = re.compile(
+    r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|person:[a-z0-9][a-z0-9_-]{0,63})"
+)
+_NUMBERED = re.compile(
+    r"custody/[0-9]{3}\.json((\.(?!sig\.)[a-z0-9][a-z0-9_-]{0,63})?\.sig)?|people/[0-9]{3}\.json(\.sig)?"
+)
 _ALONE = (
     layout.RECEIPT,
     layout.ORDER,
@@ -114,7 +121,8 @@ class _BundleCheck:
         order = self._order(receipt)
         certificate = self._certificate(receipt, order)
         self._page(certificate)
-        self._custody(receipt, order, certificate)
+        chain = self._custody(receipt, order, certificate)
+        check_people(self.checks, self.files, chain, certificate, self.signers)
         check_log(self.checks, self.files, certificate, self.log)
         self._guide()
         return self.checks.steps
@@ -132,12 +140,12 @@ class _BundleCheck:
         problems += [
             f"{name[:80]!r} does not belong here"
             for name in sorted(names)
-            if name not in due and name not in _ALONE and not _CUSTODY_NAME.fullmatch(name)
+            if name not in due and name not in _ALONE and not _NUMBERED.fullmatch(name)
         ]
         problems += [
             f"{name} signs nothing"
             for name in sorted(names)
-            if name.endswith(layout.SIGNATURE) and name.removesuffix(layout.SIGNATURE) not in names
+            if name.endswith(layout.SIGNATURE) and layout.signed_document(name) not in names
         ]
         self.checks.check("the files are those of a bundle", problems, f"{len(names)} files")
 
@@ -278,13 +286,13 @@ class _BundleCheck:
 
     def _custody(
         self, statement: Statement | None, order: Order | None, certificate: Certificate | None
-    ) -> None:
+    ) -> list[CustodyEvent]:
         names = layout.custody_names(self.files)
         problems = []
         for name in names:
             try:
                 trust.verify(
-                    self.signers,
+                    not_people(self.signers),
                     sshsig.CUSTODY_NAMESPACE,
                     self.files[name],
                     self.files.get(name + layout.SIGNATURE, b""),
@@ -308,8 +316,9 @@ class _BundleCheck:
         title = "custody, receipt and certificate are about one medium"
         if not chain or statement is None:
             self.checks.skip(title, "the custody chain or the receipt cannot be read")
-            return
+            return chain
         self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], order, certificate))
+        return chain
 
     def _guide(self) -> None:
         title = "README.txt is the one for these files"

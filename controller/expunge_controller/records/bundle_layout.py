@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from expunge_agent.protocol import sshsig
 
@@ -18,7 +19,11 @@ CHECKPOINT = "checkpoint.txt"
 LOG_POLICY = "trust/log-policy.toml"
 LOG_FILES = (ENTRY, PROOF, CHECKPOINT, LOG_POLICY)
 CUSTODY_FOLDER = "custody/"
+PEOPLE_FOLDER = "people/"
 SIGNATURE = ".sig"
+_BY_PERSON = re.compile(
+    r"(?P<event>custody/(?P<number>[0-9]{3})\.json)\.(?P<person>(?!sig\.)[a-z0-9][a-z0-9_-]{0,63})\.sig"
+)
 
 NAMESPACES = {
     RECEIPT: sshsig.RECEIPT_NAMESPACE,
@@ -32,6 +37,36 @@ def custody_name(number: int) -> str:
     return f"{CUSTODY_FOLDER}{number:03}.json"
 
 
+def custody_signature_name(number: int, person: str) -> str:
+    """The name of a person's signature over a custody event: ``custody/001.json.wang.sig``."""
+    return f"{custody_name(number)}.{person}{SIGNATURE}"
+
+
+def person_name(number: int) -> str:
+    """The name of person record `number`, from 1: ``people/001.json``."""
+    return f"{PEOPLE_FOLDER}{number:03}.json"
+
+
+def people_names(names: Iterable[str]) -> list[str]:
+    """The person records among `names`, in order."""
+    return sorted(name for name in names if name.startswith(PEOPLE_FOLDER) and not name.endswith(SIGNATURE))
+
+
+def people_signatures(files: Mapping[str, bytes]) -> dict[int, dict[str, bytes]]:
+    """People's signatures over custody events: event number → person → signature."""
+    found: dict[int, dict[str, bytes]] = {}
+    for name in sorted(files):
+        if match := _BY_PERSON.fullmatch(name):
+            found.setdefault(int(match["number"]), {})[match["person"]] = files[name]
+    return found
+
+
+def signed_document(name: str) -> str:
+    """The document that the signature file `name` is about."""
+    match = _BY_PERSON.fullmatch(name)
+    return match["event"] if match else name.removesuffix(SIGNATURE)
+
+
 def custody_names(names: Iterable[str]) -> list[str]:
     """The custody events among `names`, in the order of their numbers; gaps are the caller's to notice."""
     return sorted(name for name in names if name.startswith(CUSTODY_FOLDER) and not name.endswith(SIGNATURE))
@@ -41,10 +76,12 @@ def namespace_of(name: str) -> str | None:
     """The signature namespace of a signed document, None for files that carry no signature."""
     if name.startswith(CUSTODY_FOLDER) and not name.endswith(SIGNATURE):
         return sshsig.CUSTODY_NAMESPACE
+    if name.startswith(PEOPLE_FOLDER) and not name.endswith(SIGNATURE):
+        return sshsig.PERSON_NAMESPACE
     return NAMESPACES.get(name)
 
 
 def signed_names(names: Iterable[str]) -> list[str]:
-    """The signed documents among `names`: receipt, order, certificate, custody events in order."""
+    """The signed documents among `names`: receipt, order, certificate, custody events and person records in order."""
     present = set(names)
-    return [name for name in NAMESPACES if name in present] + custody_names(present)
+    return [name for name in NAMESPACES if name in present] + custody_names(present) + people_names(present)

@@ -33,6 +33,10 @@ class EntryKind(StrEnum):
     ASIDE = "aside"
     CUSTODY = "custody"
     CERTIFICATE = "certificate"
+    PERSON = "person"
+    SIGNATURE = "custody-signature"
+    """A person's signature over a custody event whose digest is ``body``."""
+    LOT = "lot"
 
 
 class LogEntry(Frozen, frozen=True):

@@ -7,7 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping
 
-from expunge_agent.protocol import trust
+from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.render.log_recipe import RECIPE
@@ -74,8 +74,12 @@ _WHAT = {
     layout.TRUST: "public keys and what each may sign",
 }
 
+_TOUCH = """\
+People signed these with keys of their own. ssh-keygen does not look at whether a security key was
+touched; `expunge verify` does."""
+
 _ARMOR = """\
-    for s in *.sig custody/*.sig; do
+    for s in *.sig */*.sig; do
       printf -- '-----BEGIN SSH SIGNATURE-----\\n%s\\n-----END SSH SIGNATURE-----' \\
         "$(sed '1d;$d' "$s" | tr -d '\\n' | base64 -d | base64 -w 0)" | cmp - "$s"
       sed -n 2p "$s" | grep -q '^U1NIU0lHAAAAAQAA' || echo "$s: not version 1"
@@ -88,7 +92,7 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     Raises VerificationError where a document's signature is not by one of `signers`.
     """
     names = layout.signed_names(files)
-    commands = "\n\n".join(_command(name, files, signers) for name in names)
+    commands = "\n\n".join([_command(name, files, signers) for name in names] + _by_people(files))
     links, number = _links(files), 3
     if links:
         number = 4
@@ -116,11 +120,27 @@ def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]
     )
 
 
+def _by_people(files: Mapping[str, bytes]) -> list[str]:
+    """The commands for people's own signatures over custody events."""
+    commands = [
+        f"    ssh-keygen -Y verify -f {layout.TRUST} -I person:{person} \\\n"
+        f"      -n {sshsig.CUSTODY_NAMESPACE} -s {layout.custody_signature_name(number, person)} "
+        f"< {layout.custody_name(number)}"
+        for number, signed in layout.people_signatures(files).items()
+        for person in signed
+    ]
+    return [_TOUCH, *commands] if commands else []
+
+
 def _inventory(files: Mapping[str, bytes]) -> str:
     lines = [f"  {name:<24}{what}" for name, what in _WHAT.items() if name in files]
     events = len(layout.custody_names(files))
     if events:
         lines.append(f"  {'custody/NNN.json':<24}the chain of custody, {events} events")
+    records = len(layout.people_names(files))
+    if records:
+        lines.append(f"  {'people/NNN.json':<24}who the people are that custody names, {records} records")
+        lines.append(f"  {'custody/NNN.json.*.sig':<24}the signatures of these people over the event")
     lines.append(f"  {'*.sig':<24}the signature of the file whose name it bears")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from expunge_agent.errors import StateError
 from expunge_controller.store.schema import TRIGGERS
 
-HEAD = "0003"
+HEAD = "0006"
 """The newest migration; a test holds it to the scripts."""
 
 

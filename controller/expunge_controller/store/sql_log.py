@@ -22,11 +22,15 @@ from expunge_controller.store.schema import (
     checkpoints,
     cosignatures,
     custody,
+    custody_signatures,
     log_entries,
     log_keys,
+    lots,
     machines,
     orders,
+    people,
     receipts,
+    revisions,
 )
 
 _PAGE = 4096
@@ -42,6 +46,12 @@ _DOCUMENTS = (
     (EntryKind.ASIDE, aside, "body", "signature"),
     (EntryKind.CUSTODY, custody, "body", "signature"),
     (EntryKind.CERTIFICATE, certificates, "body", "signature"),
+    (EntryKind.PERSON, people, "body", "signature"),
+    (EntryKind.CERTIFICATE, revisions, "body", "signature"),
+    (EntryKind.LOT, lots, "body", "signature"),
+)
+_SIGNATURES = sa.select(custody.c.body, custody_signatures.c.body).where(
+    custody_signatures.c.medium == custody.c.medium, custody_signatures.c.seq == custody.c.seq
 )
 
 
@@ -73,6 +83,8 @@ class SqlLog:
             query = sa.select(table.c[body], table.c[signature]).order_by(sa.literal_column("rowid"))
             for document, signed in self._connection.execute(query):
                 yield entry_of(kind, _as_bytes(document), _as_bytes(signed))
+        for event, signed in self._connection.execute(_SIGNATURES):
+            yield entry_of(EntryKind.SIGNATURE, _as_bytes(event), _as_bytes(signed))
 
     def size(self) -> int:
         """How many entries there are."""

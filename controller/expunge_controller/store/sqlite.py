@@ -14,6 +14,7 @@ from sqlalchemy import event, exc, pool
 
 from expunge_agent.errors import BusyError, ExpungeError, NoSpaceError, PermissionProblemError, StateError
 from expunge_controller.store import migrate
+from expunge_controller.store.sql_custody import SqlCustody
 from expunge_controller.store.sql_evidence import SqlEvidence
 from expunge_controller.store.sql_fleet import SqlFleet
 from expunge_controller.store.sql_log import SqlLog
@@ -30,6 +31,7 @@ class SqlUnit:
     fleet: SqlFleet
     orders: SqlOrders
     evidence: SqlEvidence
+    custody: SqlCustody
     log: SqlLog
 
 
@@ -114,7 +116,13 @@ def _sentence(path: Path, said: str) -> ExpungeError:
 
 def _unit(connection: sa.Connection) -> SqlUnit:
     log = SqlLog(connection)
-    return SqlUnit(SqlFleet(connection, log), SqlOrders(connection, log), SqlEvidence(connection, log), log)
+    return SqlUnit(
+        SqlFleet(connection, log),
+        SqlOrders(connection, log),
+        SqlEvidence(connection, log),
+        SqlCustody(connection, log),
+        log,
+    )
 
 
 def _prepare(connection: Any, _record: Any) -> None:
