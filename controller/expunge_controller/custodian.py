@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from expunge_agent.errors import NotFoundError, RefusedError, VerificationError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import moment, timestamp
-from expunge_controller import people
+from expunge_controller import lots, people
 from expunge_controller.certifying import issue_again
 from expunge_controller.context import Controller
 from expunge_controller.ledger import subject_of
@@ -99,7 +99,7 @@ def draft(unit: Unit, medium: MediumRow, kind: CustodyKind, words: Words, now: d
     )
     known = people.records_in(unit)
     event = parse_custody_event(body)
-    problems = [*step_problems(event, chain, known)]
+    problems = [*step_problems(event, chain, known), *lots.assigned_problems(unit, event)]
     problems += [
         f"{one.person} is not registered"
         for one in event.people
@@ -136,6 +136,7 @@ def record_in(
     mine = _by_person(event, body, signatures, known)
     chain = [parse_custody_event(one) for one in kept]
     problems = [*step_problems(event, chain, known), *signature_problems(event, body, mine, known)]
+    problems += lots.assigned_problems(unit, event)
     problems += [
         f"{one.person} is not registered any more"
         for one in event.people

@@ -43,12 +43,13 @@ class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paper: bool = False
 
 
-class CustodyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CustodyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """All of ``custody.toml``."""
 
     version: int
     roles: tuple[str, ...]
     final: tuple[str, ...]
+    own_tools: tuple[str, ...]
     paper: tuple[str, ...]
     groups: dict[str, tuple[str, ...]]
     steps: dict[str, Step]

@@ -36,6 +36,7 @@ VERBS = {
     "certificate": "Show or write the certificates of an order; approve or reject them.",
     "custody": "Show the custody of a medium; draft, sign and record events that people sign.",
     "people": "Register the people who sign, and their public keys.",
+    "lot": "Draw sanitized media for a second look, and record what it found.",
     "export": "Write the bundle that an auditor gets.",
     "verify": "Check a bundle.",
     "log": "The transparency log: show, prove, publish, cosign, check.",

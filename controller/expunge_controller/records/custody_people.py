@@ -11,7 +11,7 @@ from expunge_agent.errors import VerificationError
 from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.sshsig import Examined
 from expunge_controller.records.custody import CustodyEvent, CustodyKind
-from expunge_controller.records.custody_parts import PERSON_ROLES, Participant
+from expunge_controller.records.custody_parts import PERSON_ROLES
 from expunge_controller.records.person import PersonRecord, person_at, same_name
 from expunge_profiles.custody_rules import Apart, custody_rules
 
@@ -88,11 +88,6 @@ def examine(armored: bytes, body: bytes, person: PersonRecord) -> Examined:
     return seen
 
 
-def signed_by_people(event: CustodyEvent) -> bool:
-    """Whether people stand behind the event themselves, and not only their names."""
-    return bool(event.people)
-
-
 def _role_problems(event: CustodyEvent) -> Iterator[str]:
     step = custody_rules().steps[event.event]
     roles = [one.role for one in event.people]
@@ -134,6 +129,10 @@ def _needs(event: CustodyEvent, before: Sequence[CustodyEvent]) -> Iterator[str]
             yield "it names another order than the result that it is about"
     if event.destruction is not None:
         yield from _destruction(event)
+    if event.quality is not None and same_name(event.quality.tool).startswith(custody_rules().own_tools):
+        yield f"{event.quality.tool} is the tool that wiped it, or of the same developer"
+    if event.event is CustodyKind.CORRECTED and not event.note.strip():
+        yield "it has to say what it corrects (note)"
 
 
 def _destruction(event: CustodyEvent) -> Iterator[str]:
@@ -186,13 +185,3 @@ def _names(name: str, at: str, people: Sequence[PersonRecord]) -> set[str]:
         if found & both and person_at(people, record.person, at) is not None:
             found |= both
     return found
-
-
-def due_people(kind: CustodyKind) -> tuple[str, ...]:
-    """The roles that have to sign an event of this kind."""
-    return custody_rules().steps[kind].signed_by
-
-
-def participant(role: str, person: str) -> Participant:
-    """`person` in `role`."""
-    return Participant(role=role, person=person)
