@@ -159,14 +159,11 @@ def holders_of(unit: Unit, text: str) -> list[MediumRow]:
     wanted = _scanned(text)
     if not wanted:
         return []
+    sealed = set(unit.custody.sealed_with(text.strip()))
     return [
         medium
         for medium in unit.evidence.media()
-        if wanted in {_scanned(name) for name in _names(medium)}
-        or any(
-            _scanned(parse_custody_event(row.body).seal_id) == wanted
-            for row in unit.evidence.custody(medium.digest)
-        )
+        if medium.digest in sealed or wanted in {_scanned(name) for name in _names(medium)}
     ]
 
 

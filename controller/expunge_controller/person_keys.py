@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,34 +65,45 @@ def signer_of(path: Path, passphrase: Callable[[], str]) -> Signer:
 
 def in_agent(public_line: str) -> Signer:
     """The key with this public line in the ssh-agent. Raises NotFoundError."""
-    import paramiko
-
-    for key in paramiko.Agent().get_keys():
-        if key.asbytes() == sshsig.public_blob(public_line):
-            return _AgentSigner(public_line, key)
-    raise NotFoundError(
-        f"No ssh-agent holds the key {sshsig.fingerprint(public_line)}.",
-        "Start one and ssh-add the key, or give the private key's file.",
-    )
+    with _held(public_line):
+        return _AgentSigner(public_line)
 
 
 class _AgentSigner:
     """A key that signs inside an ssh-agent; its answer is the SSH signature, flags of a security key included."""
 
-    def __init__(self, public_line: str, key: AgentKey) -> None:
+    def __init__(self, public_line: str) -> None:
         self.public_line = public_line
-        self._key = key
 
     def signature_blob(self, data: bytes) -> bytes:
         """The SSH signature of `data`. Raises StateError where the agent refuses."""
         import paramiko
 
-        try:
-            return bytes(self._key.sign_ssh_data(data))
-        except paramiko.SSHException as error:
-            raise StateError(
-                f"The ssh-agent did not sign: {error}.", "Unlock it, touch the key, try again."
-            ) from error
+        with _held(self.public_line) as key:
+            try:
+                return bytes(key.sign_ssh_data(data))
+            except paramiko.SSHException as error:
+                raise StateError(
+                    f"The ssh-agent did not sign: {error}.", "Unlock it, touch the key, try again."
+                ) from error
+
+
+@contextmanager
+def _held(public_line: str) -> Iterator[AgentKey]:
+    import paramiko
+
+    agent = paramiko.Agent()
+    try:
+        for key in agent.get_keys():
+            if key.asbytes() == sshsig.public_blob(public_line):
+                yield key
+                return
+    finally:
+        agent.close()
+    raise NotFoundError(
+        f"No ssh-agent holds the key {sshsig.fingerprint(public_line)}.",
+        "Start one and ssh-add the key, or give the private key's file.",
+    )
 
 
 def _loaded(data: bytes, passphrase: bytes | None) -> object | None:

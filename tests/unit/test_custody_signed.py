@@ -13,6 +13,7 @@ import pytest
 
 from expunge_agent.errors import NotFoundError, RefusedError, StateError, VerificationError
 from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
 from expunge_controller import custodian, people
 from expunge_controller.bundle import bundle_files
 from expunge_controller.bundling import collect
@@ -392,6 +393,32 @@ def test_a_persons_key_does_not_stand_for_the_controllers(
     files = bundle(controller, order)
     files["custody/001.json.sig"] = folk.sign(files["custody/001.json"], "ann")[0]
     assert "every custody event is signed" in failed(files)
+    auditors = [
+        TrustedSigner(principal="ann@example", namespaces=one.namespaces, public_line=one.public_line)
+        if one.principal == "person:ann"
+        else one
+        for one in parse_allowed_signers(files["trust/allowed_signers"].decode())
+    ]
+    steps = verify_bundle(files, auditors, page=certificate_html, readme=readme, profiles={})
+    assert "every custody event is signed" in [step.title for step in failures(steps)]
+
+
+def test_every_changed_bit_of_what_people_signed_is_found(
+    controller: Controller, folk: Folk, wiped: tuple[str, str]
+) -> None:
+    """Sampled: every seventh byte of each file, another bit each time."""
+    order, medium = wiped
+    folk.add("key", "validator", signer=Authenticator())
+    folk.record(medium, K.HANDED_OVER, {"giver": "ann", "receiver": "bob"}, location="dock 2")
+    folk.record(medium, K.APPROVED, {"validator": "key"})
+    files = bundle(controller, order)
+    theirs = [name for name in files if name.startswith("people/") or name.count(".") > 2]
+    assert len(theirs) == 9
+    for name in theirs:
+        for position in range(0, len(files[name]), 7):
+            changed = bytearray(files[name])
+            changed[position] ^= 1 << (position % 8)
+            assert failed(files | {name: bytes(changed)}), (name, position)
 
 
 def test_a_person_that_the_controller_never_registered(
@@ -521,6 +548,29 @@ def test_a_decision_signed_elsewhere(run: Run, tmp_path: Path, folk: Folk, wiped
     (tmp_path / "sig").write_bytes(folk.sign(draft.read_bytes(), "val")[0])
     code, out, _ = run("custody", "record", draft, "--signature", tmp_path / "sig")
     assert (code, f"{number}.2 issued" in out) == (0, True)
+
+
+def test_a_lot_through_the_verbs(run: Run, tmp_path: Path, wiped: tuple[str, str]) -> None:
+    key = key_file(tmp_path / "cas")
+    assert run("people", "add", "cas", "--key", f"{key}.pub", "--role", "checker")[0] == 0
+    start = f"{now() - timedelta(days=1):%Y-%m-%d}"
+    code, out, err = run("lot", "create", "--percent", "20", "--from", start, "--checker", "cas", "--json")
+    assert code == 0, err
+    number = json.loads(out)["lot"]
+    assert run("lot", "check", number)[0] == 0
+    path = tmp_path / "lot.json"
+    assert run("lot", "show", number, "-o", path)[0] == 0
+    assert run("lot", "check", path)[0] == 0
+    path.write_bytes(path.read_bytes().replace(b'"percent":20', b'"percent":60'))
+    assert (
+        run("lot", "check", path)[0] == 0
+    )  # of one medium, all percentages draw one; unsigned, it is not noticed
+    path.write_bytes(path.read_bytes().replace(b"expunge/", b"EXPUNGE/"))
+    assert run("lot", "check", path)[0] not in (0, 70)
+    said = ("--lot", number, "--tool", "other-tool 3", "--by", "cas", "--key", key)
+    code, out, err = run("lot", "result", wiped[1], "fail", *said)
+    assert (code, "condemned" in out) == (0, True), err
+    assert json.loads(run("lot", "list", "--json")[1])[0]["failed"] == "1"
 
 
 def test_paper_through_the_verbs(run: Run) -> None:

@@ -22,9 +22,11 @@ Files = Mapping[str, bytes]
 
 
 def not_people(signers: Sequence[TrustedSigner]) -> list[TrustedSigner]:
-    """The signers who may sign for the controller: a person's key never does."""
-    persons = {one.public_line for one in signers if one.principal.startswith(PREFIX)}
-    return [one for one in signers if one.public_line not in persons]
+    """The signers who may sign for the controller, by what else they are trusted for, whatever they are called:
+    people are trusted for custody only, and their keys never stand for the controller's."""
+    ours = {sshsig.ORDER_NAMESPACE, sshsig.CERTIFICATE_NAMESPACE}
+    lines = {one.public_line for one in signers if ours & set(one.namespaces)}
+    return [one for one in signers if one.public_line in lines and not one.principal.startswith(PREFIX)]
 
 
 def check_people(

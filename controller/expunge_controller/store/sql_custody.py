@@ -4,6 +4,7 @@ and is logged in the same transaction."""
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,6 +45,16 @@ class SqlCustody:
         for row in self._all(query.order_by(custody_signatures.c.seq, custody_signatures.c.person)):
             found.setdefault(row["seq"], {})[row["person"]] = row["body"]
         return found
+
+    def sealed_with(self, seal: str) -> list[str]:
+        """The media whose custody ever named this seal; letters' case (ASCII) makes no difference.
+
+        A quote inside a text is escaped in the canonical JSON, so the needle is found in that field only.
+        """
+        needle = '"seal_id":' + json.dumps(seal, ensure_ascii=False)
+        text = sa.func.lower(sa.cast(custody.c.body, sa.Text))
+        query = sa.select(custody.c.medium).where(sa.func.instr(text, sa.func.lower(needle)) > 0)
+        return sorted(set(self._connection.execute(query).scalars()))
 
     def add_revision(self, row: RevisionRow) -> None:
         """Keep a certificate that was issued again."""
