@@ -186,7 +186,9 @@ def test_an_approval_is_signed_by_a_person_and_stands_on_the_certificate(
     assert third.concurrence.signature.endswith(sshsig.fingerprint(folk.keys["sue"].public_line))
     files = bundle(controller, order)
     assert not failed(files)
-    assert "Val Example" in files["certificate.html"].decode()
+    page = files["certificate.html"].decode()
+    assert "已批准" in page and "No person has approved" not in page
+    assert sshsig.fingerprint(folk.keys["val"].public_line) in page
     assert not failures(check_own(controller, []))
 
 
@@ -201,6 +203,7 @@ def test_a_name_alone_is_said_to_be_one(controller: Controller, folk: Folk, wipe
     assert any(NOT_SIGNED in sentence for sentence in new.assurance)
     files = bundle(controller, order)
     assert not failed(files)
+    assert "stands under a name only" in files["certificate.html"].decode()
     silent = reviewed(new, new.review)
     quiet = canonical.dumps(canonical.parse(canonical.dumps(silent)) | {"assurance": ["Nothing is amiss."]})
     files["certificate.json"] = quiet

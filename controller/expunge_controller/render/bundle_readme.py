@@ -49,7 +49,8 @@ other: order with receipt, receipt with certificate, custody with both.
 WHAT THIS DOES NOT PROVE
 
 A signature proves who said it, not that the drive obeyed. Read "limitations" and "not_covered" in
-the receipt. A certificate "awaiting validation" has not been approved by a person.
+the receipt. A certificate "awaiting validation" has not been approved by a person, and one that says
+"not signed by a person" was approved under a name only.
 """
 
 _LOG = """
