@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import NotFoundError, RefusedError, StateError
+from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.receipt import parse_statement
+from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller import dispatch, fleet, translog
 from expunge_controller.bundle import BundleParts, LogParts, SignedBytes
 from expunge_controller.context import Controller
@@ -54,7 +58,7 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         receipt=SignedBytes(receipt.body, receipt.signature),
         custody=[SignedBytes(row.body, row.signature) for row in custody],
         signers=[
-            fleet.controller_signer(controller),
+            _ours(controller, bool(people)),
             *([fleet.agent_signer(machine)] if machine is not None else []),
             *signers_of(parse_person(one.body) for one in people),
         ],
@@ -64,6 +68,13 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         people=people,
         signatures=signatures,
     )
+
+
+def _ours(controller: Controller, with_people: bool) -> TrustedSigner:
+    """This controller, trusted for what lies in the bundle and nothing else."""
+    signer = fleet.controller_signer(controller)
+    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
+    return replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
 
 
 def _people(unit: Unit, custody: list[CustodyRow]) -> list[SignedBytes]:

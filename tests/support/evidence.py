@@ -116,12 +116,7 @@ class World:
         )
         self.controller_signer = TrustedSigner(
             principal=CONTROLLER,
-            namespaces=(
-                sshsig.ORDER_NAMESPACE,
-                sshsig.CUSTODY_NAMESPACE,
-                sshsig.CERTIFICATE_NAMESPACE,
-                sshsig.PERSON_NAMESPACE,
-            ),
+            namespaces=(sshsig.ORDER_NAMESPACE, sshsig.CUSTODY_NAMESPACE, sshsig.CERTIFICATE_NAMESPACE),
             public_line=self.controller.public_line,
         )
         self.signers = [self.agent_signer, self.controller_signer]

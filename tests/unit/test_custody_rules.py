@@ -49,7 +49,7 @@ def test_what_two_people_sign() -> None:
 
 
 def test_nothing_leads_out_of_an_end_but_destruction() -> None:
-    assert FINAL == {Standing.GONE, Standing.CONDEMNED}
+    assert {Standing.GONE, Standing.CONDEMNED} == FINAL
     out_of_gone = {kind for kind in CustodyKind if Standing.GONE in RULES[kind].after}
     assert out_of_gone == {*RESULTS, K.WIPE_STARTED, K.CORRECTED}
     allowed = {kind for kind in CustodyKind if Standing.CONDEMNED in RULES[kind].after}

@@ -44,7 +44,6 @@ NAMESPACES = frozenset(
         sshsig.CUSTODY_NAMESPACE,
         sshsig.CERTIFICATE_NAMESPACE,
         sshsig.PERSON_NAMESPACE,
-        sshsig.LOT_NAMESPACE,
     }
 )
 _PRINCIPAL = re.compile(
