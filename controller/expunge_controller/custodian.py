@@ -23,7 +23,7 @@ from expunge_controller.records.custody import (
     parse_custody_event,
 )
 from expunge_controller.records.custody_parts import Destruction, Participant, Quality, Remedy
-from expunge_controller.records.custody_people import RESULTS, examine, signature_problems, step_problems
+from expunge_controller.records.custody_people import examine, last_result, signature_problems, step_problems
 from expunge_controller.records.person import PersonRecord, person_at
 from expunge_controller.store.custody_rows import CustodySignatureRow
 from expunge_controller.store.port import Unit
@@ -73,7 +73,7 @@ def draft(unit: Unit, medium: MediumRow, kind: CustodyKind, words: Words, now: d
     """
     kept = [row.body for row in unit.evidence.custody(medium.digest)]
     chain = [parse_custody_event(body) for body in kept]
-    about = _result(chain) if "wipe" in custody_rules().steps[kind].needs else None
+    about = last_result(chain) if "wipe" in custody_rules().steps[kind].needs else None
     giver, receiver = _person(words, "giver"), _person(words, "receiver")
     body = next_event(
         kept[-1] if kept else None,
@@ -208,11 +208,6 @@ def _append(
         unit.custody.add_signature(
             CustodySignatureRow(medium=event.medium, seq=event.seq, person=person, body=armored)
         )
-
-
-def _result(chain: list[CustodyEvent]) -> CustodyEvent | None:
-    """The newest event that tells how a wipe ended."""
-    return next((event for event in reversed(chain) if event.event in RESULTS), None)
 
 
 def _person(words: Words, role: str) -> str:

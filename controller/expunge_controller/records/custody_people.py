@@ -13,7 +13,7 @@ from expunge_agent.protocol.sshsig import Examined
 from expunge_controller.records.custody import CustodyEvent, CustodyKind
 from expunge_controller.records.custody_parts import PERSON_ROLES
 from expunge_controller.records.person import PersonRecord, person_at, same_name
-from expunge_profiles.custody_rules import Apart, custody_rules
+from expunge_profiles.custody_rules import custody_rules
 
 Signatures = Mapping[str, bytes]
 """People's armored signatures over one event, by person."""
@@ -30,13 +30,15 @@ def chain_problems(
     people: Sequence[PersonRecord],
 ) -> list[str]:
     """Each breach of the rules in a whole `chain` (checked by `check_chain`); `signatures` by event number."""
-    problems = []
-    for place, (event, body) in enumerate(zip(chain, bodies, strict=True)):
+    problems, duties, result = [], _Duties(people), None
+    for event, body in zip(chain, bodies, strict=True):
         found = [
-            *step_problems(event, chain[:place], people),
+            *_step(event, result, duties),
             *signature_problems(event, body, signatures.get(event.seq, {}), people),
         ]
         problems += [f"custody event {event.seq} ({event.event}): {why}" for why in found]
+        duties.add(event)
+        result = event if event.event in RESULTS else result
     return problems
 
 
@@ -44,9 +46,21 @@ def step_problems(
     event: CustodyEvent, before: Sequence[CustodyEvent], people: Sequence[PersonRecord]
 ) -> Iterator[str]:
     """What `event` lacks or mixes up, given the events `before` it; its signatures are left aside."""
+    duties = _Duties(people)
+    for one in before:
+        duties.add(one)
+    yield from _step(event, last_result(before), duties)
+
+
+def last_result(chain: Sequence[CustodyEvent]) -> CustodyEvent | None:
+    """The newest event that tells how a wipe ended."""
+    return next((event for event in reversed(chain) if event.event in RESULTS), None)
+
+
+def _step(event: CustodyEvent, result: CustodyEvent | None, duties: _Duties) -> Iterator[str]:
     yield from _role_problems(event)
-    yield from _needs(event, before)
-    yield from _apart(event, before, people)
+    yield from _needs(event, result)
+    yield from _apart(event, duties)
     if event.subject.startswith(PAPER) and event.event not in custody_rules().paper:
         yield "this cannot happen to paper"
 
@@ -102,7 +116,7 @@ def _role_problems(event: CustodyEvent) -> Iterator[str]:
         yield "somebody stands in it twice"
 
 
-def _needs(event: CustodyEvent, before: Sequence[CustodyEvent]) -> Iterator[str]:
+def _needs(event: CustodyEvent, result: CustodyEvent | None) -> Iterator[str]:
     needs = custody_rules().steps[event.event].needs
     given = {
         "location": bool(event.location.strip()),
@@ -122,10 +136,9 @@ def _needs(event: CustodyEvent, before: Sequence[CustodyEvent]) -> Iterator[str]
         if given[name] and name not in needs
     )
     if "wipe" in needs and event.receipt:
-        results = [one for one in before if one.event in RESULTS]
-        if not results or results[-1].receipt != event.receipt:
+        if result is None or result.receipt != event.receipt:
             yield "it is about another receipt than that of the medium's last result"
-        elif results[-1].order != event.order:
+        elif result.order != event.order:
             yield "it names another order than the result that it is about"
     if event.destruction is not None:
         yield from _destruction(event)
@@ -150,38 +163,45 @@ def _destruction(event: CustodyEvent) -> Iterator[str]:
         yield f"paper is not destroyed by {done.method}"
 
 
-def _apart(
-    event: CustodyEvent, before: Sequence[CustodyEvent], people: Sequence[PersonRecord]
-) -> Iterator[str]:
-    here = list(_duties(event, people))
-    earlier = [duty for one in before for duty in _duties(one, people)]
+def _apart(event: CustodyEvent, duties: _Duties) -> Iterator[str]:
+    here = duties.of(event)
     for rule in custody_rules().apart:
-        others = here if rule.within == "event" else [*earlier, *here]
         for role, names in here:
-            for clash in _clashes(rule, role, names, others):
-                yield f"{min(names)} is its {role} and {clash} too: {rule.why}"
+            excluded = rule.never if role == rule.role else (rule.role,) if role in rule.never else ()
+            for other in excluded:
+                theirs = {name for also, those in here if also == other for name in those}
+                if rule.within == "medium":
+                    theirs |= duties.held.get(other, set())
+                if theirs & names:
+                    yield f"{min(names)} is its {role} and {other} too: {rule.why}"
 
 
-def _clashes(rule: Apart, role: str, names: set[str], others: list[tuple[str, set[str]]]) -> Iterator[str]:
-    excluded = rule.never if role == rule.role else (rule.role,) if role in rule.never else ()
-    yield from sorted({other for other, theirs in others if other in excluded and theirs & names})
+class _Duties:
+    """Who had which role so far: every name of theirs, by role."""
 
+    def __init__(self, people: Sequence[PersonRecord]) -> None:
+        self.held: dict[str, set[str]] = {}
+        self._names: dict[str, set[str]] = {}
+        for record in people:
+            both = {same_name(record.person), same_name(record.full_name)} - {""}
+            for name in both:
+                self._names.setdefault(name, set()).update(both)
 
-def _duties(event: CustodyEvent, people: Sequence[PersonRecord]) -> Iterator[tuple[str, set[str]]]:
-    """(role, every name of who had it) of one event: who asked, who signed, who is named as deciding."""
-    if event.event is CustodyKind.REQUESTED:
-        yield "requester", _names(event.actor, event.at, people)
-    for one in event.people:
-        yield one.role, _names(one.person, event.at, people)
-    if not event.people and event.event in DECISIONS:
-        yield custody_rules().steps[event.event].signed_by[0], _names(event.actor, event.at, people)
+    def add(self, event: CustodyEvent) -> None:
+        """Remember the duties of an event."""
+        for role, names in self.of(event):
+            self.held.setdefault(role, set()).update(names)
 
+    def of(self, event: CustodyEvent) -> list[tuple[str, set[str]]]:
+        """(role, names) of one event: who asked, who signed, who is named as deciding."""
+        found = [(one.role, one.person) for one in event.people]
+        if event.event is CustodyKind.REQUESTED:
+            found.append(("requester", event.actor))
+        if not event.people and event.event in DECISIONS:
+            found.append((custody_rules().steps[event.event].signed_by[0], event.actor))
+        return [(role, self._names_of(name)) for role, name in found]
 
-def _names(name: str, at: str, people: Sequence[PersonRecord]) -> set[str]:
-    """A person's name in the register and full name, however it was written."""
-    found = {same_name(name)}
-    for record in people:
-        both = {same_name(record.person), same_name(record.full_name)} - {""}
-        if found & both and person_at(people, record.person, at) is not None:
-            found |= both
-    return found
+    def _names_of(self, name: str) -> set[str]:
+        """A person's name in the register and full name, however it was written."""
+        written = same_name(name)
+        return {written} | self._names.get(written, set())
