@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from expunge_agent.errors import NotFoundError, RefusedError, StateError, VerificationError
 from expunge_agent.protocol import canonical, sshsig
+from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
 from expunge_controller import custodian, people
 from expunge_controller.bundle import bundle_files
@@ -38,6 +40,7 @@ from support.controllers import FakeAgent, enrolled, make_controller, now, order
 from support.people import PHOTO, Folk, key_file
 
 K = CustodyKind
+Run = Callable[..., tuple[int, str, str]]
 SHREDDED = Destruction(method="shredding", particle_mm="2")
 
 
@@ -278,6 +281,57 @@ def test_a_rejection_demands_a_remedy_which_stays_open(
     assert chain[-1].standing is Standing.REJECTED
 
 
+def test_a_repeated_wipe_closes_it_and_the_old_certificate_is_past(
+    controller: Controller, folk: Folk, run: Run, tmp_path: Path
+) -> None:
+    agent = FakeAgent()
+    machine = enrolled(controller, agent)
+    first = ordered(controller, machine)
+    store_receipt(controller, machine.machine_id, *agent.receipt(first.body), now=now())
+    with controller.store.read() as unit:
+        medium = unit.evidence.media()[0].digest
+    repeat = Remedy(action="repeat", technique="block erase")
+    folk.record(medium, K.REJECTED, {"validator": "val"}, remedy=repeat)
+    second = ordered(controller, machine)
+    with pytest.raises(RefusedError, match="approved may not come while the medium is ordered"):
+        folk.draft(medium, K.APPROVED, {"validator": "val"})
+    with controller.store.read() as unit:
+        row = unit.fleet.machine(machine.machine_id)
+    assert row is not None
+    receipt = replace(agent.world.receipt(second.body), counter=U64(2), previous=row.last_digest or "")
+    assert not store_receipt(controller, machine.machine_id, *agent.sealed(receipt), now=now()).reasons
+    draft = tmp_path / "draft.json"
+    code, _, err = run(
+        "certificate", "approve", certificate_number(run, first.order_id), "--by", "val", "--draft", draft
+    )
+    assert (code, "wiped again since" in err, draft.exists()) == (3, True, False)
+    assert json.loads(run("custody", "open", "--json")[1])[0]["remedy"] == "repeat: block erase"
+    folk.record(medium, K.APPROVED, {"validator": "val"})
+    assert json.loads(run("custody", "open", "--json")[1]) == []
+    statuses = [
+        json.loads(run("certificate", one.order_id, "--json")[1])["status"] for one in (first, second)
+    ]
+    assert statuses == ["rejected", "approved"]
+    for one in (first, second):
+        assert not failed(bundle(controller, one.order_id))
+
+
+def test_keys_that_the_auditor_brings_hold_for_people_too(
+    controller: Controller, folk: Folk, wiped: tuple[str, str]
+) -> None:
+    folk.record(wiped[1], K.HANDED_OVER, {"giver": "ann", "receiver": "bob"}, location="dock 2")
+    files = bundle(controller, wiped[0])
+    brought = parse_allowed_signers(files["trust/allowed_signers"].decode())
+
+    def failing(signers: list[TrustedSigner]) -> list[str]:
+        steps = verify_bundle(files, signers, page=certificate_html, readme=readme, profiles={})
+        return [step.title for step in failures(steps)]
+
+    assert failing(brought) == []
+    without = [one for one in brought if one.principal != "person:bob"]
+    assert failing(without) == ["the keys are those the auditor trusts", custody_check.KNOWN]
+
+
 def test_what_is_condemned_is_not_wiped_again(
     controller: Controller, folk: Folk, wiped: tuple[str, str]
 ) -> None:
@@ -467,8 +521,6 @@ def test_paper_is_a_medium_too(controller: Controller, folk: Folk) -> None:
 
 
 # The verbs.
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
