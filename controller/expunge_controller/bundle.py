@@ -102,6 +102,27 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
     return files
 
 
+def custody_files(
+    events: Sequence[SignedBytes],
+    people: Sequence[SignedBytes],
+    signatures: Mapping[int, Mapping[str, bytes]],
+    signers: Sequence[TrustedSigner],
+) -> dict[str, bytes]:
+    """The files of a custody record: what a bundle holds of custody, for media that no receipt tells of."""
+    documents = {layout.custody_name(number): one for number, one in enumerate(events, start=1)}
+    documents |= {layout.person_name(number): one for number, one in enumerate(people, start=1)}
+    files = {
+        layout.custody_signature_name(number, person): signature
+        for number, signed in signatures.items()
+        for person, signature in signed.items()
+    }
+    for name, document in documents.items():
+        files[name] = document.body
+        files[name + layout.SIGNATURE] = document.signature
+    files[layout.TRUST] = trust.format_allowed_signers(list(signers)).encode()
+    return files
+
+
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
     """A zip of `files`: sorted, stored, without times, so that equal files give equal bytes."""
     buffer = io.BytesIO()
@@ -121,11 +142,16 @@ def write_bundle(path: Path, parts: BundleParts) -> dict[str, bytes]:
     folder, NoSpaceError, PermissionProblemError.
     """
     files = bundle_files(parts)
+    write_files(path, files)
+    return files
+
+
+def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a zip of `files` at `path`, as `write_bundle` does."""
     try:
         _write_whole(path, zip_bytes(files))
     except OSError as error:
         raise _explained(path, error) from error
-    return files
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
-from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle
+from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle, verify_custody
 from expunge_controller.records.findings import Step
 from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
@@ -48,6 +48,11 @@ def check_bundle(
     return verify_bundle(
         read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
     )
+
+
+def check_custody(path: Path, trusted: list[TrustedSigner] | None = None) -> list[Step]:
+    """Every step of the check of the custody record at `path`; raises as `check_bundle`."""
+    return verify_custody(read_bundle(path), trusted)
 
 
 def read_trusted(path: Path) -> list[TrustedSigner]:

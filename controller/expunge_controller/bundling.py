@@ -11,7 +11,7 @@ from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller import dispatch, fleet, translog
-from expunge_controller.bundle import BundleParts, LogParts, SignedBytes
+from expunge_controller.bundle import BundleParts, LogParts, SignedBytes, custody_files
 from expunge_controller.context import Controller
 from expunge_controller.records.certificate import LogReference, parse_certificate
 from expunge_controller.records.consistency import medium_of
@@ -81,6 +81,19 @@ def _people(unit: Unit, custody: list[CustodyRow]) -> list[SignedBytes]:
     """Every record of the people whom these events name, and of nobody else."""
     named = {one.person for row in custody for one in parse_custody_event(row.body).people}
     return [SignedBytes(row.body, row.signature) for row in unit.custody.people() if row.person in named]
+
+
+def collect_custody(unit: Unit, controller: Controller, medium: str) -> dict[str, bytes]:
+    """The files of the custody record of a medium (its digest)."""
+    custody = unit.evidence.custody(medium)
+    people = _people(unit, custody)
+    signers = signers_of(parse_person(one.body) for one in people)
+    return custody_files(
+        [SignedBytes(row.body, row.signature) for row in custody],
+        people,
+        unit.custody.signatures(medium),
+        [_ours(controller, bool(people)), *signers],
+    )
 
 
 def log_parts(

@@ -18,6 +18,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
 from expunge_controller import custodian, people
 from expunge_controller.bundle import bundle_files
+from expunge_controller.bundle_read import read_bundle
 from expunge_controller.bundling import collect
 from expunge_controller.cli import main
 from expunge_controller.context import Controller
@@ -25,7 +26,7 @@ from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
 from expunge_controller.log_audit import check_own
 from expunge_controller.records import custody_check
-from expunge_controller.records.bundle_check import verify_bundle
+from expunge_controller.records.bundle_check import verify_bundle, verify_custody
 from expunge_controller.records.certificate import parse_certificate
 from expunge_controller.records.certify_review import reviewed
 from expunge_controller.records.custody import CustodyKind, Standing
@@ -646,6 +647,30 @@ def test_paper_through_the_verbs(run: Run) -> None:
     code, out, _ = run("media", "find", "S-7", "--json")
     assert json.loads(out)[0]["name"] == "paper:box:BOX-7"
     assert "paper:box:BOX-7" in run("media", "list")[1]
+
+
+def test_custody_that_travels_alone(controller: Controller, folk: Folk, run: Run, tmp_path: Path) -> None:
+    paper = PaperIdentity(container="box", number="BOX-7", description="invoices 2009")
+    with controller.store.write() as unit:
+        row = register_medium(
+            unit, controller, paper, machine_id=None, hint="", actor="ann", now=now(), count=212
+        )
+    folk.record(row.digest, K.DESTROYED, {"operator": "ann", "witness": "bob"}, **DESTROYED)
+    path = tmp_path / "custody.zip"
+    assert run("custody", "export", "BOX-7", "-o", path)[0] == 0
+    code, out, _ = run("custody", "check", path, "--json")
+    assert code == 0, out
+    files = read_bundle(path)
+    assert not failures(verify_custody(files, None))
+    for name in files:
+        gone = {other: data for other, data in files.items() if other != name}
+        assert failures(verify_custody(gone, None)), name
+        for position in range(0, len(files[name]), 41):
+            changed = bytearray(files[name])
+            changed[position] ^= 1 << (position % 8)
+            assert failures(verify_custody(files | {name: bytes(changed)}, None)), (name, position)
+    assert failures(verify_custody(files | {"notes.txt": b""}, None))
+    assert failures(verify_custody({}, None))
 
 
 def test_a_key_with_a_passphrase_that_is_wrong(tmp_path: Path) -> None:

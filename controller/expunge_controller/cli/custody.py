@@ -183,6 +183,47 @@ def record(app: App, event_file: Path, signatures: tuple[Path, ...], as_json: bo
     print_recorded(done, as_json)
 
 
+@command.command(name="export")
+@click.argument("medium")
+@click.option("-o", "--output", type=_FILE, required=True, help="The zip to write.")
+@json_option
+@click.pass_obj
+def export(app: App, medium: str, output: Path, as_json: bool) -> None:
+    """Write the custody of MEDIUM with everybody's signatures as a zip: for paper, and what was only destroyed.
+
+    Of a medium that was wiped, `expunge export` writes the bundle, which holds its custody too.
+    """
+    from expunge_controller.bundle import write_files
+    from expunge_controller.bundling import collect_custody
+    from expunge_controller.ledger import find_medium
+
+    with app.controller() as controller, controller.store.read() as unit:
+        files = collect_custody(unit, controller, find_medium(unit, medium).digest)
+    write_files(output, files)
+    if as_json:
+        print_json({"custody": str(output), "files": sorted(files)})
+    else:
+        click.echo(f"{output}: {len(files)} files. Check it: expunge custody check {output}")
+
+
+@command.command(name="check")
+@click.argument("record_file", type=_FILE)
+@click.option("--signers", type=_FILE, help="Your own allowed_signers file.")
+@json_option
+@click.pass_obj
+def check(app: App, record_file: Path, signers: Path | None, as_json: bool) -> int:
+    """Check what `custody export` wrote, without a controller; exit code 9 when a step fails."""
+    from expunge_agent.errors import EXIT_OK, VerificationError
+    from expunge_controller.bundle_read import check_custody, read_trusted
+    from expunge_controller.cli.app import print_steps
+    from expunge_controller.records.findings import failures
+
+    steps = check_custody(record_file, None if signers is None else read_trusted(signers))
+    code = VerificationError.exit_code if failures(steps) else EXIT_OK
+    print_steps(steps, as_json, {"exit_code": code})
+    return code
+
+
 @command.command(name="open")
 @json_option
 @click.pass_obj

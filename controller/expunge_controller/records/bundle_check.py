@@ -86,6 +86,15 @@ def verify_bundle(
     return _BundleCheck(files, trusted, page, readme, profiles, log).run()
 
 
+def verify_custody(files: Mapping[str, bytes], trusted: list[TrustedSigner] | None) -> list[Step]:
+    """Check custody that travels alone: of paper, or of a medium that was destroyed and never wiped. As `verify_bundle`."""
+    return _BundleCheck(files, trusted, _no_page, _no_page, {}, NOTHING_BROUGHT).run_custody()
+
+
+def _no_page(*_made_from: object) -> str:
+    return ""
+
+
 class _BundleCheck:
     """One run over one bundle; each method takes a step or a few."""
 
@@ -124,6 +133,22 @@ class _BundleCheck:
         check_people(self.checks, self.files, chain, certificate, self.signers)
         check_log(self.checks, self.files, certificate, self.log)
         self._guide()
+        return self.checks.steps
+
+    def run_custody(self) -> list[Step]:
+        """Take the steps that need neither receipt nor certificate."""
+        due = set(layout.signed_names(self.files)) | {layout.custody_name(1)}
+        due |= {name + layout.SIGNATURE for name in due} | {layout.TRUST}
+        problems = [f"{name} is missing" for name in sorted(due - set(self.files))]
+        problems += [
+            f"{name[:80]!r} does not belong here"
+            for name in sorted(self.files)
+            if name != layout.TRUST
+            and not (_NUMBERED.fullmatch(name) and layout.signed_document(name) in self.files)
+        ]
+        self.checks.check("the files are those of a custody record", problems, f"{len(self.files)} files")
+        self._keys()
+        check_people(self.checks, self.files, self._custody(None, None, None), None, self.signers)
         return self.checks.steps
 
     def _names(self) -> None:
@@ -314,7 +339,7 @@ class _BundleCheck:
         self.checks.check("the custody chain is whole", problems)
         title = "custody, receipt and certificate are about one medium"
         if not chain or statement is None:
-            self.checks.skip(title, "the custody chain or the receipt cannot be read")
+            self.checks.skip(title, "there is no readable custody chain or no receipt")
             return chain
         self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], order, certificate))
         return chain
