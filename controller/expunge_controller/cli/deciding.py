@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge_controller.cli.app import App, print_json
-from expunge_controller.cli.custody import print_recorded, write_draft
+from expunge_controller.cli.custody_words import print_recorded, write_draft
 
 if TYPE_CHECKING:
     from expunge_controller.records.custody import CustodyKind
