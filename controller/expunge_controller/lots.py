@@ -48,12 +48,7 @@ def create(
     if not population:
         raise NotFoundError("No medium's last result is a wipe of that period.", "See `expunge media list`.")
     last = max(int(one.entry) for one in population)
-    if seed is None:
-        with controller.store.read() as unit:
-            found = next(iter(unit.log.checkpoints_from(last + 1)), None)
-        note = (found or translog.head(controller, now)).body
-    else:
-        note = seed
+    note = seed or _first_seed(controller, last, now)
     with controller.store.write() as unit:
         checkpoint = checked_seed(unit, controller, note, last)
         if population_of(unit, timestamp(since), timestamp(until), timestamp(now)) != population:
@@ -73,19 +68,33 @@ def create(
             at=timestamp(now),
             issuer=controller.principal,
         )
-        body = canonical.dumps(lot)
-        signature = sshsig.sign(controller.signer, sshsig.LOT_NAMESPACE, body)
-        row = LotRow(number=lot.number, body=body, signature=signature, created_at=lot.at)
-        unit.custody.add_lot(row)
+        return _kept(unit, controller, lot)
+
+
+def _first_seed(controller: Controller, last: int, now: datetime) -> bytes:
+    """The first checkpoint with entry `last` in it, signed now where there is none."""
+    with controller.store.read() as unit:
+        found = next(iter(unit.log.checkpoints_from(last + 1)), None)
+    return (found or translog.head(controller, now)).body
+
+
+def _kept(unit: Unit, controller: Controller, lot: Lot) -> LotRow:
+    body = canonical.dumps(lot)
+    signature = sshsig.sign(controller.signer, sshsig.LOT_NAMESPACE, body)
+    row = LotRow(number=lot.number, body=body, signature=signature, created_at=lot.at)
+    unit.custody.add_lot(row)
     return row
 
 
 def population_of(unit: Unit, since: str, until: str, at: str) -> list[LotMedium]:
-    """Every medium whose last result, as it stood at the Timestamp `at`, is a wipe of the period; by digest."""
+    """Every medium whose last result before the Timestamp `at` is a wipe of the period; by digest.
+
+    What is of that very second is left out: more of it may still come.
+    """
     found = []
     for medium in unit.evidence.media():
         chain = [parse_custody_event(row.body) for row in unit.evidence.custody(medium.digest)]
-        results = [event for event in chain if event.event in RESULTS and event.at <= at]
+        results = [event for event in chain if event.event in RESULTS and event.at < at]
         last = results[-1] if results else None
         if last is None or last.event is not CustodyKind.WIPED or not since <= last.at <= until:
             continue

@@ -67,8 +67,9 @@ def wiped(controller: Controller) -> tuple[str, str]:
     """(order id, medium) of a clean wipe."""
     agent = FakeAgent()
     machine = enrolled(controller, agent)
-    order = ordered(controller, machine)
-    store_receipt(controller, machine.machine_id, *agent.receipt(order.body), now=now())
+    earlier = now() - timedelta(minutes=1)
+    order = ordered(controller, machine, now=earlier)
+    store_receipt(controller, machine.machine_id, *agent.receipt(order.body), now=earlier)
     with controller.store.read() as unit:
         return order.order_id, unit.evidence.media()[0].digest
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError, VerificationError
 from expunge_agent.protocol import canonical, sshsig, trust
+from expunge_agent.protocol.base import timestamp
 from expunge_controller import fleet, lots, translog
 from expunge_controller.bundle import bundle_files
 from expunge_controller.bundling import collect
@@ -23,7 +24,7 @@ from expunge_controller.lot_check import check_file
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.certificate import parse_certificate
 from expunge_controller.records.checkpoint import parse_checkpoint
-from expunge_controller.records.custody import CustodyKind, Standing
+from expunge_controller.records.custody import CustodyKind, Standing, parse_custody_event
 from expunge_controller.records.custody_parts import Quality
 from expunge_controller.records.findings import Status, failures
 from expunge_controller.records.log_policy import LogPolicy, format_policy
@@ -60,7 +61,7 @@ class Wiped:
             until=now(),
             checker=checker,
             seed=seed,
-            now=now(),
+            now=now() + timedelta(seconds=2),
         )
         return parse_lot(row.body)
 
@@ -163,6 +164,17 @@ def test_a_lot_needs_a_checker_media_and_a_past(wiped: Wiped) -> None:
         lots.create(
             wiped.controller, percent=5, checker="cas", seed=None, now=now() - timedelta(days=20), **moments
         )
+
+
+def test_what_comes_in_the_second_of_the_drawing_is_left_out_for_good(wiped: Wiped) -> None:
+    """Or a lot would be found wrong for what came just after it."""
+    moment = now() + timedelta(seconds=5)
+    with wiped.controller.store.read() as unit:
+        moments = [timestamp(now() - timedelta(days=1)), timestamp(moment), timestamp(moment)]
+        before = lots.population_of(unit, *moments)
+        chain = [parse_custody_event(row.body) for row in unit.evidence.custody(before[0].medium)]
+        at = next(event.at for event in chain if event.event is K.WIPED)
+        assert len(lots.population_of(unit, moments[0], at, at)) < len(before) == MEDIA
 
 
 def test_a_failure_means_destruction_and_outweighs_an_approval(wiped: Wiped) -> None:

@@ -59,11 +59,10 @@ def decide(
     `custodian` and `person_keys` raise.
     """
     from expunge_agent.errors import RefusedError, UsageError
-    from expunge_agent.protocol import canonical, sshsig
+    from expunge_agent.protocol import canonical
     from expunge_controller import custodian
     from expunge_controller.context import utc_now
     from expunge_controller.ledger import find_medium
-    from expunge_controller.person_keys import signer_of
     from expunge_controller.records.custody import parse_custody_event
     from expunge_controller.records.custody_parts import Participant
     from expunge_profiles.custody_rules import custody_rules
@@ -89,14 +88,19 @@ def decide(
             write_draft(output, body)
             _told(output, by, as_json)
             return
-        signed = []
-        if key is not None:
-            signer = signer_of(
-                key, lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True))
-            )
-            signed = [sshsig.sign(signer, sshsig.CUSTODY_NAMESPACE, body)]
-        done = custodian.record(controller, body, signed, utc_now())
+        done = custodian.record(controller, body, _signed(key, body), utc_now())
     print_recorded(done, as_json)
+
+
+def _signed(key: Path | None, body: bytes) -> list[bytes]:
+    """The signature with `key`, none without."""
+    from expunge_agent.protocol import sshsig
+    from expunge_controller.person_keys import signer_of
+
+    if key is None:
+        return []
+    signer = signer_of(key, lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)))
+    return [sshsig.sign(signer, sshsig.CUSTODY_NAMESPACE, body)]
 
 
 def _told(output: Path, by: str, as_json: bool) -> None:
