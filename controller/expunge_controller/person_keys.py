@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from expunge_agent.errors import DocumentError, NotFoundError, StateError, UsageError
-from expunge_agent.protocol import sshsig
+from expunge_agent.protocol import security_key, sshsig
 from expunge_agent.protocol.sshsig import PrivateKeySigner, Signer
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_KEY = 64 * 1024
 _PRIVATE = b"-----BEGIN OPENSSH PRIVATE KEY-----"
-_SECURITY_KEY = b"sk-"
+_SECURITY_KEYS = tuple(security_key.STRINGS)
 
 
 def read_public(path: Path) -> str:
@@ -45,7 +46,7 @@ def signer_of(path: Path, passphrase: Callable[[], str]) -> Signer:
     data = _bytes_of(path)
     if not data.startswith(_PRIVATE):
         return in_agent(read_public(path))
-    if _SECURITY_KEY in base64.b64decode(b"".join(data.split(b"\n")[1:-2]) + b"==", validate=False)[:200]:
+    if _is_handle(data):
         raise UsageError(
             f"{path} stands for a security key, which this program does not talk to.",
             f"Add it to an ssh-agent and give {path}.pub, or: ssh-keygen -Y sign -n expunge-custody -f {path} FILE",
@@ -104,6 +105,16 @@ def _held(public_line: str) -> Iterator[AgentKey]:
         f"No ssh-agent holds the key {sshsig.fingerprint(public_line)}.",
         "Start one and ssh-add the key, or give the private key's file.",
     )
+
+
+def _is_handle(data: bytes) -> bool:
+    """Whether a private key file only points to a security key; its public half stands in clear at its beginning."""
+    text = b"".join(data.split(b"\n")[1:4])
+    try:
+        start = base64.b64decode(text[: len(text) // 4 * 4])
+    except binascii.Error:
+        return False
+    return any(kind in start for kind in _SECURITY_KEYS)
 
 
 def _loaded(data: bytes, passphrase: bytes | None) -> object | None:

@@ -674,6 +674,28 @@ def test_custody_that_travels_alone(controller: Controller, folk: Folk, run: Run
     assert failures(verify_custody({}, None))
 
 
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"-----BEGIN OPENSSH PRIVATE KEY-----\n\xff*\n-----END", b"a b c\nd"]
+)
+def test_what_is_no_key_is_said_to_be_none(
+    run: Run, tmp_path: Path, folk: Folk, wiped: tuple[str, str], data: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(data)
+    draft = tmp_path / "draft.json"
+    draft.write_bytes(hand_over(folk, wiped[1]))
+    for arguments in (
+        ("people", "add", "new", "--key", tmp_path / "key"),
+        ("custody", "sign", draft, "--by", "ann", "--key", tmp_path / "key"),
+        ("custody", "record", draft, "--signature", tmp_path / "key"),
+        ("custody", "record", tmp_path / "key"),
+        ("custody", "check", tmp_path / "key"),
+        ("lot", "check", tmp_path / "key"),
+    ):
+        code, _, err = run(*arguments)
+        assert code not in (0, 70), arguments
+        assert "error: " in err
+
+
 def test_a_key_with_a_passphrase_that_is_wrong(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
