@@ -23,7 +23,7 @@ from expunge_controller.bundling import collect
 from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
-from expunge_controller.ledger import register_medium
+from expunge_controller.ledger import append_custody, register_medium
 from expunge_controller.log_audit import check_own
 from expunge_controller.records import custody_check
 from expunge_controller.records.bundle_check import verify_bundle, verify_custody
@@ -332,6 +332,34 @@ def test_keys_that_the_auditor_brings_hold_for_people_too(
     assert failing(brought) == []
     without = [one for one in brought if one.principal != "person:bob"]
     assert failing(without) == ["the keys are those the auditor trusts", custody_check.KNOWN]
+
+
+@pytest.mark.parametrize("kind", [K.DESTROYED, K.HANDED_OVER, K.COLLECTED, K.SEALED])
+def test_what_the_operator_appends_with_the_controllers_key_alone(
+    controller: Controller, wiped: tuple[str, str], kind: CustodyKind
+) -> None:
+    """Past the verbs, with database and key: the chain is whole, and the rules are broken."""
+    with controller.store.write() as unit:
+        row = unit.evidence.medium(wiped[1])
+        assert row is not None
+        append_custody(unit, controller, row, kind, actor="ann", now=now(), location="x", seal_id="x")
+    said = failed(bundle(controller, wiped[0]))
+    assert said.startswith(custody_check.RULES)
+    assert f"({kind}): it needs the signature of its" in said
+
+
+def test_a_person_invented_by_the_operator(
+    controller: Controller, folk: Folk, wiped: tuple[str, str]
+) -> None:
+    """Nothing in the bundle can tell; the keys that the auditor was given by the people can."""
+    folk.add("nobody", "validator")
+    folk.record(wiped[1], K.APPROVED, {"validator": "nobody"})
+    files = bundle(controller, wiped[0])
+    assert not failed(files)
+    brought = parse_allowed_signers(files["trust/allowed_signers"].decode())
+    mine = [one for one in brought if one.principal != "person:nobody"]
+    steps = verify_bundle(files, mine, page=certificate_html, readme=readme, profiles={})
+    assert custody_check.KNOWN in [step.title for step in failures(steps)]
 
 
 def test_what_is_condemned_is_not_wiped_again(
