@@ -362,6 +362,23 @@ def test_a_person_invented_by_the_operator(
     assert custody_check.KNOWN in [step.title for step in failures(steps)]
 
 
+def test_a_correction_appends_and_a_release_ends_it(
+    controller: Controller, folk: Folk, wiped: tuple[str, str]
+) -> None:
+    order, medium = wiped
+    with pytest.raises(RefusedError, match="what it corrects"):
+        folk.draft(medium, K.CORRECTED, {"custodian": "bob"})
+    with pytest.raises(RefusedError, match="released may not come while the medium is verified"):
+        folk.draft(medium, K.RELEASED, {"custodian": "bob"}, location="gate")
+    folk.record(medium, K.APPROVED, {"validator": "val"})
+    folk.record(medium, K.RELEASED, {"custodian": "bob", "receiver": "ann"}, location="gate")
+    done = folk.record(medium, K.CORRECTED, {"custodian": "bob"}, note="event 6: it was gate 2")
+    assert done.event.standing is Standing.GONE
+    with pytest.raises(RefusedError, match="while the medium is gone"):
+        folk.draft(medium, K.SEALED, {"custodian": "bob"}, seal_id="S-1")
+    assert not failed(bundle(controller, order))
+
+
 def test_what_is_condemned_is_not_wiped_again(
     controller: Controller, folk: Folk, wiped: tuple[str, str]
 ) -> None:
