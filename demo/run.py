@@ -182,6 +182,7 @@ def run(demo: Demo) -> None:
     order = job["order_id"]
     demo.expunge("receipts")
     demo.expunge("custody", "INV-0042")
+    _approve(demo, order)
     demo.expunge("certificate", order, "--output", str(demo.folder / "certificate"))
     demo.expunge("export", order, "--output", str(demo.bundle))
 
@@ -205,6 +206,19 @@ def _wait_for_endpoint(demo: Demo) -> None:
             break
         time.sleep(0.1)
     raise DemoError(f"The controller did not start; see {demo.folder}/controller.log")
+
+
+def _approve(demo: Demo, order: str) -> None:
+    """A person's decision, signed with a key of their own; without ssh-keygen under a name only, and shown as such."""
+    shown = demo.expunge("certificate", order, "--json", show=False).stdout
+    number = json.loads(shown)["number"]
+    if shutil.which("ssh-keygen") is None:
+        demo.expunge("certificate", "approve", number, "--by", "somebody trying the demo", "--name-only")
+        return
+    key = demo.folder / "validator"
+    demo.shell(f"ssh-keygen -q -t ed25519 -N '' -C demo -f {key.name}")
+    demo.expunge("people", "add", "validator", "--key", f"{key}.pub", "--role", "validator")
+    demo.expunge("certificate", "approve", number, "--by", "validator", "--key", str(key))
 
 
 def _stock_tools(demo: Demo) -> None:

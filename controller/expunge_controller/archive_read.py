@@ -163,7 +163,7 @@ class _ArchiveCheck:
                 continue
             kind = name.removeprefix(layout.DOCUMENTS).partition("/")[0]
             if kind in list(EntryKind):
-                second = self._read(f"{name.removesuffix('.json')}.mldsa65.sig")
+                second = self._read(f"{name}.mldsa65.sig")
                 yield layout.Document(EntryKind(kind), self._read(name), self._read(f"{name}.sig"), second)
 
     def _entered(self, copy: Copy | None, documents: list[layout.Document]) -> None:

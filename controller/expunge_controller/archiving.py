@@ -25,7 +25,6 @@ from expunge_controller.files import sync_folder
 from expunge_controller.log_tiles import publish
 from expunge_controller.records import archive_layout as layout
 from expunge_controller.records.archive_registers import read_documents, registers
-from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.records.log_policy import format_policy
 from expunge_controller.render.archive_index import index_page, readme
 
@@ -115,11 +114,10 @@ class _Writer:
             documents = list(unit.log.kept())
         for count, one in enumerate(documents):
             self.say("documents", count, len(documents))
-            name = layout.document_name(one.kind, hashlib.sha256(one.body).hexdigest())
-            ending = ".tsr" if one.kind is EntryKind.STAMP else ".json"
-            self._write(name + ending, one.body)
+            name = layout.document_name(one)
+            self._write(name, one.body)
             if one.signature:
-                self._write(f"{name}{ending}.sig", one.signature)
+                self._write(f"{name}.sig", one.signature)
             if one.mldsa65:
                 self._write(f"{name}.mldsa65.sig", one.mldsa65)
         return documents

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError
@@ -82,6 +83,10 @@ class BundleParts(NamedTuple):
     log: LogParts | None = None
     second: SecondSignatures | None = None
     key_events: Sequence[KeyEventParts] = ()
+    people: Sequence[SignedBytes] = ()
+    """The records of the people whom custody names."""
+    signatures: Mapping[int, Mapping[str, bytes]] = MappingProxyType({})
+    """People's signatures over custody events: event number → person → signature."""
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -96,7 +101,12 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         layout.CERTIFICATE: parts.certificate,
     }
     documents |= {layout.custody_name(number): event for number, event in enumerate(parts.custody, start=1)}
-    files: dict[str, bytes] = {}
+    documents |= {layout.person_name(number): one for number, one in enumerate(parts.people, start=1)}
+    files: dict[str, bytes] = {
+        layout.custody_signature_name(number, person): signature
+        for number, signed in parts.signatures.items()
+        for person, signature in signed.items()
+    }
     for name, document in documents.items():
         if document is not None:
             files[name] = document.body
@@ -123,6 +133,27 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
     return files
 
 
+def custody_files(
+    events: Sequence[SignedBytes],
+    people: Sequence[SignedBytes],
+    signatures: Mapping[int, Mapping[str, bytes]],
+    signers: Sequence[TrustedSigner],
+) -> dict[str, bytes]:
+    """The files of a custody record: what a bundle holds of custody, for media that no receipt tells of."""
+    documents = {layout.custody_name(number): one for number, one in enumerate(events, start=1)}
+    documents |= {layout.person_name(number): one for number, one in enumerate(people, start=1)}
+    files = {
+        layout.custody_signature_name(number, person): signature
+        for number, signed in signatures.items()
+        for person, signature in signed.items()
+    }
+    for name, document in documents.items():
+        files[name] = document.body
+        files[name + layout.SIGNATURE] = document.signature
+    files[layout.TRUST] = trust.format_allowed_signers(list(signers)).encode()
+    return files
+
+
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
     """A zip of `files`: sorted, stored, without times, so that equal files give equal bytes."""
     buffer = io.BytesIO()
@@ -142,11 +173,16 @@ def write_bundle(path: Path, parts: BundleParts) -> dict[str, bytes]:
     folder, NoSpaceError, PermissionProblemError.
     """
     files = bundle_files(parts)
+    write_files(path, files)
+    return files
+
+
+def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a zip of `files` at `path`, as `write_bundle` does."""
     try:
         _write_whole(path, zip_bytes(files))
     except OSError as error:
         raise _explained(path, error) from error
-    return files
 
 
 def _write_whole(path: Path, data: bytes) -> None:

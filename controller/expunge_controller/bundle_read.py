@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
-from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle
+from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle, verify_custody
 from expunge_controller.records.findings import Step
 from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
@@ -25,8 +25,8 @@ from expunge_controller.render.certificate_html import certificate_html
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
 
-MAX_ENTRIES = 2100
-"""Twice the custody events that can be numbered, and the rest."""
+MAX_ENTRIES = 5100
+"""The custody events that can be numbered, the signatures of controller and people on each, and the rest."""
 MAX_FILE = 16 * 1024 * 1024
 MAX_TOTAL = 64 * 1024 * 1024
 MAX_RATIO = 200
@@ -57,6 +57,11 @@ def check_bundle(
         log=log,
         mldsa_keys=mldsa_keys,
     )
+
+
+def check_custody(path: Path, trusted: list[TrustedSigner] | None = None) -> list[Step]:
+    """Every step of the check of the custody record at `path`; raises as `check_bundle`."""
+    return verify_custody(read_bundle(path), trusted)
 
 
 def read_trusted(path: Path) -> list[TrustedSigner]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import NotFoundError, RefusedError, StateError
+from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.receipt import parse_statement
+from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller import dispatch, fleet, key_history, translog
-from expunge_controller.bundle import BundleParts, KeyEventParts, LogParts, SignedBytes
+from expunge_controller.bundle import BundleParts, KeyEventParts, LogParts, SignedBytes, custody_files
 from expunge_controller.context import Controller
 from expunge_controller.records.certificate import LogReference, parse_certificate
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.consistency import medium_of
+from expunge_controller.records.custody import parse_custody_event
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
+from expunge_controller.records.person import parse_person, signers_of
 from expunge_controller.stamping import stamps_of
 from expunge_controller.store.port import Unit
-from expunge_controller.store.rows import CertificateRow, KeyEventRow, ReceiptRow
+from expunge_controller.store.rows import CertificateRow, CustodyRow, KeyEventRow, ReceiptRow
 
 
 def collect(controller: Controller, order_text: str, target: int, now: datetime) -> BundleParts:
@@ -49,7 +55,8 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
             raise NotFoundError(f"The order {order.order_id} has {len(media)} targets.", "Count them from 1.")
         custody = unit.evidence.custody(media[target])
         principals = (controller.principal, fleet.agent_principal(receipt.machine_id))
-        signers = key_history.signers(unit, *principals)
+        signatures, people = unit.custody.signatures(media[target]), _people(unit, custody)
+        signers = [*_narrowed(key_history.signers(unit, *principals), bool(people)), *_signers_of(people)]
     log = log_parts(controller, receipt, certificate, now)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
@@ -60,6 +67,40 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         log=log,
         second=receipt.second,
         key_events=key_parts(controller, principals, log, now),
+        people=people,
+        signatures=signatures,
+    )
+
+
+def _narrowed(signers: list[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
+    """The signers, trusted for what lies in the bundle and nothing else."""
+    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
+    return [
+        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
+        for signer in signers
+    ]
+
+
+def _people(unit: Unit, custody: list[CustodyRow]) -> list[SignedBytes]:
+    """Every record of the people whom these events name, and of nobody else."""
+    named = {one.person for row in custody for one in parse_custody_event(row.body).people}
+    return [SignedBytes(row.body, row.signature) for row in unit.custody.people() if row.person in named]
+
+
+def _signers_of(people: list[SignedBytes]) -> list[TrustedSigner]:
+    return signers_of(parse_person(one.body) for one in people)
+
+
+def collect_custody(unit: Unit, controller: Controller, medium: str) -> dict[str, bytes]:
+    """The files of the custody record of a medium (its digest)."""
+    custody = unit.evidence.custody(medium)
+    people = _people(unit, custody)
+    ours = key_history.signers(unit, controller.principal)
+    return custody_files(
+        [SignedBytes(row.body, row.signature) for row in custody],
+        people,
+        unit.custody.signatures(medium),
+        [*_narrowed(ours, bool(people)), *_signers_of(people)],
     )
 
 

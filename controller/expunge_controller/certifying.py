@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from expunge_agent.errors import StateError
-from expunge_agent.protocol import sshsig
+from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.order import parse_order
@@ -13,12 +15,22 @@ from expunge_controller import translog
 from expunge_controller.context import Controller
 from expunge_controller.ledger import record_of
 from expunge_controller.records import merkle
-from expunge_controller.records.certificate import CertifiedWitness, LogReference, freeze_certificate
+from expunge_controller.records.certificate import (
+    CertifiedWitness,
+    LogReference,
+    freeze_certificate,
+    parse_certificate,
+)
 from expunge_controller.records.certify import certificate_from
+from expunge_controller.records.certify_review import reviewed
 from expunge_controller.records.checkpoint import parse_checkpoint
+from expunge_controller.records.custody import CustodyEvent, check_chain
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy
+from expunge_controller.records.person import parse_person
+from expunge_controller.records.review import Review, review_of
 from expunge_controller.second_files import envelope_digest
+from expunge_controller.store.custody_rows import RevisionRow
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import AwaitingRow, CertificateRow, MediumRow, ReceiptRow
 
@@ -95,7 +107,7 @@ def _issue(unit: Unit, controller: Controller, row: AwaitingRow, log: LogReferen
         log=log,
         dsse=envelope_digest(receipt.body, receipt.signature, receipt.second),
     )
-    body = freeze_certificate(certificate)
+    body = freeze_certificate(reviewed(certificate, _review(unit, row.medium, row.receipt_digest)))
     unit.evidence.add_certificate(
         CertificateRow(
             number=certificate.number,
@@ -109,6 +121,44 @@ def _issue(unit: Unit, controller: Controller, row: AwaitingRow, log: LogReferen
         )
     )
     return certificate.number
+
+
+def issue_again(unit: Unit, controller: Controller, event: CustodyEvent, now: datetime) -> str:
+    """Issue the certificate about the result that `event` (just recorded) decides on again, with what people decided.
+
+    Returns its number; empty where there is none yet (it waits for witnesses) or will be none.
+    """
+    first = unit.evidence.first_certificate(event.receipt, event.medium)
+    if first is None:
+        return ""
+    earlier = unit.custody.revisions(first.number)
+    last = earlier[-1].body if earlier else first.body
+    rev = earlier[-1].rev + 1 if earlier else 2
+    certificate = replace(
+        reviewed(parse_certificate(last), _review(unit, event.medium, event.receipt)),
+        number=f"{first.number}.{rev}",
+        issued_at=timestamp(now),
+        issuer=controller.principal,
+        replaces=canonical.sha256_hex(last),
+    )
+    body = freeze_certificate(certificate)
+    unit.custody.add_revision(
+        RevisionRow(
+            number=certificate.number,
+            base=first.number,
+            rev=rev,
+            body=body,
+            signature=sshsig.sign(controller.signer, sshsig.CERTIFICATE_NAMESPACE, body),
+            issued_at=timestamp(now),
+        )
+    )
+    return certificate.number
+
+
+def _review(unit: Unit, medium: str, receipt: str) -> Review | None:
+    bodies = [row.body for row in unit.evidence.custody(medium)]
+    known = [parse_person(row.body) for row in unit.custody.people()]
+    return review_of(check_chain(bodies), bodies, unit.custody.signatures(medium), known, receipt)
 
 
 def _next_number(unit: Unit, now: datetime) -> str:

@@ -8,11 +8,11 @@ from datetime import datetime
 from expunge_agent.errors import NotFoundError, RefusedError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import timestamp
-from expunge_agent.protocol.identity import Identity, is_identifying
+from expunge_agent.protocol.identity import is_identifying
 from expunge_controller.context import Controller
 from expunge_controller.records.certificate import NOT_RECORDED, MediumRecord
-from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind, next_event, parse_custody_event
+from expunge_controller.records.paper import PaperIdentity, Registered, registered_as
 from expunge_controller.store.port import Unit
 from expunge_controller.store.rows import CustodyRow, MediumRow
 
@@ -20,9 +20,9 @@ from expunge_controller.store.rows import CustodyRow, MediumRow
 def register_medium(
     unit: Unit,
     controller: Controller,
-    identity: Identity,
+    identity: Registered,
     *,
-    machine_id: str,
+    machine_id: str | None,
     hint: str,
     actor: str,
     now: datetime,
@@ -30,17 +30,20 @@ def register_medium(
     source: str = "",
     classification: str = "",
     label: str = "",
+    location: str = "",
+    seal_id: str = "",
+    count: int = 0,
 ) -> MediumRow:
     """Put a medium in the register and start its custody; values given replace those known before.
 
     Raises RefusedError for an identity that cannot tell the medium from others.
     """
-    if not is_identifying(identity):
+    if not isinstance(identity, PaperIdentity) and not is_identifying(identity):
         raise RefusedError(
             "The medium has neither serial number nor WWN, so it cannot be told from others.",
             "Order the wipe on the machine itself, where it can be seen which medium is meant.",
         )
-    _, digest = medium_of(identity)
+    _, digest = registered_as(identity)
     known = unit.evidence.medium(digest)
     row = MediumRow(
         digest=digest,
@@ -60,7 +63,18 @@ def register_medium(
             for name, value in (("property number", row.property_number), ("label", row.label))
             if value
         )
-        append_custody(unit, controller, row, CustodyKind.REGISTERED, actor=actor, now=now, note=note)
+        append_custody(
+            unit,
+            controller,
+            row,
+            CustodyKind.REGISTERED,
+            actor=actor,
+            now=now,
+            note=note,
+            location=location,
+            seal_id=seal_id,
+            count=count,
+        )
     return row
 
 
@@ -76,14 +90,16 @@ def append_custody(
     order_id: str = "",
     receipt: str = "",
     note: str = "",
+    location: str = "",
+    seal_id: str = "",
+    count: int = 0,
 ) -> None:
     """Sign and append the next event of a medium's custody. Raises RefusedError where a rule forbids it."""
     last = unit.evidence.last_custody(medium.digest)
-    subject, _ = medium_of(identity_of(medium))
     body = next_event(
         None if last is None else last.body,
         medium=medium.digest,
-        subject=subject,
+        subject=subject_of(medium),
         event=kind,
         actor=actor,
         at=now,
@@ -92,6 +108,9 @@ def append_custody(
         order_id=order_id,
         receipt=receipt,
         note=note,
+        location=location,
+        seal_id=seal_id,
+        count=count,
     )
     unit.evidence.add_custody(
         CustodyRow(
@@ -105,17 +124,24 @@ def append_custody(
     )
 
 
-def identity_of(medium: MediumRow) -> Identity:
+def identity_of(medium: MediumRow) -> Registered:
     """The identity that a medium was registered with."""
-    identity: Identity = canonical.loads(medium.identity, Identity, "medium")  # type: ignore[arg-type]
+    identity: Registered = canonical.loads(medium.identity, Registered, "medium")  # type: ignore[arg-type]
     return identity
+
+
+def subject_of(medium: MediumRow) -> str:
+    """The name by which custody calls a registered medium."""
+    return registered_as(identity_of(medium))[0]
 
 
 def find_medium(unit: Unit, text: str) -> MediumRow:
     """The medium whose digest begins with `text` (8 characters or more), or with that property
     number, label, serial number or path. Raises NotFoundError when there is none or several.
     """
-    found = [medium for medium in unit.evidence.media() if _answers_to(medium, text)]
+    found = [medium for medium in unit.evidence.media() if _answers_to(medium, text)] or holders_of(
+        unit, text
+    )
     if not found:
         raise NotFoundError(f"No registered medium answers to {text!r}.", "See `expunge media list`.")
     if len(found) > 1:
@@ -123,6 +149,26 @@ def find_medium(unit: Unit, text: str) -> MediumRow:
             f"{len(found)} registered media answer to {text!r}.", "Give the digest from `expunge media list`."
         )
     return found[0]
+
+
+def holders_of(unit: Unit, text: str) -> list[MediumRow]:
+    """The media that bear `text` as a scanner reads it: a number, serial, WWN or label, or a seal they ever had.
+
+    Spaces around it, letters' case and a ``0x`` before a WWN make no difference.
+    """
+    wanted = _scanned(text)
+    if not wanted:
+        return []
+    sealed = set(unit.custody.sealed_with(text.strip()))
+    return [
+        medium
+        for medium in unit.evidence.media()
+        if medium.digest in sealed or wanted in {_scanned(name) for name in _names(medium)}
+    ]
+
+
+def _scanned(text: str) -> str:
+    return text.strip().casefold().removeprefix("0x")
 
 
 def record_of(medium: MediumRow) -> MediumRecord:
@@ -138,7 +184,10 @@ def record_of(medium: MediumRow) -> MediumRecord:
 def _answers_to(medium: MediumRow, text: str) -> bool:
     if len(text) >= 8 and medium.digest.startswith(text):
         return True
+    return bool(text.strip()) and text in _names(medium)
+
+
+def _names(medium: MediumRow) -> list[str]:
     identity = identity_of(medium)
     names = [medium.property_number, medium.label, medium.hint]
-    names += [getattr(identity, field, "") for field in ("serial", "wwn", "path")]
-    return bool(text.strip()) and text in names
+    return names + [getattr(identity, field, "") for field in ("serial", "wwn", "path", "number")]

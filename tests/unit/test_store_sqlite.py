@@ -19,7 +19,8 @@ from expunge_controller import translog
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.store import migrate
-from expunge_controller.store.rows import CosignatureRow, OrderStatus, StampRow
+from expunge_controller.store.custody_rows import CustodySignatureRow, LotRow, RevisionRow
+from expunge_controller.store.rows import CosignatureRow, CustodyRow, OrderStatus, StampRow
 from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
 from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
@@ -83,6 +84,14 @@ def filled(controller: Controller) -> None:
         unit.log.add_stamp(
             StampRow(digest="0" * 64, size=row.size, authority="t", body=b"-", at=at, received_at=at)
         )
+        medium, first = unit.evidence.media()[0].digest, unit.evidence.last_certificate_number("CERT-")
+        assert first is not None
+        unit.custody.add_person("wang", b"{}", b"-")
+        unit.custody.add_signature(CustodySignatureRow(medium=medium, seq=1, person="wang", body=b"-"))
+        unit.custody.add_revision(
+            RevisionRow(number=f"{first}.2", base=first, rev=2, body=b"{}", signature=b"-", issued_at="")
+        )
+        unit.custody.add_lot(LotRow(number="LOT-1", body=b"{}", signature=b"-", created_at=""))
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
@@ -163,7 +172,7 @@ def test_a_plain_sqlite_connection_cannot_replace_either(controller: Controller,
     row["body"] = b"forged"
     if by == "rowid":
         row |= {key: "another" for key in ("digest", "order_id", "medium", "number") if key in row}
-        row |= {key: 77 for key in ("counter", "seq", "target") if key in row}
+        row |= {key: 77 for key in ("counter", "seq", "target", "rev") if key in row}
         row.pop("n", None)
         row["rowid"] = place
     columns, marks = ", ".join(row), ", ".join("?" * len(row))
@@ -197,6 +206,42 @@ def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -
     store = open_store(path)
     with store.read() as unit:
         assert unit.orders.newest(1) == []
+    store.close()
+
+
+def test_media_of_an_earlier_release_keep_their_custody(tmp_path: Path) -> None:
+    """`media` is made again while custody and certificates refer to it."""
+    from alembic import command
+
+    path = tmp_path / "controller.db"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    engine.dispose()
+    with sqlite3.connect(path) as plain:
+        plain.execute(
+            "INSERT INTO machines VALUES ('m','n','s','d','ssh','','',0,'','',x'00',x'00','{}',NULL,'0',NULL,'','')"
+        )
+        for number in range(3):
+            plain.execute(
+                "INSERT INTO media VALUES (?, x'00', 'm', '', ?, '', '', '', '')",
+                [f"d{number}", f"P-{number}"],
+            )
+            plain.execute("INSERT INTO custody VALUES (?, 1, 'registered', '', x'00', x'00')", [f"d{number}"])
+    plain.close()
+    store = open_store(path)
+    with store.read() as unit:
+        assert [(row.digest, row.property_number, row.machine_id) for row in unit.evidence.media()] == [
+            (f"d{number}", f"P-{number}", "m") for number in range(3)
+        ]
+        assert unit.fleet._connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []  # type: ignore[attr-defined]
+    with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"), store.write() as unit:
+        unit.evidence.add_custody(
+            CustodyRow(medium="nobody", seq=1, event="registered", order_digest="", body=b"-", signature=b"-")
+        )
     store.close()
 
 

@@ -1,8 +1,9 @@
 """SSHSIG: detached OpenSSH signatures (PROTOCOL.sshsig of OpenSSH), made and checked without ssh-keygen.
 
 ``ssh-keygen -Y verify`` accepts what `sign` makes, and `verify` accepts what ``ssh-keygen -Y sign``
-makes with Ed25519 or ECDSA P-256 keys. Reading is stricter than OpenSSH's: one spelling only, so
-that no byte of a signature file can change unnoticed.
+makes with Ed25519 or ECDSA P-256 keys, in a file or in a FIDO2 security key (`security_key`).
+Reading is stricter than OpenSSH's: one spelling only, so that no byte of a signature file can change
+unnoticed, and a security key must say that somebody was there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import base64
 import binascii
 import hashlib
 import struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -26,6 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
 from expunge_agent.errors import VerificationError
+from expunge_agent.protocol import security_key
+from expunge_agent.protocol.security_key import Presence
 
 ORDER_NAMESPACE = "expunge-order"
 RECEIPT_NAMESPACE = "expunge-receipt"
@@ -35,6 +38,8 @@ ENROLMENT_NAMESPACE = "expunge-enrolment"
 VAULT_NAMESPACE = "expunge-vault"
 KEY_EVENT_NAMESPACE = "expunge-key-event"
 ROTATION_NAMESPACE = "expunge-key-rotation"
+PERSON_NAMESPACE = "expunge-person"
+LOT_NAMESPACE = "expunge-lot"
 
 MAGIC = b"SSHSIG"
 VERSION = 1
@@ -44,6 +49,13 @@ HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
 MAX_SIGNATURE = 16384
 
 PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
+
+
+class Examined(NamedTuple):
+    """A signature that is right: by which key, and for a security key what that says of the person."""
+
+    public_line: str
+    presence: Presence | None
 
 
 class Signer(Protocol):
@@ -89,7 +101,7 @@ def p256_blob(r: int, s: int) -> bytes:
 
 def check_blob(public_line: str, blob: bytes, data: bytes) -> None:
     """Check what `Signer.signature_blob` gave for `data`. Raises VerificationError."""
-    _check(public_line, blob, data)
+    _check(public_blob(public_line), blob, data)
 
 
 def sign(signer: Signer, namespace: str, message: bytes) -> bytes:
@@ -105,8 +117,14 @@ def sign(signer: Signer, namespace: str, message: bytes) -> bytes:
 def verify(armored: bytes, namespace: str, message: bytes) -> str:
     """Check a detached signature; returns the signer's public key line.
 
-    Whether that key may be trusted is another question (`trust`). Raises VerificationError.
+    Whether that key may be trusted is another question (`trust`). Raises VerificationError, also
+    for a security key that nobody touched.
     """
+    return examine(armored, namespace, message).public_line
+
+
+def examine(armored: bytes, namespace: str, message: bytes) -> Examined:
+    """As `verify`; returns also what a security key says of the person behind it."""
     data = _dearmor(armored)
     if data[:6] != MAGIC or len(data) < 10 or struct.unpack(">I", data[6:10])[0] != VERSION:
         raise _bad("it is not an SSHSIG version 1")
@@ -119,8 +137,13 @@ def verify(armored: bytes, namespace: str, message: bytes) -> str:
     if hash_name not in HASHES:
         raise _bad("its hash algorithm is not sha256 or sha512")
     line = _public_line(key_blob)
-    _check(line, signature, _signed_data(signed_namespace, hash_name, HASHES[hash_name](message).digest()))
-    return line
+    signed = _signed_data(signed_namespace, hash_name, HASHES[hash_name](message).digest())
+    return Examined(line, _check(key_blob, signature, signed))
+
+
+def in_our_layout(armored: bytes) -> bytes:
+    """The same signature in the one layout that bundles hold (see `_armor`). Raises VerificationError."""
+    return _armor(_dearmor(armored))
 
 
 def public_blob(public_line: str) -> bytes:
@@ -144,29 +167,49 @@ def normal_line(public_line: str) -> str:
     return _public_line(public_blob(public_line))
 
 
-def _check(line: str, signature: bytes, data: bytes) -> None:
-    (algorithm, raw), rest = _read_strings(signature, 2)
-    key = _load(line)
+def _check(key_blob: bytes, signature: bytes, data: bytes) -> Presence | None:
+    (kind,), _ = _read_strings(key_blob, 1)
+    key = _load(key_blob)
+    (algorithm, raw), tail = _read_strings(signature, 2)
+    seen: Presence | None = None
     try:
-        if rest:
+        if algorithm != kind:
+            raise InvalidSignature
+        if kind in security_key.STRINGS:
+            seen = security_key.presence(tail)
+            application = _read_strings(key_blob, security_key.STRINGS[kind])[0][-1]
+            data = security_key.signed_data(application, tail, data)
+        elif tail:
             raise InvalidSignature
         if isinstance(key, Ed25519PublicKey):
-            if algorithm != b"ssh-ed25519":
-                raise InvalidSignature
             key.verify(raw, data)
         else:
-            (r, s), tail = _read_strings(raw, 2)
-            number_r, number_s = int.from_bytes(r, "big"), int.from_bytes(s, "big")
-            if algorithm != b"ecdsa-sha2-nistp256" or tail or _mpint(number_r) + _mpint(number_s) != raw:
-                raise InvalidSignature
-            key.verify(encode_dss_signature(number_r, number_s), data, ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
+            _check_ecdsa(key, raw, data)
+    except (InvalidSignature, ValueError) as error:
         raise _bad("it does not belong to these bytes") from error
+    if seen is not None and not seen.user_present:
+        raise _bad("its security key signed without anybody touching it")
+    return seen
 
 
-def _load(line: str) -> PublicKey:
+def _check_ecdsa(key: EllipticCurvePublicKey, raw: bytes, data: bytes) -> None:
+    (r, s), tail = _read_strings(raw, 2)
+    number_r, number_s = int.from_bytes(r, "big"), int.from_bytes(s, "big")
+    if tail or _mpint(number_r) + _mpint(number_s) != raw:
+        raise InvalidSignature
+    key.verify(encode_dss_signature(number_r, number_s), data, ECDSA(hashes.SHA256()))
+
+
+def _load(key_blob: bytes) -> PublicKey:
+    (kind,), _ = _read_strings(key_blob, 1)
     try:
-        key = load_ssh_public_key(line.encode("ascii"))
+        if kind in security_key.STRINGS:
+            fields, rest = _read_strings(key_blob, security_key.STRINGS[kind])
+            if rest:
+                raise ValueError("bytes behind the key")
+            return security_key.public_key(fields)
+        text = f"{kind.decode('ascii')} {base64.b64encode(key_blob).decode()}"
+        key = load_ssh_public_key(text.encode("ascii"))
     except Exception as error:  # the library raises several kinds for damaged keys
         raise _bad("its public key is damaged") from error
     if isinstance(key, Ed25519PublicKey):
@@ -178,9 +221,8 @@ def _load(line: str) -> PublicKey:
 
 def _public_line(key_blob: bytes) -> str:
     (algorithm,), _ = _read_strings(key_blob, 1)
-    line = f"{algorithm.decode('ascii', 'replace')} {base64.b64encode(key_blob).decode()}"
-    _load(line)
-    return line
+    _load(key_blob)
+    return f"{algorithm.decode('ascii')} {base64.b64encode(key_blob).decode()}"
 
 
 def _signed_data(namespace: bytes, hash_name: bytes, hashed: bytes) -> bytes:

@@ -15,6 +15,7 @@ from expunge_controller.cli.key_targets import FSCRYPT, VAULT, check_subject
 from expunge_controller.cli.reach import ask_inventory
 from expunge_controller.context import Controller
 from expunge_controller.ledger import find_medium, identity_of
+from expunge_controller.records.paper import PaperIdentity
 from expunge_controller.store.rows import MachineRow
 
 FREE_SPACE = "free-space:"
@@ -87,9 +88,10 @@ def _registered(controller: Controller, machine: MachineRow, text: str) -> Targe
             medium = find_medium(unit, text)
         except NotFoundError:
             return None
-    if medium.machine_id != machine.machine_id:
+    identity = identity_of(medium)
+    if medium.machine_id != machine.machine_id or isinstance(identity, PaperIdentity):
         return None
-    return Target(identity=identity_of(medium), hint=medium.hint)
+    return Target(identity=identity, hint=medium.hint)
 
 
 def _item(answer: wire.Inventory, text: str) -> wire.InventoryItem:

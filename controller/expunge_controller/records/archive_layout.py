@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 from expunge_controller.records.log_entry import EntryKind
@@ -31,9 +32,13 @@ class Document(NamedTuple):
     mldsa65: bytes = b""
 
 
-def document_name(kind: str, digest: str) -> str:
-    """The name of a document without its ending: ``documents/receipt/5f0c…``."""
-    return f"{DOCUMENTS}{kind}/{digest}"
+def document_name(document: Document) -> str:
+    """The name of a document: ``documents/receipt/5f0c….json``, by its SHA-256; of people's signatures, of which an
+    event may have several, by theirs.
+    """
+    named = document.signature if document.kind is EntryKind.SIGNATURE else document.body
+    ending = ".tsr" if document.kind is EntryKind.STAMP else ".json"
+    return f"{DOCUMENTS}{document.kind}/{hashlib.sha256(named).hexdigest()}{ending}"
 
 
 def bundle_name(order_id: str, target: int) -> str:

@@ -24,6 +24,7 @@ from expunge_controller.records.custody import (
     check_chain,
     parse_custody_event,
 )
+from expunge_controller.records.custody_check import check_people, not_people
 from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.key_check import check_keys
 from expunge_controller.records.log_check import LogOutside, check_log
@@ -46,12 +47,15 @@ NAMESPACES = frozenset(
         sshsig.CUSTODY_NAMESPACE,
         sshsig.CERTIFICATE_NAMESPACE,
         sshsig.KEY_EVENT_NAMESPACE,
+        sshsig.PERSON_NAMESPACE,
     }
 )
-_PRINCIPAL = re.compile(r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63})")
-_NUMBERED_NAME = re.compile(
-    r"custody/[0-9]{3}\.json(\.sig)?|key-events/[0-9]{3}(\.json(\.sig)?|\.tlog-proof)"
-    r"|stamps/[0-9]{3}\.(tsr|tlog-proof)"
+_PRINCIPAL = re.compile(
+    r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|person:[a-z0-9][a-z0-9_-]{0,63})"
+)
+_NUMBERED = re.compile(
+    r"custody/[0-9]{3}\.json((\.(?!sig\.)[a-z0-9][a-z0-9_-]{0,63})?\.sig)?|people/[0-9]{3}\.json(\.sig)?"
+    r"|key-events/[0-9]{3}(\.json(\.sig)?|\.tlog-proof)|stamps/[0-9]{3}\.(tsr|tlog-proof)"
 )
 _ALONE = (
     layout.RECEIPT,
@@ -87,6 +91,15 @@ def verify_bundle(
     `mldsa_keys` the keyids (`dsse.keyid`) of the agents' ML-DSA-65 keys that the auditor trusts.
     """
     return _BundleCheck(files, trusted, page, readme, profiles, log, mldsa_keys).run()
+
+
+def verify_custody(files: Mapping[str, bytes], trusted: list[TrustedSigner] | None) -> list[Step]:
+    """Check custody that travels alone: of paper, or of a medium that was destroyed and never wiped. As `verify_bundle`."""
+    return _BundleCheck(files, trusted, _no_page, _no_page, {}, NOTHING_BROUGHT, None).run_custody()
+
+
+def _no_page(*_made_from: object) -> str:
+    return ""
 
 
 class _BundleCheck:
@@ -126,11 +139,28 @@ class _BundleCheck:
         order = self._order(receipt)
         certificate = self._certificate(receipt, order)
         self._page(certificate)
-        self._custody(receipt, order, certificate)
+        chain = self._custody(receipt, order, certificate)
+        check_people(self.checks, self.files, chain, certificate, self.signers)
         check_log(self.checks, self.files, certificate, self.log)
         check_stamps(self.checks, self.files, receipt, self.log)
         check_keys(self.checks, self.files, self.signers, self.enclosed, self.log)
         self._guide()
+        return self.checks.steps
+
+    def run_custody(self) -> list[Step]:
+        """Take the steps that need neither receipt nor certificate."""
+        due = set(layout.signed_names(self.files)) | {layout.custody_name(1)}
+        due |= {name + layout.SIGNATURE for name in due} | {layout.TRUST}
+        problems = [f"{name} is missing" for name in sorted(due - set(self.files))]
+        problems += [
+            f"{name[:80]!r} does not belong here"
+            for name in sorted(self.files)
+            if name != layout.TRUST
+            and not (_NUMBERED.fullmatch(name) and layout.signed_document(name) in self.files)
+        ]
+        self.checks.check("the files are those of a custody record", problems, f"{len(self.files)} files")
+        self._keys()
+        check_people(self.checks, self.files, self._custody(None, None, None), None, self.signers)
         return self.checks.steps
 
     def _names(self) -> None:
@@ -148,12 +178,12 @@ class _BundleCheck:
         problems += [
             f"{name[:80]!r} does not belong here"
             for name in sorted(names)
-            if name not in due and name not in _ALONE and not _NUMBERED_NAME.fullmatch(name)
+            if name not in due and name not in _ALONE and not _NUMBERED.fullmatch(name)
         ]
         problems += [
             f"{name} signs nothing"
             for name in sorted(names)
-            if name.endswith(layout.SIGNATURE) and name.removesuffix(layout.SIGNATURE) not in names
+            if name.endswith(layout.SIGNATURE) and layout.signed_document(name) not in names
             if name not in layout.second_names(names)
         ]
         self.checks.check("the files are those of a bundle", problems, f"{len(names)} files")
@@ -296,13 +326,13 @@ class _BundleCheck:
 
     def _custody(
         self, statement: Statement | None, order: Order | None, certificate: Certificate | None
-    ) -> None:
+    ) -> list[CustodyEvent]:
         names = layout.custody_names(self.files)
         problems = []
         for name in names:
             try:
                 trust.verify(
-                    self.signers,
+                    not_people(self.signers),
                     sshsig.CUSTODY_NAMESPACE,
                     self.files[name],
                     self.files.get(name + layout.SIGNATURE, b""),
@@ -325,9 +355,10 @@ class _BundleCheck:
         self.checks.check("the custody chain is whole", problems)
         title = "custody, receipt and certificate are about one medium"
         if not chain or statement is None:
-            self.checks.skip(title, "the custody chain or the receipt cannot be read")
-            return
+            self.checks.skip(title, "there is no readable custody chain or no receipt")
+            return chain
         self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], order, certificate))
+        return chain
 
     def _guide(self) -> None:
         title = "README.txt is the one for these files"

@@ -27,6 +27,7 @@ from expunge_agent.protocol.order import ProfileRef
 from expunge_agent.protocol.receipt import LaidOpen
 from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.protocol.receipt_keys import KeyDestruction
+from expunge_controller.records.review import Review
 
 NOT_RECORDED = "not recorded"
 
@@ -334,12 +335,12 @@ class Blank(Frozen, frozen=True):
     date: Text = ""
 
 
-class Certificate(Frozen, frozen=True):
+class Certificate(Frozen, frozen=True, omit_defaults=True):
     """Signed with SSHSIG in the namespace ``expunge-certificate`` over its canonical bytes."""
 
     format: Literal["expunge/certificate/v1"]
     number: Number
-    status: Literal["awaiting validation"]
+    status: Literal["awaiting validation", "approved", "rejected"]
     issued_at: Timestamp
     issuer: Name
     media: Media
@@ -352,6 +353,10 @@ class Certificate(Frozen, frozen=True):
     attestation: Blank
     validation: Blank
     concurrence: Blank
+    review: Review | None = None
+    """What people decided, as custody has it; left out until then."""
+    replaces: MaybeDigest = ""
+    """SHA-256 of the certificate that this one is issued in place of."""
 
 
 def parse_certificate(data: bytes) -> Certificate:

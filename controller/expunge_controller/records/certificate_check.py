@@ -25,6 +25,7 @@ from expunge_controller.records.certificate import (
     CertifiedVerification,
     CertifiedVolume,
 )
+from expunge_controller.records.certify_review import reviewed
 from expunge_controller.records.consistency import SUCCESS, medium_of
 from expunge_controller.records.extent import size_of
 from expunge_controller.records.key_checks import looked_at
@@ -88,9 +89,11 @@ def _document_facts(
     yield "kernel", proof.kernel, _or_unknown(agent.kernel)
     yield "assurance", bool(certificate.assurance), True
     yield "attestation text", certificate.attestation_text, ATTESTATION
-    for name in ("attestation", "validation", "concurrence"):
-        # Awaiting validation: whoever filled these lines in did not do it on this document.
-        yield name, getattr(certificate, name), Blank()
+    yield "attestation", certificate.attestation, Blank()
+    due = reviewed(certificate, certificate.review)  # what was decided is compared with custody elsewhere
+    for name in ("status", "validation", "concurrence"):
+        # Whoever filled these lines in otherwise did not do it on this document.
+        yield name, getattr(certificate, name), getattr(due, name)
 
 
 def _media_facts(certificate: Certificate, result: TargetResult) -> Iterator[Fact]:

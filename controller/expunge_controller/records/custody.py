@@ -26,6 +26,8 @@ from expunge_agent.protocol.base import (
     moment,
     timestamp,
 )
+from expunge_controller.records.custody_parts import Destruction, Participant, Quality, Remedy
+from expunge_profiles.custody_rules import custody_rules
 
 FIRST_PREVIOUS = "0" * 64
 MAX_EVENTS = 999
@@ -50,6 +52,9 @@ class CustodyKind(StrEnum):
     VERIFIED = "verified"
     APPROVED = "approved"
     REJECTED = "rejected"
+    CONCURRED = "concurred"
+    QUALITY_PASSED = "quality-passed"
+    QUALITY_FAILED = "quality-failed"
     RELEASED = "released"
     DESTROYED = "destroyed"
     CORRECTED = "corrected"
@@ -68,6 +73,8 @@ class Standing(StrEnum):
     VERIFIED = "verified"
     APPROVED = "approved"
     REJECTED = "rejected"
+    CONDEMNED = "condemned"
+    """Only physical destruction may follow."""
     GONE = "gone"
 
 
@@ -78,36 +85,16 @@ class Rule(NamedTuple):
     to: Standing | None
 
 
-_KNOWN = frozenset(Standing) - {Standing.NEW}
-_HERE = _KNOWN - {Standing.GONE}
-
+_WRITTEN = custody_rules()
+FINAL = frozenset(map(Standing, _WRITTEN.final))
 RULES: dict[CustodyKind, Rule] = {
-    CustodyKind.REGISTERED: Rule(frozenset({Standing.NEW}), Standing.KEPT),
-    # Moves and seals change the place, not the standing.
-    CustodyKind.COLLECTED: Rule(_HERE, None),
-    CustodyKind.HANDED_OVER: Rule(_HERE, None),
-    CustodyKind.RECEIVED: Rule(_HERE, None),
-    CustodyKind.SEALED: Rule(_HERE, None),
-    CustodyKind.REQUESTED: Rule(_HERE, Standing.ORDERED),
-    # The order never left. Whatever the medium had earned before, it has to earn again.
-    CustodyKind.CANCELLED: Rule(frozenset({Standing.ORDERED}), Standing.KEPT),
-    # An agent's report is a fact: it may arrive late, and must never be kept out by a rule.
-    CustodyKind.WIPE_STARTED: Rule(_KNOWN, Standing.RUNNING),
-    CustodyKind.WIPED: Rule(_KNOWN, Standing.WIPED),
-    CustodyKind.REFUSED: Rule(_KNOWN, Standing.UNSANITIZED),
-    CustodyKind.WIPE_FAILED: Rule(_KNOWN, Standing.UNSANITIZED),
-    CustodyKind.INTERRUPTED: Rule(_KNOWN, Standing.UNSANITIZED),
-    # People decide on evidence (NIST SP 800-88 r2 §4.5: verification, then validation).
-    CustodyKind.VERIFIED: Rule(frozenset({Standing.WIPED}), Standing.VERIFIED),
-    CustodyKind.APPROVED: Rule(frozenset({Standing.VERIFIED}), Standing.APPROVED),
-    CustodyKind.REJECTED: Rule(
-        frozenset({Standing.WIPED, Standing.UNSANITIZED, Standing.VERIFIED, Standing.APPROVED}),
-        Standing.REJECTED,
-    ),
-    CustodyKind.RELEASED: Rule(frozenset({Standing.APPROVED}), Standing.GONE),
-    CustodyKind.DESTROYED: Rule(_HERE, Standing.GONE),
-    CustodyKind.CORRECTED: Rule(_KNOWN, None),
+    kind: Rule(
+        frozenset(map(Standing, _WRITTEN.after(kind))),
+        Standing(_WRITTEN.steps[kind].to) if _WRITTEN.steps[kind].to else None,
+    )
+    for kind in CustodyKind
 }
+"""Which event may follow which, as ``custody.toml`` says. What people must sign is checked by `custody_people`."""
 
 
 class Attachment(Frozen, frozen=True):
@@ -117,7 +104,7 @@ class Attachment(Frozen, frozen=True):
     sha256: Digest
 
 
-class CustodyEvent(Frozen, frozen=True):
+class CustodyEvent(Frozen, frozen=True, omit_defaults=True):
     """Signed with SSHSIG in the namespace ``expunge-custody`` over its canonical bytes.
 
     ``medium`` is the digest of the medium's identity, ``subject`` its name for readers. ``at`` is
@@ -144,6 +131,13 @@ class CustodyEvent(Frozen, frozen=True):
     attachments: Annotated[list[Attachment], msgspec.Meta(max_length=256)]
     note: Text
     nonce: Nonce
+    people: Annotated[list[Participant], msgspec.Meta(max_length=8)] = []
+    """Who took part, each in one role; all of them sign these bytes too."""
+    count: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 0
+    """How many pieces, of what comes in several; 0 where nobody counted."""
+    destruction: Destruction | None = None
+    remedy: Remedy | None = None
+    quality: Quality | None = None
 
 
 def next_event(
@@ -163,6 +157,11 @@ def next_event(
     receipt: str = "",
     attachments: Sequence[Attachment] = (),
     note: str = "",
+    people: Sequence[Participant] = (),
+    count: int = 0,
+    destruction: Destruction | None = None,
+    remedy: Remedy | None = None,
+    quality: Quality | None = None,
 ) -> bytes:
     """The canonical bytes of the event after `previous` (None for a medium's first), to be signed.
 
@@ -175,7 +174,7 @@ def next_event(
         raise RefusedError(
             "The previous custody event belongs to another medium.", "Take the last event of this medium."
         )
-    standing = _standing_after(Standing.NEW if before is None else before.standing, event)
+    standing = _standing_after(Standing.NEW if before is None else before.standing, event, remedy)
     plain = {
         "format": "expunge/custody/v1",
         "medium": medium,
@@ -195,6 +194,11 @@ def next_event(
         "attachments": [{"name": item.name, "sha256": item.sha256} for item in attachments],
         "note": note,
         "nonce": nonce,
+        "people": [{"role": one.role, "person": one.person} for one in people],
+        "count": count,
+        "destruction": destruction and msgspec.to_builtins(destruction),
+        "remedy": remedy and msgspec.to_builtins(remedy),
+        "quality": quality and msgspec.to_builtins(quality),
     }
     return canonical.dumps(canonical.convert(plain, CustodyEvent, "custody event"))
 
@@ -220,7 +224,7 @@ def check_chain(events: Sequence[bytes]) -> list[CustodyEvent]:
             if canonical.dumps(event) != data:
                 raise _broken(number, "its bytes are not in canonical form")
             moment(event.at)
-            standing = _standing_after(standing, event.event)
+            standing = _standing_after(standing, event.event, event.remedy)
         except (DocumentError, RefusedError) as error:
             raise _broken(number, error.message) from error
         if event.standing is not standing:
@@ -241,7 +245,7 @@ def _misfit(event: CustodyEvent, chain: list[CustodyEvent], previous: str) -> st
     return ""
 
 
-def _standing_after(standing: Standing, event: CustodyKind) -> Standing:
+def _standing_after(standing: Standing, event: CustodyKind, remedy: Remedy | None) -> Standing:
     rule = RULES[event]
     if standing not in rule.after:
         came = "as a medium's first event" if standing is Standing.NEW else f"while the medium is {standing}"
@@ -249,8 +253,12 @@ def _standing_after(standing: Standing, event: CustodyKind) -> Standing:
             f"Custody: {event} may not come {came}.",
             "It may come when the medium is: " + ", ".join(sorted(rule.after)) + ".",
         )
-    # What left stays gone, even when an agent's report arrives afterwards.
-    return standing if rule.to is None or standing is Standing.GONE else rule.to
+    to = rule.to
+    if event is CustodyKind.REJECTED and remedy is not None and remedy.action == "destroy":
+        to = Standing.CONDEMNED
+    # What left stays gone, and what is condemned stays so, even when an agent's report arrives afterwards.
+    kept = standing in FINAL and not (standing is Standing.CONDEMNED and to is Standing.GONE)
+    return standing if to is None or kept else to
 
 
 def _broken(number: int, why: str) -> VerificationError:

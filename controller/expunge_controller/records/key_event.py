@@ -36,6 +36,8 @@ CONTROLLER_NAMESPACES = (
     sshsig.CUSTODY_NAMESPACE,
     sshsig.CERTIFICATE_NAMESPACE,
     sshsig.KEY_EVENT_NAMESPACE,
+    sshsig.PERSON_NAMESPACE,
+    sshsig.LOT_NAMESPACE,
 )
 MAX_EVENTS = 999
 """Of one bundle: as many as three digits of ``key-events/NNN.json`` can number."""

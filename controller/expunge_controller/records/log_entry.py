@@ -35,6 +35,10 @@ class EntryKind(StrEnum):
     CUSTODY = "custody"
     CERTIFICATE = "certificate"
     STAMP = "stamp"
+    PERSON = "person"
+    SIGNATURE = "custody-signature"
+    """A person's signature over a custody event whose digest is ``body``."""
+    LOT = "lot"
 
 
 class LogEntry(Frozen, frozen=True):

@@ -7,7 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping
 
-from expunge_agent.protocol import dsse, trust
+from expunge_agent.protocol import dsse, sshsig, trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.document_times import time_of
@@ -52,7 +52,8 @@ other: order with receipt, receipt with certificate, custody with both.
 WHAT THIS DOES NOT PROVE
 
 A signature proves who said it, not that the drive obeyed. Read "limitations" and "not_covered" in
-the receipt. A certificate "awaiting validation" has not been approved by a person.
+the receipt. A certificate "awaiting validation" has not been approved by a person, and one that says
+"not signed by a person" was approved under a name only.
 """
 
 _LOG = """
@@ -97,6 +98,10 @@ _WHAT = {
     layout.TRUST: "public keys and what each may sign",
 }
 
+_TOUCH = """\
+People signed these with keys of their own. ssh-keygen does not look at whether a security key was
+touched; `expunge verify` does."""
+
 _ARMOR = """\
     for s in *.json.sig */*.json*.sig; do
       printf -- '-----BEGIN SSH SIGNATURE-----\\n%s\\n-----END SSH SIGNATURE-----' \\
@@ -111,7 +116,7 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     Raises VerificationError where a document's signature is not by one of `signers`.
     """
     names = layout.signed_names(files)
-    commands = "\n\n".join(_command(name, files, signers) for name in names)
+    commands = "\n\n".join([_command(name, files, signers) for name in names] + _by_people(files))
     links, number = _links(files), 3
     if links:
         number = 4
@@ -162,11 +167,27 @@ def _command(name: str, files: Mapping[str, bytes], signers: list[TrustedSigner]
     )
 
 
+def _by_people(files: Mapping[str, bytes]) -> list[str]:
+    """The commands for people's own signatures over custody events."""
+    commands = [
+        f"    ssh-keygen -Y verify -f {layout.TRUST} -I person:{person} \\\n"
+        f"      -n {sshsig.CUSTODY_NAMESPACE} -s {layout.custody_signature_name(number, person)} "
+        f"< {layout.custody_name(number)}"
+        for number, signed in layout.people_signatures(files).items()
+        for person in signed
+    ]
+    return [_TOUCH, *commands] if commands else []
+
+
 def _inventory(files: Mapping[str, bytes]) -> str:
     lines = [f"  {name:<25} {what}" for name, what in _WHAT.items() if name in files]
     events = len(layout.custody_names(files))
     if events:
         lines.append(f"  {'custody/NNN.json':<26}the chain of custody, {events} events")
+    records = len(layout.people_names(files))
+    if records:
+        lines.append(f"  {'people/NNN.json':<26}who the people are that custody names, {records} records")
+        lines.append(f"  {'custody/NNN.json.*.sig':<26}the signatures of these people over the event")
     if layout.key_event_names(files):
         lines.append(f"  {'key-events/NNN.json':<26}when each key came and went, with its proof in the log")
     if layout.stamp_name(1) in files:

@@ -20,6 +20,7 @@ from expunge_controller.records.certificate import (
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_files import files_section
 from expunge_controller.render.certificate_key import key_section
+from expunge_controller.render.certificate_review import review_section, status_banner
 from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.certificate_volume import volume_section
@@ -70,6 +71,7 @@ def certificate_html(certificate: Certificate) -> str:
         _verification(certificate),
         _shortfalls(certificate),
         _evidence(certificate),
+        *([review_section(certificate.review)] if certificate.review else []),
         _signatures(certificate),
     ]
     return PAGE.substitute(number=text(certificate.number), body="\n".join(parts))
@@ -80,11 +82,7 @@ def _banner(certificate: Certificate) -> str:
         '<header><div class="title"><h1>Certificate of media sanitization'
         '<span class="zh" lang="zh">介质数据清除证书</span></h1>'
         f"<p>No. <b>{text(certificate.number)}</b><br>issued {text(certificate.issued_at)}"
-        f"<br>by {text(certificate.issuer)}</p></div>"
-        f'<p class="status" role="status">{text(certificate.status)} '
-        '<span lang="zh">待验证</span></p>'
-        "<p class='hint'>No person has approved this result yet. The software measured; it does not validate. "
-        '<span class="zh" lang="zh">尚未经人员验证批准。软件只做测量，不做验证结论。</span></p></header>'
+        f"<br>by {text(certificate.issuer)}</p></div>{status_banner(certificate)}</header>"
     )
 
 

@@ -97,11 +97,11 @@ class MachineRow:
 
 @dataclass(frozen=True, kw_only=True)
 class MediumRow:
-    """A registered medium. ``digest`` is that of its canonical ``identity`` (JSON)."""
+    """A registered medium. ``digest`` is that of its canonical ``identity`` (JSON); paper has no machine."""
 
     digest: str
     identity: bytes
-    machine_id: str
+    machine_id: str | None
     hint: str
     property_number: str
     source: str

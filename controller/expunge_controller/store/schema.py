@@ -10,8 +10,7 @@ metadata = sa.MetaData()
 
 APPEND_ONLY = (
     "receipts", "aside", "custody", "certificates", "log_keys", "log_entries", "checkpoints", "cosignatures",
-    "stamps",
-    "key_events",
+    "stamps", "key_events", "people", "custody_signatures", "revisions", "lots",
 )  # fmt: skip
 """Tables whose rows never change and never go: triggers see to it, and are checked at every start."""
 
@@ -45,6 +44,10 @@ TRIGGERS: dict[str, str] = dict(
             "(receipt_digest = NEW.receipt_digest AND target = NEW.target)",
         ),
         _no_replace("orders", "digest = NEW.digest", "order_id = NEW.order_id"),
+        _no_replace("people"),
+        _no_replace("custody_signatures", "(medium = NEW.medium AND seq = NEW.seq AND person = NEW.person)"),
+        _no_replace("revisions", "number = NEW.number", "(base = NEW.base AND rev = NEW.rev)"),
+        _no_replace("lots", "number = NEW.number"),
         _no_replace("log_keys"),
         _no_replace("log_entries", "leaf = NEW.leaf"),
         _no_replace("checkpoints"),
@@ -139,7 +142,7 @@ media = sa.Table(
     metadata,
     _text("digest", primary_key=True),
     _blob("identity"),
-    _text("machine_id", sa.ForeignKey("machines.machine_id")),
+    _text("machine_id", sa.ForeignKey("machines.machine_id"), nullable=True),  # paper is in no machine
     _text("hint"),
     _text("property_number"),
     _text("source"),
@@ -320,4 +323,44 @@ awaiting = sa.Table(
     sa.Column("target", sa.Integer, primary_key=True, autoincrement=False),
     _text("medium", sa.ForeignKey("media.digest")),
     sa.Column("entry", sa.Integer, nullable=False),
+)
+
+people = sa.Table(
+    "people",
+    metadata,
+    sa.Column("n", sa.Integer, primary_key=True),
+    _text("person"),
+    _blob("body"),
+    _blob("signature"),
+)
+
+custody_signatures = sa.Table(
+    "custody_signatures",
+    metadata,
+    _text("medium", primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    _text("person", primary_key=True),
+    _blob("body"),
+    sa.ForeignKeyConstraint(["medium", "seq"], ["custody.medium", "custody.seq"]),
+)
+
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    _text("number", primary_key=True),
+    _text("base", sa.ForeignKey("certificates.number")),
+    sa.Column("rev", sa.Integer, nullable=False),
+    _blob("body"),
+    _blob("signature"),
+    _text("issued_at"),
+    sa.UniqueConstraint("base", "rev", name="revisions_once"),
+)
+
+lots = sa.Table(
+    "lots",
+    metadata,
+    _text("number", primary_key=True),
+    _blob("body"),
+    _blob("signature"),
+    _text("created_at"),
 )

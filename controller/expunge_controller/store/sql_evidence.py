@@ -13,7 +13,7 @@ from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records.consistency import tells_of_work
 from expunge_controller.records.log_entry import EntryKind
 from expunge_controller.store.rows import AsideRow, CertificateRow, CustodyRow, MediumRow, ReceiptRow
-from expunge_controller.store.schema import aside, certificates, custody, media, receipts
+from expunge_controller.store.schema import aside, certificates, custody, media, receipts, revisions
 from expunge_controller.store.sql_log import SqlLog
 from expunge_controller.store.sql_second import flat, nested
 
@@ -140,12 +140,32 @@ class SqlEvidence:
     def certificates_of_order(self, order_digest: str) -> list[CertificateRow]:
         """The certificates about an order's targets, by target."""
         query = sa.select(certificates).where(certificates.c.order_digest == order_digest)
-        return [CertificateRow(**row) for row in self._all(query.order_by(certificates.c.target))]
+        rows = self._all(query.order_by(certificates.c.target))
+        return [self._newest(CertificateRow(**row)) for row in rows]
+
+    def first_certificate(self, receipt_digest: str, medium: str) -> CertificateRow | None:
+        """The certificate about a medium in a receipt, as it was first issued."""
+        row = self._one(
+            sa.select(certificates).where(
+                certificates.c.receipt_digest == receipt_digest, certificates.c.medium == medium
+            )
+        )
+        return None if row is None else CertificateRow(**row)
 
     def certificate(self, number: str) -> CertificateRow | None:
-        """The certificate with this number."""
-        row = self._one(sa.select(certificates).where(certificates.c.number == number))
-        return None if row is None else CertificateRow(**row)
+        """The newest issue of the certificate with this number, which may be that of any of its issues."""
+        issue = sa.select(revisions.c.base).where(revisions.c.number == number)
+        base = self._connection.execute(issue).scalar_one_or_none() or number
+        row = self._one(sa.select(certificates).where(certificates.c.number == base))
+        return None if row is None else self._newest(CertificateRow(**row))
+
+    def _newest(self, first: CertificateRow) -> CertificateRow:
+        query = sa.select(revisions).where(revisions.c.base == first.number)
+        row = self._one(query.order_by(revisions.c.rev.desc()).limit(1))
+        if row is None:
+            return first
+        changed = {name: row[name] for name in ("number", "body", "signature", "issued_at")}
+        return dataclasses.replace(first, **changed)
 
     def last_certificate_number(self, prefix: str) -> str | None:
         """The greatest number that begins with `prefix`; 1000000 comes after 999999."""

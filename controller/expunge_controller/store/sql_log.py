@@ -23,12 +23,16 @@ from expunge_controller.store.schema import (
     checkpoints,
     cosignatures,
     custody,
+    custody_signatures,
     key_events,
     log_entries,
     log_keys,
+    lots,
     machines,
     orders,
+    people,
     receipts,
+    revisions,
     stamps,
 )
 
@@ -48,6 +52,12 @@ _DOCUMENTS = (
     (EntryKind.ASIDE, aside, _TWICE),
     (EntryKind.CUSTODY, custody, _SIGNED),
     (EntryKind.CERTIFICATE, certificates, _SIGNED),
+    (EntryKind.PERSON, people, _SIGNED),
+    (EntryKind.CERTIFICATE, revisions, _SIGNED),
+    (EntryKind.LOT, lots, _SIGNED),
+)
+_SIGNATURES = sa.select(custody.c.body, custody_signatures.c.body).where(
+    custody_signatures.c.medium == custody.c.medium, custody_signatures.c.seq == custody.c.seq
 )
 
 
@@ -85,6 +95,8 @@ class SqlLog:
                 yield Document(kind, *(_as_bytes(part or b"") for part in parts))
         for (document,) in self._connection.execute(sa.select(stamps.c.body)):
             yield Document(EntryKind.STAMP, _as_bytes(document), b"")
+        for event, signed in self._connection.execute(_SIGNATURES):
+            yield Document(EntryKind.SIGNATURE, _as_bytes(event), _as_bytes(signed))
 
     def size(self) -> int:
         """How many entries there are."""

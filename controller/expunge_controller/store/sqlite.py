@@ -14,6 +14,7 @@ from sqlalchemy import event, exc, pool
 
 from expunge_agent.errors import BusyError, ExpungeError, NoSpaceError, PermissionProblemError, StateError
 from expunge_controller.store import migrate
+from expunge_controller.store.sql_custody import SqlCustody
 from expunge_controller.store.sql_evidence import SqlEvidence
 from expunge_controller.store.sql_fleet import SqlFleet
 from expunge_controller.store.sql_keys import SqlKeys
@@ -31,6 +32,7 @@ class SqlUnit:
     fleet: SqlFleet
     orders: SqlOrders
     evidence: SqlEvidence
+    custody: SqlCustody
     log: SqlLog
     keys: SqlKeys
 
@@ -120,6 +122,7 @@ def _unit(connection: sa.Connection) -> SqlUnit:
         SqlFleet(connection, log),
         SqlOrders(connection, log),
         SqlEvidence(connection, log),
+        SqlCustody(connection, log),
         log,
         SqlKeys(connection, log),
     )
