@@ -50,8 +50,8 @@ class LogWorld:
         """`size` entries, one of them the receipt's; `other` makes the rest unlike those of another tree."""
         tree = merkle.MemoryTree()
         for place in range(size):
-            entry = self.entry(receipt) if place == number else b"entry %d" % place + other
-            entry = self.fixed.get(place, entry)
+            entry = self.fixed.get(place, b"entry %d" % place + other)
+            entry = self.entry(receipt) if place == number else entry
             tree.append(merkle.leaf_hash(entry))
         return tree
 
