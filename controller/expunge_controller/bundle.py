@@ -8,7 +8,7 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ class BundleParts(NamedTuple):
     """What goes into a bundle about one medium; ``signers`` become ``trust/allowed_signers``.
 
     ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
-    ``log`` where there was none.
+    ``log`` where there was none. ``pdf``, where it is wished for, makes ``certificate.pdf`` from the files about it.
     """
 
     receipt: SignedBytes
@@ -60,6 +60,7 @@ class BundleParts(NamedTuple):
     order: SignedBytes | None = None
     certificate: SignedBytes | None = None
     log: LogParts | None = None
+    pdf: Callable[[Mapping[str, bytes]], SignedBytes] | None = None
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -87,6 +88,10 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         files[layout.PROOF] = parts.log.proof
         files[layout.CHECKPOINT] = parts.log.checkpoint
         files[layout.LOG_POLICY] = format_policy(parts.log.policy).encode()
+    if parts.pdf is not None and parts.certificate is not None:
+        made = parts.pdf(files)
+        files[layout.CERTIFICATE_PDF] = made.body
+        files[layout.CERTIFICATE_PDF + layout.SIGNATURE] = made.signature
     files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
     files[layout.README] = readme(files, list(parts.signers)).encode()
     return files

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
+from expunge_controller.pdf_check import check_pdf
 from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle
 from expunge_controller.records.findings import Step
 from expunge_controller.records.log_check import LogOutside
@@ -46,7 +47,13 @@ def check_bundle(
     Raises NotFoundError, PermissionProblemError, and VerificationError where it is no readable zip.
     """
     return verify_bundle(
-        read_bundle(path), trusted, page=certificate_html, readme=readme, profiles=profiles or {}, log=log
+        read_bundle(path),
+        trusted,
+        page=certificate_html,
+        readme=readme,
+        profiles=profiles or {},
+        log=log,
+        pdf=check_pdf,
     )
 
 

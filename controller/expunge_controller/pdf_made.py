@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
+from typing import Any
 
 from expunge_agent.errors import DocumentError, NotFoundError
-from expunge_agent.protocol.canonical import sha256_hex
-from expunge_controller.render.pdf_blocks import DATA
+from expunge_agent.protocol.canonical import dumps
 
 STANDARD = "a-3b"
 FONT_FILE = "DroidSansFallbackFull.ttf"
 FONT_FOLDERS = (Path("/usr/local/share/fonts"), Path("/usr/share/fonts"))
 _MAIN = "main.typ"
+_MADE = "made.json"
 
 
 def make_pdf(data: Mapping[str, bytes]) -> bytes:
@@ -25,7 +26,7 @@ def make_pdf(data: Mapping[str, bytes]) -> bytes:
     whole: a glyph or a font that it misses is an error here, never a blank.
     """
     typst = _typst()
-    sources = {_MAIN: _template(), **data}
+    sources = {_MAIN: _template(), _MADE: dumps({"font": font_digest(), "typst": version()}), **data}
     try:
         made, warnings = typst.compile_with_warnings(
             sources,
@@ -53,7 +54,22 @@ def find_font() -> Path:
     )
 
 
-def _typst():  # type: ignore[no-untyped-def]  # a module
+def font_digest() -> str:
+    """SHA-256 of the Chinese font: another version of it sets another PDF. Raises NotFoundError."""
+    return _digest(find_font())
+
+
+def version() -> str:
+    """The version of typst: another one sets another PDF. Raises NotFoundError where it is missing."""
+    return str(_typst().__version__)
+
+
+@cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _typst() -> Any:
     try:
         import typst
     except ImportError as error:
@@ -70,4 +86,6 @@ def _template() -> bytes:
 
 
 def _not_set(why: str) -> DocumentError:
-    return DocumentError(f"The PDF cannot be set whole: {why}.", "Use the page (--html) instead, and report this.")
+    return DocumentError(
+        f"The PDF cannot be set whole: {why}.", "Use the page (--html) instead, and report this."
+    )

@@ -51,6 +51,7 @@ _ALONE = (
     layout.ORDER,
     layout.CERTIFICATE,
     layout.CERTIFICATE_HTML,
+    layout.CERTIFICATE_PDF,
     layout.TRUST,
     layout.README,
     *layout.LOG_FILES,
@@ -59,6 +60,7 @@ _ALONE = (
 NOTHING_BROUGHT = LogOutside()
 
 T = TypeVar("T", Certificate, Order)
+PdfCheck = Callable[[Checklist, Mapping[str, bytes]], None]
 
 
 def verify_bundle(
@@ -69,15 +71,17 @@ def verify_bundle(
     readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
     profiles: Mapping[str, Profile],
     log: LogOutside = NOTHING_BROUGHT,
+    pdf: PdfCheck | None = None,
 ) -> list[Step]:
     """Check a bundle's `files` (by name). Never raises for a bad one: see the steps.
 
     `trusted` are the keys the auditor brings; with None those in the bundle are used and the step
     that asks whose they are is skipped. `page` and `readme` make ``certificate.html`` and
     ``README.txt`` again from the other files; `profiles` are policies by digest, for the receipts
-    that name one of them; `log` is what the auditor knows of the transparency log.
+    that name one of them; `log` is what the auditor knows of the transparency log; `pdf` checks a
+    ``certificate.pdf`` whose signature is good.
     """
-    return _BundleCheck(files, trusted, page, readme, profiles, log).run()
+    return _BundleCheck(files, trusted, page, readme, profiles, log, pdf).run()
 
 
 class _BundleCheck:
@@ -91,6 +95,7 @@ class _BundleCheck:
         readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
         profiles: Mapping[str, Profile],
         log: LogOutside,
+        pdf: PdfCheck | None,
     ) -> None:
         self.files = files
         self.trusted = trusted
@@ -98,6 +103,7 @@ class _BundleCheck:
         self.readme = readme
         self.profiles = profiles
         self.log = log
+        self.pdf = pdf
         self.checks = Checklist()
         self.enclosed: list[TrustedSigner] = []
 
@@ -114,6 +120,7 @@ class _BundleCheck:
         order = self._order(receipt)
         certificate = self._certificate(receipt, order)
         self._page(certificate)
+        self._pdf(certificate)
         self._custody(receipt, order, certificate)
         check_log(self.checks, self.files, certificate, self.log)
         self._guide()
@@ -126,6 +133,8 @@ class _BundleCheck:
         due |= {name + layout.SIGNATURE for name in signed}
         if layout.CERTIFICATE in names:
             due.add(layout.CERTIFICATE_HTML)
+        if layout.CERTIFICATE_PDF in names:
+            due.add(layout.CERTIFICATE)
         if names & set(layout.LOG_FILES):
             due |= set(layout.LOG_FILES)
         problems = [f"{name} is missing" for name in sorted(due - names)]
@@ -275,6 +284,18 @@ class _BundleCheck:
         else:
             same = self.files.get(layout.CERTIFICATE_HTML) == self.page(certificate).encode()
             self.checks.check(title, [] if same else ["made again, it reads differently"])
+
+    def _pdf(self, certificate: Certificate | None) -> None:
+        if layout.CERTIFICATE_PDF not in self.files:
+            return
+        signer = self._signature(layout.CERTIFICATE_PDF, "the certificate's PDF is signed")
+        title = "the certificate's PDF is by the certificate's issuer"
+        if signer is None or certificate is None or self.pdf is None:
+            self.checks.skip(title, "its signature did not check out, or there is nothing to compare it with")
+            return
+        same = signer.principal == certificate.issuer
+        self.checks.check(title, [] if same else [f"it is signed by {signer.principal}"])
+        self.pdf(self.checks, self.files)
 
     def _custody(
         self, statement: Statement | None, order: Order | None, certificate: Certificate | None

@@ -10,6 +10,7 @@ RECEIPT = "receipt.json"
 ORDER = "order.json"
 CERTIFICATE = "certificate.json"
 CERTIFICATE_HTML = "certificate.html"
+CERTIFICATE_PDF = "certificate.pdf"
 TRUST = "trust/allowed_signers"
 README = "README.txt"
 ENTRY = "entry.txt"
@@ -24,6 +25,7 @@ NAMESPACES = {
     RECEIPT: sshsig.RECEIPT_NAMESPACE,
     ORDER: sshsig.ORDER_NAMESPACE,
     CERTIFICATE: sshsig.CERTIFICATE_NAMESPACE,
+    CERTIFICATE_PDF: sshsig.CERTIFICATE_NAMESPACE,
 }
 
 
@@ -45,6 +47,6 @@ def namespace_of(name: str) -> str | None:
 
 
 def signed_names(names: Iterable[str]) -> list[str]:
-    """The signed documents among `names`: receipt, order, certificate, custody events in order."""
+    """The signed documents among `names`: receipt, order, certificate and its PDF, custody events in order."""
     present = set(names)
     return [name for name in NAMESPACES if name in present] + custody_names(present)

@@ -67,6 +67,7 @@ _WHAT = {
     layout.ORDER: "what the agent was asked to do",
     layout.CERTIFICATE: "the certificate about the medium",
     layout.CERTIFICATE_HTML: "the certificate for reading and printing, made from certificate.json",
+    layout.CERTIFICATE_PDF: "the same to print (PDF/A-3), with receipt and proof inside",
     layout.ENTRY: "the receipt's entry in the transparency log",
     layout.PROOF: "that the entry is in the log (C2SP tlog-proof)",
     layout.CHECKPOINT: "the log's signed head, with its witnesses' signatures",

@@ -14,9 +14,9 @@ from expunge_controller.render.certificate_html import sections
 from expunge_controller.render.markup import Label, number
 from expunge_controller.render.pdf_blocks import Attachment, Look
 from expunge_controller.render.pdf_picture import picture, ranges
-from expunge_controller.render.pdf_words import Language
+from expunge_controller.render.pdf_words import Language, cell, label
 
-_ATTACHED = {
+ATTACHED = {
     layout.RECEIPT: "the receipt, as the agent signed it",
     layout.RECEIPT + layout.SIGNATURE: "the agent's signature of the receipt (SSHSIG)",
     layout.CERTIFICATE: "the certificate, as the controller signed it: the normative document",
@@ -74,7 +74,7 @@ def certificate_data(files: Mapping[str, bytes], language: Language, *, signed: 
     )
     attached = [
         Attachment(name, files[name], what, source=name in (layout.CERTIFICATE, layout.RECEIPT))
-        for name, what in _ATTACHED.items()
+        for name, what in ATTACHED.items()
         if name in files
     ]
     return pdf_blocks.document(look, language, parts, attached)
@@ -99,7 +99,11 @@ def _cards(certificate: Certificate) -> dict[str, Any]:
             (Label("Outcome", "结果"), str(done.outcome), bool(done.exceptions)),
             (Label("Level requested", "要求级别"), asked, False),
             (Label("Level achieved", "达到级别"), str(done.level_achieved), short),
-            (Label("Verification", "核查结果"), done.verification_status, done.verification_status != "passed"),
+            (
+                Label("Verification", "核查结果"),
+                done.verification_status,
+                done.verification_status != "passed",
+            ),
         ]
     )
 
@@ -141,7 +145,7 @@ def _log(log: LogReference) -> dict[str, Any]:
 def _signatures(certificate: Certificate) -> dict[str, Any]:
     return pdf_blocks.titled(
         Label("Signatures", "签署"),
-        {"kind": "hint", "text": pdf_blocks.cell(certificate.attestation_text)},
+        {"kind": "hint", "text": cell(certificate.attestation_text)},
         pdf_blocks.blanks(
             [
                 (Label("Attestation: performed by", "执行人签署"), certificate.attestation),
@@ -149,5 +153,5 @@ def _signatures(certificate: Certificate) -> dict[str, Any]:
                 (Label("Concurrence", "复核会签"), certificate.concurrence),
             ]
         ),
-        {"kind": "hint", "text": pdf_blocks.label(_AS_RECORDED)},
+        {"kind": "hint", "text": label(_AS_RECORDED)},
     )

@@ -68,9 +68,7 @@ def ranges(result: TargetResult) -> Section | None:
     shown: list[Sequence[object]] = list(rows[:MAX_SHOWN_RANGES])
     if more > 0:
         shown.append((said, "", "", ""))
-    return Section(
-        Label("Ranges that failed", "出错区段"), [Grid(_HEAD, shown, Label("none", "无"))]
-    )
+    return Section(Label("Ranges that failed", "出错区段"), [Grid(_HEAD, shown, Label("none", "无"))])
 
 
 def _problems(result: TargetResult) -> Iterable[tuple[Label, list[RangeProblem]]]:
