@@ -86,24 +86,19 @@ def _added(reader: PdfFileReader) -> Iterator[str]:
         yield "the signature took something out of it"
     for reference in changed - harmless - {page, reader.root_ref}:
         yield f"the signature changed object {reference.idnum}"
-    pairs = ((reader.root_ref, "/AcroForm"), (page, "/Annots"))
+    pairs = ((reader.root_ref, ("/AcroForm", "/Extensions", "/Version")), (page, ("/Annots",)))
     for reference, may in pairs:
-        old, new = before(reference), now(reference)
-        if {key: repr(value) for key, value in new.items() if key != may} != {
+        old, new = before.get_object(reference), now.get_object(reference)
+        if {key: repr(value) for key, value in new.items() if key not in may} != {
             key: repr(value) for key, value in old.items()
         }:
             yield "the signature changed how it looks"
-    for widget in reader.root["/AcroForm"]["/Fields"]:
-        if [int(side) for side in widget["/Rect"]] != [0, 0, 0, 0] or "/AP" in widget:
-            yield "the signature covers something"
-    if [one.reference for one in _raw(now(page)["/Annots"])] != [
-        one.reference for one in _raw(reader.root["/AcroForm"]["/Fields"])
-    ]:
+    widgets, notes = reader.root["/AcroForm"]["/Fields"], now.get_object(page)["/Annots"]
+    if [one.reference for one in widgets] != [one.reference for one in notes]:
         yield "more than a signature was put on it"
-
-
-def _raw(array: Any) -> list[Any]:
-    return [array.raw_get(place) for place in range(len(array))]
+    for place in range(len(widgets)):
+        if [int(side) for side in widgets[place]["/Rect"]] != [0, 0, 0, 0] or "/AP" in widgets[place]:
+            yield "the signature covers something"
 
 
 def _unpacked(stream: Any) -> bytes:

@@ -38,20 +38,20 @@ def identity_of(home: Home) -> PdfIdentity:
 
 
 def make_identity(home: Home, name: str, now: datetime) -> str:
-    """A self-made signing certificate (ECDSA P-256, ten years); returns its SHA-256 fingerprint.
+    """A self-made signing certificate (RSA 3072, ten years); returns its SHA-256 fingerprint.
 
-    Raises RefusedError where there is one already.
+    RSA, because PDF 1.7, on which PDF/A-3 rests, knows no elliptic curves. Raises RefusedError where there is one already.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.x509.oid import NameOID
 
     place = identity_of(home)
     for path in place:
         if path.exists():
             raise RefusedError(f"{path} is there already.", "Move it away first; nothing was replaced.")
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     made = (
         x509.CertificateBuilder()
