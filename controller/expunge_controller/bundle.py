@@ -116,11 +116,19 @@ def write_bundle(path: Path, parts: BundleParts) -> dict[str, bytes]:
     folder, NoSpaceError, PermissionProblemError.
     """
     files = bundle_files(parts)
+    write_output(path, zip_bytes(files))
+    return files
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write `data` at `path` for others to read, replacing what was there only when all of it is on the disk.
+
+    Raises NotFoundError for a missing folder, NoSpaceError, PermissionProblemError.
+    """
     try:
-        _write_whole(path, zip_bytes(files))
+        _write_whole(path, data)
     except OSError as error:
         raise _explained(path, error) from error
-    return files
 
 
 def _write_whole(path: Path, data: bytes) -> None:

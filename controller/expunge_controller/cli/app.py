@@ -68,6 +68,13 @@ class Duration(click.ParamType[timedelta]):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+language_option = click.option(
+    "--language",
+    type=click.Choice(["en", "zh", "both"]),
+    default="both",
+    show_default=True,
+    help="English, Chinese, or both side by side.",
+)
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from expunge_agent.protocol.base import Level
+from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.identity import BlockIdentity, Identity
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records.certificate import Certificate
@@ -70,6 +70,11 @@ def medium_line(
         label=label,
         standing=standing,
     )
+
+
+def is_sanitized(line: MediumLine) -> bool:
+    """Whether its receipt says so, with or without exceptions."""
+    return line.outcome in (Outcome.SANITIZED, Outcome.EXCEPTIONS)
 
 
 def with_receipt(line: MediumLine, digest: str, body: bytes) -> MediumLine:
