@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from expunge_agent.protocol import canonical
-from expunge_controller.records.certificate import Blank
 from expunge_controller.render.markup import Bullets, Fields, Grid, Heading, Label, Part, Section
 from expunge_controller.render.pdf_words import Language, cell, label
 
@@ -95,28 +94,16 @@ def cards(rows: Sequence[tuple[Label, object, bool]]) -> dict[str, Any]:
     }
 
 
-def blanks(titles: Sequence[tuple[Label, Blank]]) -> dict[str, Any]:
-    """Boxes with lines to be filled by hand, beside each other."""
-    lines = {
-        "name": Label("Name", "姓名"),
-        "title": Label("Title", "职务"),
-        "organisation": Label("Organisation", "单位"),
-        "location": Label("Location", "地点"),
-        "phone": Label("Phone", "电话"),
-        "signature": Label("Signature", "签名"),
-        "date": Label("Date", "日期"),
-    }
+def blanks(boxes: Sequence[tuple[Label, Sequence[tuple[Label, str]]]]) -> dict[str, Any]:
+    """Boxes beside each other, with lines to be filled by hand: caption, and what stands there already."""
     return {
         "kind": "blanks",
         "boxes": [
             {
                 "title": label(title),
-                "lines": [
-                    [label(name), cell(getattr(blank, field)) if getattr(blank, field) else ""]
-                    for field, name in lines.items()
-                ],
+                "lines": [[label(name), cell(value) if value else ""] for name, value in lines],
             }
-            for title, blank in titles
+            for title, lines in boxes
         ],
     }
 

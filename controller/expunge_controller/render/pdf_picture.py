@@ -6,6 +6,7 @@ not the speed at each place.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -26,18 +27,22 @@ CELLS: Final = 400
 """How finely a medium is drawn, from its first byte to its last."""
 MAX_SHOWN_RANGES: Final = 300
 DONE, PART, CANARY, BAD = "done", "part", "canary", "bad"
+Mark = tuple[tuple[int, int], str]
+"""Cells from the first to before the last, and what is drawn there."""
 
 _LEGEND = Label(
     "From the first byte (left) to the last (right). Dark: all of it; hatched: a part, whose places the receipt "
-    "tells; ticks: canaries; red: ranges that failed, drawn wider than they are.",
-    "左端为首字节，右端为末字节。深色：全部；斜纹：部分（位置见回执）；竖线：金丝雀块；红色：出错区段（已放大显示）。",
+    "tells; low: places with canaries; red: ranges that failed, drawn wider than they are. Speed: the mark is the "
+    "average, the band reaches from the slowest second to the fastest, in brackets.",
+    "左端为首字节，右端为末字节。深色：全部；斜纹：部分（位置见回执）；矮条：金丝雀块所在处；红色：出错区段（已放大显示）。"
+    "速率：竖标为平均值，浅色带为最慢一秒至最快一秒（括号内）。",
 )
 _TITLE = Label("Coverage and speed", "覆盖范围与速率")
 _HEAD = (
-    (24, Label("Where it showed", "发现于")),
-    (24, Label("From byte", "起始字节")),
-    (20, Label("Bytes", "字节数")),
-    (32, Label("What", "情况")),
+    (22, Label("Where it showed", "发现于")),
+    (18, Label("From byte", "起始字节")),
+    (14, Label("Bytes", "字节数")),
+    (46, Label("What", "情况")),
 )
 
 
@@ -67,7 +72,7 @@ def ranges(result: TargetResult) -> Section | None:
     said = Label(f"and {number(more)} more, in the receipt", f"另有 {number(more)} 段，见回执")
     shown: list[Sequence[object]] = list(rows[:MAX_SHOWN_RANGES])
     if more > 0:
-        shown.append((said, "", "", ""))
+        shown.append((said, "…", "…", "…"))
     return Section(Label("Ranges that failed", "出错区段"), [Grid(_HEAD, shown, Label("none", "无"))])
 
 
@@ -83,15 +88,24 @@ def _problems(result: TargetResult) -> Iterable[tuple[Label, list[RangeProblem]]
 
 
 def _bars(result: TargetResult, size: int) -> list[dict[str, Any]]:
-    bars = [_pass_bar(run, size) for run in result.passes]
+    bars = _together([(run.index + 1, *_pass_cells(run, size)) for run in result.passes])
     bars += [_verified_bar(check, size) for check in result.verifications if check.kind != "none"]
     return bars + (_erasure_bars(result.erasure, size) if result.erasure is not None else [])
 
 
-def _pass_bar(run: PassResult, size: int) -> dict[str, Any]:
+def _pass_cells(run: PassResult, size: int) -> tuple[str, list[Mark]]:
     whole = run.complete and int(run.bytes_written) + int(run.error_bytes) >= size
-    name = Label(f"Pass {run.index + 1}, written", f"第 {run.index + 1} 遍，写入")
-    return _bar(name, DONE if whole else PART, _drawn(run.errors, size))
+    return DONE if whole else PART, _drawn(run.errors, size)
+
+
+def _together(passes: Sequence[tuple[int, str, list[Mark]]]) -> list[dict[str, Any]]:
+    """A bar for each pass; passes that look the same, one after the other, share one."""
+    bars = []
+    for (ground, marks), group in itertools.groupby(passes, key=lambda one: one[1:]):
+        numbers = [one[0] for one in group]
+        named = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+        bars.append(_bar(Label(f"Pass {named}, written", f"第 {named} 遍，写入"), ground, marks))
+    return bars
 
 
 def _verified_bar(check: Verification, size: int) -> dict[str, Any]:
@@ -121,7 +135,7 @@ def _read_back_bar(read: ReadBack, size: int) -> dict[str, Any]:
     return _bar(_READ_BACK, DONE if whole else PART, _drawn(read.unreadable, size))
 
 
-def _drawn(problems: Sequence[RangeProblem], size: int) -> list[tuple[tuple[int, int], str]]:
+def _drawn(problems: Sequence[RangeProblem], size: int) -> list[Mark]:
     return [(_cells(int(one.range.start), int(one.range.length), size), BAD) for one in problems]
 
 
@@ -135,14 +149,14 @@ def _cells(start: int, length: int, size: int) -> tuple[int, int]:
     return first, max(first + 1, min(-(-(start + length) * CELLS // size), CELLS))
 
 
-def _bar(name: Label, ground: str, marks: Iterable[tuple[tuple[int, int], str]]) -> dict[str, Any]:
+def _bar(name: Label, ground: str, marks: Iterable[Mark]) -> dict[str, Any]:
     """A bar as runs of equal cells: [kind, first cell, cells]."""
     cells = [ground] * CELLS
     for (first, end), kind in sorted(marks, key=lambda mark: mark[1] == BAD):
         cells[first:end] = [kind] * (end - first)
     runs: list[list[Any]] = []
     for place, kind in enumerate(cells):
-        if runs and runs[-1][0] == kind and kind != CANARY:
+        if runs and runs[-1][0] == kind:
             runs[-1][2] += 1
         else:
             runs.append([kind, place, 1])
@@ -180,10 +194,7 @@ def _scaled(speeds: Sequence[tuple[Label, int, int, int]]) -> list[dict[str, Any
     ]
 
 
-def _speed_words(slowest: int, average: int, fastest: int) -> Label:
+def _speed_words(slowest: int, average: int, fastest: int) -> str:
     if not slowest or not fastest:
-        return Label(f"{rate(average)} on average", f"平均 {rate(average)}")
-    return Label(
-        f"{rate(average)} on average; slowest second {rate(slowest)}, fastest {rate(fastest)}",
-        f"平均 {rate(average)}；最慢一秒 {rate(slowest)}，最快一秒 {rate(fastest)}",
-    )
+        return rate(average)
+    return f"{rate(average)} ({rate(slowest)} – {rate(fastest)})"

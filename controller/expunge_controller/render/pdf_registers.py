@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from expunge_controller.records.certificate import Blank
 from expunge_controller.records.destruction import Item
 from expunge_controller.records.media_lines import MediumLine, is_sanitized
 from expunge_controller.records.reconcile import Finding, Match, complete, tally
@@ -26,6 +25,13 @@ _FOOTER = Label(
 _SUMMARY_HINT = Label(
     "A summary: each certificate awaits validation by a person on its own. Media without a certificate are listed, too.",
     "本表为汇总；各证书须分别经人员验证。未取得证书的介质一并列出。",
+)
+_SIGNATURES = Label("Signatures", "签署")
+_LINES = (
+    (Label("Name", "姓名"), ""),
+    (Label("Opinion", "意见"), ""),
+    (Label("Signature or seal", "签名或盖章"), ""),
+    (Label("Date", "日期"), ""),
 )
 _SIGNERS = (
     Label("Head of the organisation", "单位负责人"),
@@ -110,7 +116,7 @@ def summary_data(
                 ],
             )
         ),
-        _sign([(Label("Made by", "编制人"), Blank()), (Label("Checked by", "复核人"), Blank())]),
+        _sign([Label("Made by", "编制人"), Label("Checked by", "复核人")]),
     ]
     look = _look(Label("Summary of media sanitization", "介质数据清除汇总证书"), issued_at, issuer)
     look = look._replace(
@@ -125,9 +131,9 @@ def destruction_data(
     """The destruction register; `table` is the same as CSV, attached."""
     head = (
         (3, Label("No.", "序")),
-        (17, Label("Archive or medium", "档案/介质名称")),
+        (15, Label("Archive or medium", "档案/介质名称")),
         (7, Label("Volume", "卷号")),
-        (5, Label("Copies", "册数")),
+        (7, Label("Copies", "册数")),
         (8, Label("Years", "起止年度")),
         (10, Label("Archive number", "档案编号")),
         (8, Label("To be kept", "应保管期限")),
@@ -167,9 +173,9 @@ def destruction_data(
                 ],
             )
         ),
-        _sign([(title, Blank()) for title in _SIGNERS], Label("Opinions and signatures", "签署意见")),
+        _sign(_SIGNERS, Label("Opinions and signatures", "签署意见")),
         _sign(
-            [(title, Blank()) for title in _SUPERVISORS],
+            _SUPERVISORS,
             Label("Supervision: counted before, signed after", "监销：销毁前清点核对，销毁后签名或盖章"),
         ),
     ]
@@ -199,8 +205,8 @@ def reconciliation_data(
     head = (
         (4, Label("No.", "序")),
         (6, Label("Line", "清单行")),
-        (22, Label("Expected", "应有介质")),
-        (15, Label("Finding", "核对结果")),
+        (18, Label("Expected", "应有介质")),
+        (19, Label("Finding", "核对结果")),
         (21, Label("Seen", "实见介质")),
         (12, Label("Outcome", "结果")),
         (12, Label("Certificate", "证书")),
@@ -231,7 +237,7 @@ def reconciliation_data(
             ]
         ),
         pdf_blocks.section(Section(Label("Media", "介质"), [Grid(head, rows, _NONE)])),
-        _sign([(Label("Counted by", "清点人"), Blank()), (Label("Checked by", "复核人"), Blank())]),
+        _sign([Label("Counted by", "清点人"), Label("Checked by", "复核人")]),
     ]
     look = _look(Label("Reconciliation of a machine's media", "机器介质核对表"), issued_at, issuer)._replace(
         number=machine,
@@ -242,7 +248,7 @@ def reconciliation_data(
             "账实不符：并非每件应有介质都有“已清除”回执",
         ),
         hint=Label(
-            "Seen: registered of this machine, or named in a receipt. The list was given by the operator.",
+            "Seen: registered of this machine. The list was given by the operator.",
             "“实见”指已登记于该机器的介质。清单由运营方提供。",
         ),
     )
@@ -271,5 +277,5 @@ def _how(line: MediumLine) -> object:
     return ", ".join(part for part in (line.technique, line.level_achieved, line.outcome) if part)
 
 
-def _sign(boxes: Sequence[tuple[Label, Blank]], title: Label = Label("Signatures", "签署")) -> dict[str, Any]:  # noqa: B008
-    return pdf_blocks.titled(title, pdf_blocks.blanks(boxes))
+def _sign(titles: Sequence[Label], title: Label = _SIGNATURES) -> dict[str, Any]:
+    return pdf_blocks.titled(title, pdf_blocks.blanks([(one, _LINES) for one in titles]))
