@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from expunge_agent.errors import DocumentError, NotFoundError, RefusedError, TransportError
 from expunge_agent.protocol.canonical import sha256_hex
 from expunge_controller.settings import Home
@@ -119,15 +121,31 @@ def _signer(place: PdfIdentity) -> Any:
                 "Put your signing certificate and its key there, or make one: expunge certificate signing-key",
             )
     simple: Any = SimpleSigner
-    loaded = simple.load(
-        str(place.key), str(place.certificate), ca_chain_files=(str(place.certificate),), key_passphrase=None
-    )
+    loaded = None
+    if _are_a_pair(place):
+        loaded = simple.load(
+            str(place.key),
+            str(place.certificate),
+            ca_chain_files=(str(place.certificate),),
+            key_passphrase=None,
+        )
     if loaded is None:
         raise DocumentError(
             f"{place.certificate} and {place.key} are not a certificate and its key in PEM.",
-            "The key must have no passphrase.",
+            "The key must have no passphrase, and the signer's certificate comes first.",
         )
     return loaded
+
+
+def _are_a_pair(place: PdfIdentity) -> bool:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(place.key.read_bytes(), None)
+        return x509.load_pem_x509_certificate(place.certificate.read_bytes()).public_key() == key.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def _signs_documents() -> Any:
