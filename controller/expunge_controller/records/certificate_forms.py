@@ -84,6 +84,8 @@ def _elements(value: dict[str, Any], indent: str) -> Iterator[str]:
 def _element(name: str, value: Any, indent: str) -> Iterator[str]:
     if value is None:
         yield f'{indent}<{name} nil="true"/>'
+    elif value == []:
+        yield f"{indent}<{name}/>"
     elif isinstance(value, dict | list):
         yield f"{indent}<{name}>"
         if isinstance(value, dict):
