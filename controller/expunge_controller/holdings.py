@@ -12,6 +12,7 @@ from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyEvent, parse_custody_event
 from expunge_controller.records.media_lines import (
     MediumLine,
+    SignedCertificate,
     medium_line,
     with_certificate,
     with_receipt,
@@ -35,6 +36,12 @@ def of_order(unit: Unit, text: str) -> list[MediumLine]:
 def of_all(unit: Unit) -> list[MediumLine]:
     """Every registered medium."""
     return _sorted(_line(unit, row, "") for row in unit.evidence.media())
+
+
+def certificates(unit: Unit, lines: Iterable[MediumLine]) -> list[SignedCertificate]:
+    """The certificates that `lines` name."""
+    rows = (unit.evidence.certificate(line.certificate) for line in lines if line.certificate)
+    return [SignedCertificate(row.number, row.body, row.signature) for row in rows if row is not None]
 
 
 def _line(unit: Unit, row: MediumRow, order: str) -> MediumLine:

@@ -11,10 +11,13 @@ from typing import Any
 
 from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.protocol.canonical import dumps
+from expunge_controller.render.pdf_blocks import DATA
 
 STANDARD = "a-3b"
 FONT_FILE = "DroidSansFallbackFull.ttf"
 FONT_FOLDERS = (Path("/usr/local/share/fonts"), Path("/usr/share/fonts"))
+MAX_DATA = 2 * 1024 * 1024
+"""Bytes of text of one document: what is hostile may not keep an auditor's machine busy for hours."""
 _MAIN = "main.typ"
 _MADE = "made.json"
 
@@ -25,6 +28,8 @@ def make_pdf(data: Mapping[str, bytes]) -> bytes:
     Raises NotFoundError where typst or the Chinese font is missing, DocumentError where typst cannot set it
     whole: a glyph or a font that it misses is an error here, never a blank.
     """
+    if len(data[DATA]) > MAX_DATA:
+        raise _not_set(f"it has {len(data[DATA])} bytes of text, {MAX_DATA} are the most")
     typst = _typst()
     sources = {_MAIN: _template(), _MADE: dumps({"font": font_digest(), "typst": version()}), **data}
     try:

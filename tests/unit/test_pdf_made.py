@@ -23,7 +23,7 @@ from expunge_controller.bundle import bundle_files
 from expunge_controller.pdf_made import make_pdf
 from expunge_controller.records.certificate import Person, freeze_certificate, parse_certificate
 from expunge_controller.records.destruction import items_of
-from expunge_controller.records.media_lines import medium_line
+from expunge_controller.records.media_lines import SignedCertificate, medium_line
 from expunge_controller.records.media_list import parse_list
 from expunge_controller.records.reconcile import reconcile
 from expunge_controller.render import pdf_blocks
@@ -265,7 +265,7 @@ def test_registers_in_every_language(language: Language) -> None:
     common: dict[str, Any] = {"issued_at": NOW, "issuer": "controller:x"}
     matches = reconcile(parse_list(b"serial\nS1\nS71\n"), media)
     for data in (
-        summary_data(about, media, language, **common),
+        summary_data(about, media, language, [SignedCertificate("C-1", b"{}", b"sig")], **common),
         reconciliation_data("store-17", matches, language, b"table", **common),
         destruction_data(about, items_of(media, []), language, b"table", **common),
     ):
@@ -276,7 +276,7 @@ def test_registers_in_every_language(language: Language) -> None:
 
 def test_a_summary_hides_no_medium_without_a_certificate() -> None:
     media = [medium_line(DISK, path="/dev/sdz")]
-    data = summary_data(Label("a", ""), media, Language.BOTH, issued_at=NOW, issuer="controller:x")
+    data = summary_data(Label("a", ""), media, Language.BOTH, [], issued_at=NOW, issuer="controller:x")
     told = " ".join(every_cell(json.loads(data["data.json"])))
     assert "no receipt 无回执" in told
     assert "With a certificate 已取得证书 0" in told
@@ -308,3 +308,13 @@ def test_without_typst_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(NotFoundError, match="typst"):
         make_pdf(pdf_blocks.document(LOOK, Language.EN, [], []))
+
+
+@needs_font
+def test_a_text_without_end_is_refused() -> None:
+    told = Hint(Label("x" * (pdf_made.MAX_DATA // 2), ""))
+    data = pdf_blocks.document(
+        LOOK, Language.EN, [pdf_blocks.titled(Label("a", ""), pdf_blocks.part(told))], []
+    )
+    with pytest.raises(DocumentError, match="are the most"):
+        make_pdf(data)

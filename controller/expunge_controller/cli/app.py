@@ -71,9 +71,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 language_option = click.option(
     "--language",
     type=click.Choice(["en", "zh", "both"]),
-    default="both",
-    show_default=True,
-    help="English, Chinese, or both side by side.",
+    help="English, Chinese, or both side by side. Default: `language` in config.toml, else both.",
 )
 
 

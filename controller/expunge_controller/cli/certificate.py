@@ -162,7 +162,14 @@ def _summary(row: CertificateRow) -> None:
 @json_option
 @click.pass_obj
 def pdf(
-    app: App, order: str, output: Path, target: int, language: str, sign: bool, tsa: str, as_json: bool
+    app: App,
+    order: str,
+    output: Path,
+    target: int,
+    language: str | None,
+    sign: bool,
+    tsa: str,
+    as_json: bool,
 ) -> None:
     """Write the certificate of ORDER (its id, or a certificate's number) as PDF/A, and its signature beside it."""
     from expunge_agent.errors import NotFoundError, UsageError
@@ -182,7 +189,8 @@ def pdf(
         if single is not None:
             order, target = single.order_digest, single.target + 1
         stamper = timestamper_at(tsa) if tsa else None
-        maker = pdf_maker(controller, Language(language), sign=sign, timestamper=stamper)
+        chosen = Language(language or controller.config.language)
+        maker = pdf_maker(controller, chosen, sign=sign, timestamper=stamper)
         files = bundle_files(collect(controller, order, target - 1, utc_now())._replace(pdf=maker))
     if layout.CERTIFICATE_PDF not in files:
         raise NotFoundError(
@@ -204,7 +212,9 @@ def pdf(
 @language_option
 @json_option
 @click.pass_obj
-def summary(app: App, order: str | None, machine: str, output: Path, language: str, as_json: bool) -> None:
+def summary(
+    app: App, order: str | None, machine: str, output: Path, language: str | None, as_json: bool
+) -> None:
     """Write one PDF about all media of ORDER, or of a machine: with a certificate and without."""
     from expunge_agent.errors import UsageError
     from expunge_controller import fleet, holdings
@@ -220,12 +230,18 @@ def summary(app: App, order: str | None, machine: str, output: Path, language: s
     with app.controller() as controller:
         with controller.store.read() as unit:
             if order:
-                lines, about = holdings.of_order(unit, order), Label(order, order)
+                lines, about = holdings.of_order(unit, order), order
             else:
                 row = fleet.machine_named(unit, machine)
-                lines, about = holdings.of_machine(unit, row.machine_id), Label(row.name, row.name)
+                lines, about = holdings.of_machine(unit, row.machine_id), row.name
+            attached = holdings.certificates(unit, lines)
         data = summary_data(
-            about, lines, Language(language), issued_at=utc_now(), issuer=controller.principal
+            Label(about, ""),
+            lines,
+            Language(language or controller.config.language),
+            attached,
+            issued_at=utc_now(),
+            issuer=controller.principal,
         )
     write_output(output, make_pdf(data))
     _say([output], as_json)

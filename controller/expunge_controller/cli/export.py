@@ -38,7 +38,7 @@ def command(
     target: int,
     pdf: bool,
     sign_pdf: bool,
-    language: str,
+    language: str | None,
     as_json: bool,
 ) -> None:
     """Write the bundle about one medium of ORDER: everything an auditor needs, checkable with stock tools."""
@@ -51,7 +51,9 @@ def command(
     with app.controller() as controller:
         parts = collect(controller, order, target - 1, utc_now())
         if pdf or sign_pdf:
-            parts = parts._replace(pdf=pdf_maker(controller, Language(language), sign=sign_pdf))
+            parts = parts._replace(
+                pdf=pdf_maker(controller, Language(language or controller.config.language), sign=sign_pdf)
+            )
         files = write_bundle(output, parts)
     if as_json:
         print_json({"bundle": str(output), "files": sorted(files)})

@@ -37,7 +37,7 @@ def command() -> None:
 @json_option
 @click.pass_obj
 def reconcile(
-    app: App, machine: str, expected: Path, output: Path | None, language: str, as_json: bool
+    app: App, machine: str, expected: Path, output: Path | None, language: str | None, as_json: bool
 ) -> int:
     """Compare the media MACHINE should have had with those seen and receipted; exit code 18 if one is open."""
     from expunge_agent.errors import EXIT_OK, NotFoundError
@@ -59,7 +59,7 @@ def reconcile(
             data = reconciliation_data(
                 row.name,
                 matches,
-                Language(language),
+                Language(language or controller.config.language),
                 table,
                 issued_at=utc_now(),
                 issuer=controller.principal,
@@ -102,7 +102,7 @@ def destruction(
     order: str,
     details: Path | None,
     output: Path | None,
-    language: str,
+    language: str | None,
     as_json: bool,
 ) -> None:
     """The destruction register (销毁清册): what was destroyed, and lines for the five opinions and the supervisors."""
@@ -133,7 +133,12 @@ def destruction(
             now = utc_now()
             table = _set(
                 destruction_data(
-                    about, items, Language(language), table, issued_at=now, issuer=controller.principal
+                    about,
+                    items,
+                    Language(language or controller.config.language),
+                    table,
+                    issued_at=now,
+                    issuer=controller.principal,
                 )
             )
     if output is not None:

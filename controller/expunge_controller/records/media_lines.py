@@ -43,6 +43,14 @@ class MediumLine(NamedTuple):
     leaf: str = ""
 
 
+class SignedCertificate(NamedTuple):
+    """A certificate's number, its bytes and their signature."""
+
+    number: str
+    body: bytes
+    signature: bytes
+
+
 def medium_line(
     identity: Identity,
     *,

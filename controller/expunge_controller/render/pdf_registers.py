@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from expunge_controller.records.destruction import Item
-from expunge_controller.records.media_lines import MediumLine, is_sanitized
+from expunge_controller.records.media_lines import MediumLine, SignedCertificate, is_sanitized
 from expunge_controller.records.reconcile import Finding, Match, complete, tally
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Grid, Hint, Label, Section, number
@@ -56,9 +56,15 @@ _FINDINGS = {
 
 
 def summary_data(
-    about: Label, lines: Sequence[MediumLine], language: Language, *, issued_at: datetime, issuer: str
+    about: Label,
+    lines: Sequence[MediumLine],
+    language: Language,
+    certificates: Sequence[SignedCertificate],
+    *,
+    issued_at: datetime,
+    issuer: str,
 ) -> dict[str, bytes]:
-    """One line for each medium of an order or a machine; `about` names which."""
+    """One line for each medium of an order or a machine; `about` names which. `certificates` are attached."""
     certified = sum(bool(line.certificate) for line in lines)
     head = (
         (4, Label("No.", "序")),
@@ -122,7 +128,15 @@ def summary_data(
     look = look._replace(
         status=Label("awaiting validation", "待验证"), hint=_SUMMARY_HINT, number=about.english
     )
-    return pdf_blocks.document(look, language, parts, [])
+    attached = [
+        Attachment(one.number + suffix, data, what, source=suffix == ".json")
+        for one in certificates
+        for suffix, data, what in (
+            (".json", one.body, "a certificate, as the controller signed it"),
+            (".json.sig", one.signature, "the controller's signature of it (SSHSIG)"),
+        )
+    ]
+    return pdf_blocks.document(look, language, parts, attached)
 
 
 def destruction_data(
