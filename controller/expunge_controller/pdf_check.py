@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from expunge_agent.errors import DocumentError, ExpungeError, NotFoundError, VerificationError
-from expunge_controller.pdf_made import font_digest, make_pdf, version
+from expunge_controller.pdf_made import make_pdf, tools
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.findings import Checklist
 from expunge_controller.render.pdf_certificate import ATTACHED, certificate_data
@@ -20,8 +20,6 @@ SIGNATURE = "the PDF's own signature is good"
 
 _LANGUAGE = re.compile(rb"language=(en|zh|both)\b")
 _SIGNED = b"/ETSI.CAdES.detached"
-_TOOL = re.compile(rb"typst=([0-9.]{1,20})")
-_FONT = re.compile(rb"font=([0-9a-f]{64})")
 
 
 def check_pdf(checks: Checklist, files: Mapping[str, bytes]) -> None:
@@ -81,9 +79,9 @@ def _made_again(checks: Checklist, data: bytes, files: Mapping[str, bytes]) -> N
 
 def _other_tools(data: bytes) -> str:
     """Why it cannot be made again to the byte here; empty where it can."""
-    tool, font = _TOOL.search(data), _FONT.search(data)
-    if tool is not None and tool[1].decode() != version():
-        return f"it was made with typst {tool[1].decode()}, here is {version()}; believe certificate.json"
-    if font is not None and font[1].decode() != font_digest():
-        return "it was made with another version of the font; believe certificate.json"
+    for tool in tools():
+        name = tool.partition("=")[0]
+        said = re.search(rb"\b" + name.encode() + rb"=([0-9a-z.]{1,64})", data)
+        if said is not None and tool != f"{name}={said[1].decode()}":
+            return f"it was made with {name} {said[1][:16].decode()}, another one than here; believe certificate.json"
     return ""

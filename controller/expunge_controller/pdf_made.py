@@ -11,6 +11,7 @@ from typing import Any
 
 from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.protocol.canonical import dumps
+from expunge_controller import __version__
 from expunge_controller.render.pdf_blocks import DATA
 
 STANDARD = "a-3b"
@@ -31,7 +32,7 @@ def make_pdf(data: Mapping[str, bytes]) -> bytes:
     if len(data[DATA]) > MAX_DATA:
         raise _not_set(f"it has {len(data[DATA])} bytes of text, {MAX_DATA} are the most")
     typst = _typst()
-    sources = {_MAIN: _template(), _MADE: dumps({"font": font_digest(), "typst": version()}), **data}
+    sources = {_MAIN: _template(), _MADE: dumps({"made": tools()}), **data}
     try:
         made, warnings = typst.compile_with_warnings(
             sources,
@@ -59,14 +60,15 @@ def find_font() -> Path:
     )
 
 
-def font_digest() -> str:
-    """SHA-256 of the Chinese font: another version of it sets another PDF. Raises NotFoundError."""
-    return _digest(find_font())
-
-
-def version() -> str:
-    """The version of typst: another one sets another PDF. Raises NotFoundError where it is missing."""
-    return str(_typst().__version__)
+def tools() -> list[str]:
+    """What a PDF depends on beside its data, as its keywords name it. Raises NotFoundError for what is missing."""
+    template = hashlib.sha256(_template()).hexdigest()
+    return [
+        f"expunge={__version__}",
+        f"template={template}",
+        f"typst={_typst().__version__}",
+        f"font={_digest(find_font())}",
+    ]
 
 
 @cache

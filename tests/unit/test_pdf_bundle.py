@@ -223,10 +223,10 @@ def test_without_pyhanko(plain: dict[str, bytes], monkeypatch: pytest.MonkeyPatc
 def test_made_by_other_versions_is_skipped_not_passed(
     world: World, plain: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pdf_check, "version", lambda: "9.9.9")
+    monkeypatch.setattr(pdf_check, "tools", lambda: ["expunge=0.1.0", "typst=9.9.9"])
     monkeypatch.setattr(pdf_check, "make_pdf", lambda _data: b"otherwise")
     status, why = said(plain)[SAME]
-    assert (status, "here is 9.9.9" in why) == (Status.SKIPPED, True)
+    assert (status, "it was made with typst" in why) == (Status.SKIPPED, True)
 
 
 @pytest.mark.parametrize("data", [b"", b"%PDF-1.7\n", b"%PDF-1.7\n/ObjStm\n%%EOF", b"\x00" * 4096])
