@@ -16,10 +16,11 @@ import pytest
 from expunge_controller.bundle import zip_bytes
 from expunge_controller.bundle_read import check_bundle
 from expunge_controller.pdf_made import make_pdf
+from expunge_controller.records.certificate import parse_certificate
 from expunge_controller.records.findings import failures
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Hint, Label
-from expunge_controller.render.pdf_certificate import ATTACHED
+from expunge_controller.render.pdf_certificate import ATTACHED, qr_text
 from expunge_controller.render.pdf_words import Language, covered
 from support.evidence import START, World
 from support.pdfs import needs_font, signing_home, with_pdf
@@ -142,6 +143,21 @@ def test_the_first_page_has_ink_everywhere_it_should(
         edge = width * 13 // 210  # the margin is 16 mm of 210
         assert all(set(line[:edge] + line[-edge:]) == {255} for line in lines)
         assert any(min(line) < 100 for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("zbarimg") is None, reason="zbarimg is not installed (zbar-tools)")
+def test_the_qr_code_can_be_read(case: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    path, files = case
+    run("pdftoppm", "-r", "150", "-png", path, tmp_path / "page")
+    log = parse_certificate(files["certificate.json"]).evidence.log
+    assert log is not None
+    found = subprocess.run(
+        ["zbarimg", "-q", "--raw", *map(str, sorted(tmp_path.glob("page-*.png")))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    assert found.strip() == qr_text(log).strip()
 
 
 def test_no_character_comes_out_as_a_box(tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ def test_summaries(run: Run, order: OrderRow, machine: MachineRow, tmp_path: Pat
     assert run("certificate", "summary", "--machine", machine.name, "-o", path)[0] == 0
     assert path.read_bytes() != first
     assert run("certificate", "summary", "-o", path)[0] == 2
+    assert run("certificate", "summary", order.order_id, "-o", path, "--sign")[0] == 18
+    assert run("certificate", "signing-key")[0] == 0
+    assert run("certificate", "summary", order.order_id, "-o", path, "--sign")[0] == 0
+    assert b"ETSI.CAdES.detached" in path.read_bytes()
     assert run("certificate", "summary", "nothing", "-o", path)[0] == 18
 
 

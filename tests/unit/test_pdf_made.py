@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from expunge_agent.core import limitations
 from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.canonical import U64
@@ -221,6 +223,15 @@ def test_words_of_ours_are_in_both_languages_and_others_as_recorded() -> None:
     assert cell("passed") == {"en": "passed", "zh": "通过"}
     assert cell("") == cell("not recorded") == {"en": "not stated", "zh": "未填写"}
     assert cell("EXAMPLE HD-2000") == "EXAMPLE HD-2000"
+
+
+def test_every_limitation_of_the_agent_is_in_chinese() -> None:
+    said = [
+        sentence for name, sentences in vars(limitations).items() if name.isupper() for sentence in sentences
+    ]
+    assert len(said) >= 9
+    for sentence in said:
+        assert re.search("[\u4e00-\u9fff]", cell(sentence)["zh"]), sentence
 
 
 @needs_font

@@ -210,10 +210,17 @@ def pdf(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The PDF to write."
 )
 @language_option
+@click.option("--sign", is_flag=True, help="Sign it inside (PAdES).")
 @json_option
 @click.pass_obj
 def summary(
-    app: App, order: str | None, machine: str, output: Path, language: str | None, as_json: bool
+    app: App,
+    order: str | None,
+    machine: str,
+    output: Path,
+    language: str | None,
+    sign: bool,
+    as_json: bool,
 ) -> None:
     """Write one PDF about all media of ORDER, or of a machine: with a certificate and without."""
     from expunge_agent.errors import UsageError
@@ -221,6 +228,7 @@ def summary(
     from expunge_controller.bundle import write_output
     from expunge_controller.context import utc_now
     from expunge_controller.pdf_made import make_pdf
+    from expunge_controller.pdf_signing import sign_pdf
     from expunge_controller.render.markup import Label
     from expunge_controller.render.pdf_registers import summary_data
     from expunge_controller.render.pdf_words import Language
@@ -243,7 +251,10 @@ def summary(
             issued_at=utc_now(),
             issuer=controller.principal,
         )
-    write_output(output, make_pdf(data))
+        made = make_pdf(data)
+        if sign:
+            made = sign_pdf(made, controller.home)
+    write_output(output, made)
     _say([output], as_json)
 
 

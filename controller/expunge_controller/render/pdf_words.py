@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Final
 
-from expunge_controller.records.certificate import ATTESTATION, NOT_RECORDED
-from expunge_controller.records.certify import NO_TIME
+from expunge_controller.records.certificate import NOT_RECORDED
 from expunge_controller.render.markup import Label
+from expunge_controller.render.pdf_sentences import IN_CHINESE
 
 
 class Language(StrEnum):
@@ -43,8 +43,7 @@ _WORDS: Final[dict[str, Label]] = {
     "not measured": Label("not measured", "未测量"),
     "overwrite": Label("overwrite", "覆写"),
     "awaiting validation": Label("awaiting validation", "待验证"),
-    ATTESTATION: Label(ATTESTATION, "本人保证，就本人所知，本证书所载信息准确、完整。"),
-    NO_TIME: Label(NO_TIME, "时间取自机器与控制端自身的时钟，未经第三方确认。"),
+    **{english: Label(english, chinese) for english, chinese in IN_CHINESE.items()},
 }
 """Values that are ours, word for word; all others are shown as they were recorded."""
 
