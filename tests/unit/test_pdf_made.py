@@ -31,12 +31,10 @@ from expunge_controller.records.reconcile import reconcile
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Hint, Label
 from expunge_controller.render.pdf_certificate import certificate_data, qr_text
+from expunge_controller.render.pdf_destruction import destruction_data
 from expunge_controller.render.pdf_picture import CELLS, MAX_SHOWN_RANGES, picture, ranges
-from expunge_controller.render.pdf_registers import (
-    destruction_data,
-    reconciliation_data,
-    summary_data,
-)
+from expunge_controller.render.pdf_reconciliation import reconciliation_data
+from expunge_controller.render.pdf_summary import summary_data
 from expunge_controller.render.pdf_words import NOT_STATED, Language, cell, covered, shown
 from support.evidence import DISK, SIZE, World, a_pass, a_verification, target_result
 from support.pdfs import needs_font
@@ -272,7 +270,7 @@ def test_hostile_values_stay_text(files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("language", Language)
 def test_registers_in_every_language(language: Language) -> None:
     media = [medium_line(replace(DISK, serial=f"S{number}"), path="/dev/sdz") for number in range(70)]
-    about = Label("store-17", "")
+    about = "store-17"
     common: dict[str, Any] = {"issued_at": NOW, "issuer": "controller:x"}
     matches = reconcile(parse_list(b"serial\nS1\nS71\n"), media)
     for data in (
@@ -287,7 +285,7 @@ def test_registers_in_every_language(language: Language) -> None:
 
 def test_a_summary_hides_no_medium_without_a_certificate() -> None:
     media = [medium_line(DISK, path="/dev/sdz")]
-    data = summary_data(Label("a", ""), media, Language.BOTH, [], issued_at=NOW, issuer="controller:x")
+    data = summary_data("a", media, Language.BOTH, [], issued_at=NOW, issuer="controller:x")
     told = " ".join(every_cell(json.loads(data["data.json"])))
     assert "no receipt 无回执" in told
     assert "With a certificate 已取得证书 0" in told
@@ -295,7 +293,7 @@ def test_a_summary_hides_no_medium_without_a_certificate() -> None:
 
 def test_the_register_has_five_opinions_and_three_supervisors() -> None:
     data = destruction_data(
-        Label("a", ""),
+        "a",
         items_of([medium_line(DISK, path="")], []),
         Language.ZH,
         b"",

@@ -229,8 +229,7 @@ def summary(
     from expunge_controller.context import utc_now
     from expunge_controller.pdf_made import make_pdf
     from expunge_controller.pdf_signing import sign_pdf
-    from expunge_controller.render.markup import Label
-    from expunge_controller.render.pdf_registers import summary_data
+    from expunge_controller.render.pdf_summary import summary_data
     from expunge_controller.render.pdf_words import Language
 
     if bool(order) == bool(machine):
@@ -244,7 +243,7 @@ def summary(
                 lines, about = holdings.of_machine(unit, row.machine_id), row.name
             attached = holdings.certificates(unit, lines)
         data = summary_data(
-            Label(about, ""),
+            about,
             lines,
             Language(language or controller.config.language),
             attached,

@@ -44,7 +44,7 @@ def reconcile(
     from expunge_controller import fleet, holdings
     from expunge_controller.context import utc_now
     from expunge_controller.records import reconcile as rules
-    from expunge_controller.render.pdf_registers import reconciliation_data
+    from expunge_controller.render.pdf_reconciliation import reconciliation_data
     from expunge_controller.render.pdf_words import Language
 
     form = _form(output)
@@ -110,8 +110,7 @@ def destruction(
     from expunge_controller import fleet, holdings
     from expunge_controller.context import utc_now
     from expunge_controller.records.destruction import destruction_csv, items_of
-    from expunge_controller.render.markup import Label
-    from expunge_controller.render.pdf_registers import destruction_data
+    from expunge_controller.render.pdf_destruction import destruction_data
     from expunge_controller.render.pdf_words import Language
 
     if machine and order:
@@ -128,7 +127,7 @@ def destruction(
                 media = holdings.of_all(unit)
         items = items_of(media, said)
         table = destruction_csv(items).encode()
-        about = Label(order or machine or controller.config.name, "")
+        about = order or machine or controller.config.name
         if output is not None and form == "pdf":
             now = utc_now()
             table = _set(
