@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ import click
 from expunge_controller.cli.app import App, json_option, language_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from expunge_controller.records.destruction import Item
+    from expunge_controller.records.media_lines import MediumLine
     from expunge_controller.records.media_list import ListLine
     from expunge_controller.records.reconcile import Match
+    from expunge_controller.store.port import Unit
 
 _output = click.option(
     "-o",
@@ -67,25 +71,25 @@ def reconcile(
             table = _set(data)
     if output is not None:
         _put(output, table)
-    counted = {str(finding): count for finding, count in rules.tally(matches).items()}
     done = rules.complete(matches)
-    if as_json:
-        print_json(
-            {
-                "machine": row.name,
-                "complete": done,
-                "findings": counted,
-                "media": [_shown(one) for one in matches],
-            }
-        )
-    else:
-        print_table(
-            ["line", "expected", "finding", "seen", "outcome", "certificate"],
-            [[str(value) for value in _shown(one).values()] for one in matches],
-            "Nothing was expected, and nothing was seen.",
-        )
-        click.echo(", ".join(f"{count} {finding}" for finding, count in counted.items()) + ".")
+    _show_matches(row.name, matches, done, as_json)
     return EXIT_OK if done else NotFoundError.exit_code
+
+
+def _show_matches(machine: str, matches: Sequence[Match], done: bool, as_json: bool) -> None:
+    from expunge_controller.records.reconcile import tally
+
+    counted = {str(finding): count for finding, count in tally(matches).items()}
+    shown = [_shown(one) for one in matches]
+    if as_json:
+        print_json({"machine": machine, "complete": done, "findings": counted, "media": shown})
+        return
+    print_table(
+        ["line", "expected", "finding", "seen", "outcome", "certificate"],
+        [list(one.values()) for one in shown],
+        "Nothing was expected, and nothing was seen.",
+    )
+    click.echo(", ".join(f"{count} {finding}" for finding, count in counted.items()) + ".")
 
 
 @command.command(name="destruction")
@@ -107,7 +111,6 @@ def destruction(
 ) -> None:
     """The destruction register (销毁清册): what was destroyed, and lines for the five opinions and the supervisors."""
     from expunge_agent.errors import UsageError
-    from expunge_controller import fleet, holdings
     from expunge_controller.context import utc_now
     from expunge_controller.records.destruction import destruction_csv, items_of
     from expunge_controller.render.pdf_destruction import destruction_data
@@ -119,29 +122,35 @@ def destruction(
     said = [] if details is None else _read_list(details)
     with app.controller() as controller:
         with controller.store.read() as unit:
-            if order:
-                media = holdings.of_order(unit, order)
-            elif machine:
-                media = holdings.of_machine(unit, fleet.machine_named(unit, machine).machine_id)
-            else:
-                media = holdings.of_all(unit)
+            media = _media(unit, machine, order)
         items = items_of(media, said)
         table = destruction_csv(items).encode()
-        about = order or machine or controller.config.name
         if output is not None and form == "pdf":
-            now = utc_now()
-            table = _set(
-                destruction_data(
-                    about,
-                    items,
-                    Language(language or controller.config.language),
-                    table,
-                    issued_at=now,
-                    issuer=controller.principal,
-                )
+            data = destruction_data(
+                order or machine or controller.config.name,
+                items,
+                Language(language or controller.config.language),
+                table,
+                issued_at=utc_now(),
+                issuer=controller.principal,
             )
+            table = _set(data)
     if output is not None:
         _put(output, table)
+    _show_items(items, as_json)
+
+
+def _media(unit: Unit, machine: str, order: str) -> list[MediumLine]:
+    from expunge_controller import fleet, holdings
+
+    if order:
+        return holdings.of_order(unit, order)
+    if machine:
+        return holdings.of_machine(unit, fleet.machine_named(unit, machine).machine_id)
+    return holdings.of_all(unit)
+
+
+def _show_items(items: Sequence[Item], as_json: bool) -> None:
     lines = [(item.title or item.medium.name, item.medium, item.destroyed_at) for item in items]
     if as_json:
         print_json(

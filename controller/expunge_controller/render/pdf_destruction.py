@@ -34,8 +34,8 @@ _HEAD = (
     (10, Label("Archive number", "档案编号")),
     (8, Label("To be kept", "应保管期限")),
     (8, Label("Kept", "已保管期限")),
-    (10, Label("Destroyed at", "销毁时间")),
-    (13, Label("How, and result", "销毁方式与结果")),
+    (11, Label("Destroyed at", "销毁时间")),
+    (12, Label("How, and result", "销毁方式与结果")),
     (11, Label("Certificate", "证书")),
 )
 _HINT = Label(
