@@ -17,8 +17,9 @@ from expunge_agent.core import limitations
 from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import Target
+from expunge_agent.protocol.identity import SpaceIdentity, Target
 from expunge_agent.protocol.receipt import Conduct, RangeProblem, parse_statement
+from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_agent.protocol.receipt_parts import ByteRange
 from expunge_controller import pdf_made
 from expunge_controller.bundle import bundle_files
@@ -179,6 +180,30 @@ def test_a_range_at_the_very_end_is_drawn_there() -> None:
     speed = drawn["parts"][0]["speeds"][0]
     assert (speed["slowest"], speed["fastest"]) == (0, 1000)
     assert speed["average"] == 268_435_456 * 1000 // 1250 * 1000 // 300_000_000
+
+
+@needs_font
+def test_free_space_and_keys_have_speeds_but_no_places() -> None:
+    space = SpaceIdentity(path="/srv", device="8:1", filesystem="ext4", uuid="0-1")
+    key = KeyDestruction(
+        scheme="luks2",
+        key="0-1",
+        generation=U64(0),
+        overwritten=U64(4096),
+        conditions=[],
+        copies=[],
+        readable=[],
+    )
+    for result in (
+        target_result(Target(identity=space, hint="/srv")),
+        target_result(Target(identity=DISK, hint="/dev/sdz"), key=key),
+    ):
+        drawn = picture(result)
+        assert drawn is not None
+        (figure, legend) = drawn["parts"]
+        assert (figure["bars"], len(figure["speeds"])) == ([], 3)
+        assert legend["kind"] == "hint"
+        assert make_pdf(pdf_blocks.document(LOOK, Language.EN, [drawn], [])).startswith(b"%PDF-1.7")
 
 
 def test_canaries_are_drawn_where_their_key_puts_them(world: World) -> None:

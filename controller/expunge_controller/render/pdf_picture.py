@@ -50,7 +50,9 @@ def picture(result: TargetResult) -> dict[str, Any] | None:
     """Bars over the medium and speeds; None where the receipt has neither (no places, nothing measured)."""
     size = result.erasure.reach(int(result.target.identity.size)) if result.erasure else 0
     size = size or int(result.target.identity.size)
-    bars = _bars(result, size) if size else []
+    bars = (
+        _bars(result, size) if size and result.key is None else []
+    )  # of keys only their places were written
     speeds = [speed for run in result.passes if (speed := _pass_speed(run))]
     speeds += [speed for check in result.verifications if (speed := _read_speed(check))]
     if not bars and not speeds:
