@@ -79,12 +79,11 @@ def _added(reader: PdfFileReader) -> Iterator[str]:
     """What the second revision changed that a signature does not need: it may not touch what is seen."""
     before, now = reader.get_historical_resolver(0), reader.get_historical_resolver(1)
     page = reader.root["/Pages"]["/Kids"].raw_get(0).reference
-    harmless = {reader.trailer.raw_get("/Info").reference, reader.root.raw_get("/Metadata").reference}
     known = reader.xrefs.explicit_refs_in_revision(0)
     changed = reader.xrefs.explicit_refs_in_revision(1) & known
     if reader.xrefs.refs_freed_in_revision(1) & known:
         yield "the signature took something out of it"
-    for reference in changed - harmless - {page, reader.root_ref}:
+    for reference in changed - {page, reader.root_ref}:
         yield f"the signature changed object {reference.idnum}"
     pairs = ((reader.root_ref, ("/AcroForm", "/Extensions", "/Version")), (page, ("/Annots",)))
     for reference, may in pairs:

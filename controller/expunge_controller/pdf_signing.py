@@ -82,16 +82,17 @@ def sign_pdf(data: bytes, home: Home, timestamper: TimeStamper | None = None) ->
     used, TransportError where the time stamp does not come.
     """
     try:
-        from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
         from pyhanko.sign import fields, signers
         from pyhanko.sign.timestamps import TimestampRequestError
+
+        from expunge_controller.pdf_appending import KeepsMetadata
     except ImportError as error:
         raise NotFoundError(MISSING, REMEDY) from error
     signer = _signer(identity_of(home))
     wish = signers.PdfSignatureMetadata(
         field_name=FIELD, md_algorithm="sha256", subfilter=fields.SigSeedSubFilter.PADES
     )
-    writer = IncrementalPdfFileWriter(io.BytesIO(data))
+    writer = KeepsMetadata(io.BytesIO(data))
     out = io.BytesIO()
     try:
         signers.PdfSigner(wish, signer=signer, timestamper=timestamper).sign_pdf(writer, output=out)

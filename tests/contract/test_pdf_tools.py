@@ -27,7 +27,7 @@ from support.pdfs import needs_font, signing_home, with_pdf
 
 MISSING = [
     program
-    for program in ("pdftotext", "pdffonts", "pdfdetach", "pdfsig", "pdftoppm", "qpdf")
+    for program in ("pdftotext", "pdffonts", "pdfdetach", "pdfinfo", "pdfsig", "pdftoppm", "qpdf")
     if not shutil.which(program)
 ]
 pytestmark = [
@@ -123,6 +123,10 @@ def test_the_signature_is_good_to_others(case: tuple[Path, dict[str, bytes]]) ->
         return
     said = run("pdfsig", path)
     assert "Signature is Valid." in said
+    first = path.with_name("first.pdf")
+    data = path.read_bytes()
+    first.write_bytes(data[: data.index(b"%%EOF") + 6])
+    assert run("pdfinfo", "-meta", path) == run("pdfinfo", "-meta", first) != ""
     assert "Total document signed" in said
     assert "ETSI.CAdES.detached" in said
 
