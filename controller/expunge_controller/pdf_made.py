@@ -42,7 +42,7 @@ def make_pdf(data: Mapping[str, bytes]) -> bytes:
             pdf_standards=STANDARD,
             pdf_tags=False,
         )
-    except typst.TypstError as error:
+    except (typst.TypstError, RuntimeError) as error:
         raise _not_set(str(error)) from error
     if warnings:
         raise _not_set("; ".join(warning.message for warning in warnings))
