@@ -29,7 +29,7 @@ _U64 = {
 
 def schema_text(name: str) -> str:
     """The schema of that document, as it is published."""
-    # msgspec (0.20 to 0.22) writes defaults without a hook, and U64 needs one.
+    # msgspec 0.22 writes defaults without a hook, and U64 needs one.
     with patch("msgspec._json_schema.to_builtins", partial(msgspec.to_builtins, enc_hook=encode_hook)):
         schema = msgspec.json.schema(SCHEMAS[name], schema_hook=_hook)
     head = {

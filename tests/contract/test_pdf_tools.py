@@ -179,6 +179,17 @@ def test_no_character_comes_out_as_a_box(tmp_path: Path) -> None:
     assert lost == []
 
 
+def test_markup_in_a_value_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    hostile = '#read("data.json") *bold* $x^2$ @ref <label> // no comment'
+    parts = [pdf_blocks.titled(Label("x", "x"), pdf_blocks.fields((Label("Serial", "Serial"), hostile)))]
+    look = pdf_blocks.Look(
+        Label("a", "a"), hostile, START, hostile, Label("b", "b"), Label("c", "c"), Label("d", "d")
+    )
+    path = tmp_path / "hostile.pdf"
+    path.write_bytes(make_pdf(pdf_blocks.document(look, Language.EN, parts, [])))
+    assert " ".join(run("pdftotext", "-layout", path, "-").split()).count(hostile) >= 2
+
+
 def test_an_edited_text_is_found_by_expunge(case: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     """qpdf rewrites the file; it still looks like the certificate, and is not."""
     path, files = case

@@ -40,7 +40,7 @@ from expunge_controller.render.pdf_words import NOT_STATED, Language, cell, cove
 from support.evidence import DISK, SIZE, World, a_pass, a_verification, target_result
 from support.pdfs import needs_font
 
-HOSTILE = '#set text(red) *bold* $x^2$ @ref <label> \\u{41} ]] #read("/etc/passwd")'
+HOSTILE = '#set text(red) *bold* $x^2$ @ref <label> \\u{41} ]] #read("data.json")'
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 LOOK = pdf_blocks.Look(
     Label("a", "甲"), "1", NOW, "somebody", Label("b", "乙"), Label("c", "丙"), Label("d", "丁")
