@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asn1crypto import tsp
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign.timestamps import DummyTimeStamper
@@ -119,6 +122,45 @@ def test_a_time_stamp_is_put_into_the_signature(world: World, home: Home) -> Non
     files = with_pdf(world, home=home, timestamper=stamper)
     assert failed(files) == ""
     assert "time stamp 2026-03-02T10:00:00Z" in said(files)[SIGNATURE][1]
+
+
+class Authority(BaseHTTPRequestHandler):
+    """A time-stamping authority of one thread, on loopback; the stamper does the work."""
+
+    stamper: DummyTimeStamper
+
+    def do_POST(self) -> None:
+        asked = tsp.TimeStampReq.load(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = self.stamper.request_tsa_response(asked).dump()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/timestamp-reply")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_time_stamp_from_an_address(world: World, home: Home) -> None:
+    signer = pdf_signing._signer(pdf_signing.identity_of(home))
+    at = datetime(2026, 3, 2, 11, tzinfo=UTC)
+    kind = type(
+        "Here",
+        (Authority,),
+        {"stamper": DummyTimeStamper(signer.signing_cert, signer.signing_key, fixed_dt=at)},
+    )
+    with HTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            stamper = pdf_signing.timestamper_at(f"http://127.0.0.1:{server.server_port}/")
+            files = with_pdf(world, home=home, timestamper=stamper)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert failed(files) == ""
+    assert "time stamp 2026-03-02T11:00:00Z by " in said(files)[SIGNATURE][1]
 
 
 @pytest.mark.parametrize("which", ["plain", "signed"])
