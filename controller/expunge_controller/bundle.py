@@ -8,7 +8,7 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -73,6 +73,7 @@ class BundleParts(NamedTuple):
     ``order`` is None for a wipe that no controller ordered, ``certificate`` where none was issued,
     ``log`` where there was none, ``second`` where the agent had no key for it. ``key_events``: those of the
     controller, then those of the agent.
+    ``pdf``, where it is wished for, makes ``certificate.pdf`` from the files about it.
     """
 
     receipt: SignedBytes
@@ -87,6 +88,7 @@ class BundleParts(NamedTuple):
     """The records of the people whom custody names."""
     signatures: Mapping[int, Mapping[str, bytes]] = MappingProxyType({})
     """People's signatures over custody events: event number → person → signature."""
+    pdf: Callable[[Mapping[str, bytes]], SignedBytes] | None = None
 
 
 def bundle_files(parts: BundleParts) -> dict[str, bytes]:
@@ -128,6 +130,10 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         for number, one in enumerate(parts.log.stamps, start=1):
             files[layout.stamp_name(number)] = one.stamp
             files[layout.stamp_proof_name(number)] = one.proof
+    if parts.pdf is not None and parts.certificate is not None:
+        made = parts.pdf(files)
+        files[layout.CERTIFICATE_PDF] = made.body
+        files[layout.CERTIFICATE_PDF + layout.SIGNATURE] = made.signature
     files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
     files[layout.README] = readme(files, list(parts.signers)).encode()
     return files
@@ -173,14 +179,17 @@ def write_bundle(path: Path, parts: BundleParts) -> dict[str, bytes]:
     folder, NoSpaceError, PermissionProblemError.
     """
     files = bundle_files(parts)
-    write_files(path, files)
+    write_output(path, zip_bytes(files))
     return files
 
 
-def write_files(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a zip of `files` at `path`, as `write_bundle` does."""
+def write_output(path: Path, data: bytes) -> None:
+    """Write `data` at `path` for others to read, replacing what was there only when all of it is on the disk.
+
+    Raises NotFoundError for a missing folder, NoSpaceError, PermissionProblemError.
+    """
     try:
-        _write_whole(path, zip_bytes(files))
+        _write_whole(path, data)
     except OSError as error:
         raise _explained(path, error) from error
 

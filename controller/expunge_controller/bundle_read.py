@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from expunge_agent.errors import NotFoundError, PermissionProblemError, VerificationError
 from expunge_agent.protocol.trust import TrustedSigner, parse_allowed_signers
+from expunge_controller.pdf_check import check_pdf
 from expunge_controller.records.bundle_check import NOTHING_BROUGHT, verify_bundle, verify_custody
 from expunge_controller.records.findings import Step
 from expunge_controller.records.log_check import LogOutside
@@ -56,6 +57,7 @@ def check_bundle(
         profiles=profiles or {},
         log=log,
         mldsa_keys=mldsa_keys,
+        pdf=check_pdf,
     )
 
 

@@ -12,7 +12,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -33,7 +33,8 @@ class Config(Frozen, frozen=True):
 
     ``max_connections`` bounds simultaneous connections; while at most ``hold_connections`` are
     open, idle machines stay connected, beyond that they are told to call again. ``ssh_config``
-    and ``known_hosts`` are read when the controller dials a machine through a jump host.
+    and ``known_hosts`` are read when the controller dials a machine through a jump host. ``language`` is that of
+    PDFs where none is asked for.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=NAME.pattern)]
@@ -44,6 +45,7 @@ class Config(Frozen, frozen=True):
     hold_connections: Limit = 64
     ssh_config: str = "~/.ssh/config"
     known_hosts: str = "~/.ssh/known_hosts"
+    language: Literal["en", "zh", "both"] = "both"
 
     @property
     def principal(self) -> str:

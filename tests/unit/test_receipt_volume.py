@@ -78,8 +78,8 @@ def test_a_good_volume_is_taken() -> None:
 def test_every_kind_of_step_is_known_to_both_sides() -> None:
     assert set(STEPS) == {kind.value for kind in StepKind}
     page = volume_section(
-        certify(volume(deactivated=[replace(UNMOUNTED, what=one) for one in STEPS])).sanitization.volume
-    )  # type: ignore[arg-type]
+        certify(volume(deactivated=[replace(UNMOUNTED, what=one) for one in STEPS])).sanitization.volume  # type: ignore[arg-type]
+    ).html
     assert not [one for one in STEPS if f"<td>{one}</td>" in page], "each has words of its own"
 
 

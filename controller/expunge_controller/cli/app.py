@@ -68,6 +68,11 @@ class Duration(click.ParamType[timedelta]):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+language_option = click.option(
+    "--language",
+    type=click.Choice(["en", "zh", "both"]),
+    help="English, Chinese, or both side by side. Default: `language` in config.toml, else both.",
+)
 
 
 def print_json(value: Any) -> None:

@@ -169,13 +169,13 @@ def export(app: App, medium: str, output: Path, as_json: bool) -> None:
 
     Of a medium that was wiped, `expunge export` writes the bundle, which holds its custody too.
     """
-    from expunge_controller.bundle import write_files
+    from expunge_controller.bundle import write_output, zip_bytes
     from expunge_controller.bundling import collect_custody
     from expunge_controller.ledger import find_medium
 
     with app.controller() as controller, controller.store.read() as unit:
         files = collect_custody(unit, controller, find_medium(unit, medium).digest)
-    write_files(output, files)
+    write_output(output, zip_bytes(files))
     if as_json:
         print_json({"custody": str(output), "files": sorted(files)})
     else:

@@ -62,6 +62,7 @@ _ALONE = (
     layout.ORDER,
     layout.CERTIFICATE,
     layout.CERTIFICATE_HTML,
+    layout.CERTIFICATE_PDF,
     layout.TRUST,
     layout.README,
     *layout.LOG_FILES,
@@ -70,6 +71,7 @@ _ALONE = (
 NOTHING_BROUGHT = LogOutside()
 
 T = TypeVar("T", Certificate, Order)
+PdfCheck = Callable[[Checklist, Mapping[str, bytes]], None]
 
 
 def verify_bundle(
@@ -81,6 +83,7 @@ def verify_bundle(
     profiles: Mapping[str, Profile],
     log: LogOutside = NOTHING_BROUGHT,
     mldsa_keys: Collection[str] | None = None,
+    pdf: PdfCheck | None = None,
 ) -> list[Step]:
     """Check a bundle's `files` (by name). Never raises for a bad one: see the steps.
 
@@ -88,14 +91,15 @@ def verify_bundle(
     that asks whose they are is skipped. `page` and `readme` make ``certificate.html`` and
     ``README.txt`` again from the other files; `profiles` are policies by digest, for the receipts
     that name one of them; `log` is what the auditor knows of the transparency log,
-    `mldsa_keys` the keyids (`dsse.keyid`) of the agents' ML-DSA-65 keys that the auditor trusts.
+    `mldsa_keys` the keyids (`dsse.keyid`) of the agents' ML-DSA-65 keys that the auditor trusts; `pdf` checks a
+    ``certificate.pdf`` whose signature is good.
     """
-    return _BundleCheck(files, trusted, page, readme, profiles, log, mldsa_keys).run()
+    return _BundleCheck(files, trusted, page, readme, profiles, log, mldsa_keys, pdf).run()
 
 
 def verify_custody(files: Mapping[str, bytes], trusted: list[TrustedSigner] | None) -> list[Step]:
     """Check custody that travels alone: of paper, or of a medium that was destroyed and never wiped. As `verify_bundle`."""
-    return _BundleCheck(files, trusted, _no_page, _no_page, {}, NOTHING_BROUGHT, None).run_custody()
+    return _BundleCheck(files, trusted, _no_page, _no_page, {}, NOTHING_BROUGHT).run_custody()
 
 
 def _no_page(*_made_from: object) -> str:
@@ -113,7 +117,8 @@ class _BundleCheck:
         readme: Callable[[Mapping[str, bytes], list[TrustedSigner]], str],
         profiles: Mapping[str, Profile],
         log: LogOutside,
-        mldsa_keys: Collection[str] | None,
+        mldsa_keys: Collection[str] | None = None,
+        pdf: PdfCheck | None = None,
     ) -> None:
         self.files = files
         self.trusted = trusted
@@ -122,6 +127,7 @@ class _BundleCheck:
         self.profiles = profiles
         self.log = log
         self.mldsa_keys = mldsa_keys
+        self.pdf = pdf
         self.checks = Checklist()
         self.enclosed: list[TrustedSigner] = []
 
@@ -139,6 +145,7 @@ class _BundleCheck:
         order = self._order(receipt)
         certificate = self._certificate(receipt, order)
         self._page(certificate)
+        self._pdf(certificate)
         chain = self._custody(receipt, order, certificate)
         check_people(self.checks, self.files, chain, certificate, self.signers)
         check_log(self.checks, self.files, certificate, self.log)
@@ -172,6 +179,8 @@ class _BundleCheck:
             due.add(layout.CERTIFICATE_HTML)
         if names & layout.second_names(names):
             due |= layout.second_names(names)
+        if layout.CERTIFICATE_PDF in names:
+            due.add(layout.CERTIFICATE)
         if names & set(layout.LOG_FILES):
             due |= set(layout.LOG_FILES)
         problems = [f"{name} is missing" for name in sorted(due - names)]
@@ -323,6 +332,19 @@ class _BundleCheck:
         else:
             same = self.files.get(layout.CERTIFICATE_HTML) == self.page(certificate).encode()
             self.checks.check(title, [] if same else ["made again, it reads differently"])
+
+    def _pdf(self, certificate: Certificate | None) -> None:
+        if layout.CERTIFICATE_PDF not in self.files:
+            return
+        signer = self._signature(layout.CERTIFICATE_PDF, "the certificate's PDF is signed")
+        title = "the certificate's PDF is by the certificate's issuer"
+        if signer is None or certificate is None:
+            self.checks.skip(title, "its signature or the certificate did not check out")
+            return
+        same = signer.principal == certificate.issuer
+        self.checks.check(title, [] if same else [f"it is signed by {signer.principal}"])
+        if self.pdf is not None:
+            self.pdf(self.checks, self.files)
 
     def _custody(
         self, statement: Statement | None, order: Order | None, certificate: Certificate | None

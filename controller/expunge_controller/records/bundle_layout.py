@@ -11,6 +11,7 @@ RECEIPT = "receipt.json"
 ORDER = "order.json"
 CERTIFICATE = "certificate.json"
 CERTIFICATE_HTML = "certificate.html"
+CERTIFICATE_PDF = "certificate.pdf"
 TRUST = "trust/allowed_signers"
 README = "README.txt"
 ENTRY = "entry.txt"
@@ -33,6 +34,7 @@ NAMESPACES = {
     RECEIPT: sshsig.RECEIPT_NAMESPACE,
     ORDER: sshsig.ORDER_NAMESPACE,
     CERTIFICATE: sshsig.CERTIFICATE_NAMESPACE,
+    CERTIFICATE_PDF: sshsig.CERTIFICATE_NAMESPACE,
 }
 
 
@@ -137,7 +139,7 @@ def namespace_of(name: str) -> str | None:
 
 
 def signed_names(names: Iterable[str]) -> list[str]:
-    """The signed documents among `names`: receipt, order, certificate, then custody events, key events and person
+    """The signed documents among `names`: receipt, order, certificate and its PDF, then custody events, key events and person
     records in order."""
     present = set(names)
     numbered = (custody_names, key_event_names, people_names)

@@ -82,6 +82,7 @@ _WHAT = {
     layout.ORDER: "what the agent was asked to do",
     layout.CERTIFICATE: "the certificate about the medium",
     layout.CERTIFICATE_HTML: "the certificate for reading and printing, made from certificate.json",
+    layout.CERTIFICATE_PDF: "the same to print (PDF/A-3), with receipt and proof inside",
     layout.DSSE: "the receipt and its second signatures, for other tools (DSSE v1)",
     **{
         name(kind): f"{what} ({kind})"

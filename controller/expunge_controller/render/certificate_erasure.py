@@ -10,7 +10,17 @@ from expunge_controller.records.certificate import (
     CertifiedInterruption,
     CertifiedReadBack,
 )
-from expunge_controller.render.markup import Label, fields, hint, number, percent, seconds, section
+from expunge_controller.render.markup import (
+    Label,
+    Part,
+    Section,
+    fields,
+    hint,
+    number,
+    percent,
+    seconds,
+    section,
+)
 from expunge_controller.render.technique_words import in_words
 
 _ENDS = {
@@ -29,7 +39,7 @@ _HONEST = Label(
 )
 
 
-def command_section(erasure: CertifiedErasure, level: str) -> str:
+def command_section(erasure: CertifiedErasure, level: str) -> Section:
     """What was sent and what the drive answered; `level` is the one achieved."""
     lost = "; ".join(_interruption(one) for one in erasure.interruptions)
     said = (
@@ -47,7 +57,7 @@ def command_section(erasure: CertifiedErasure, level: str) -> str:
                 (Label("Finished", "结束时间"), erasure.finished_at),
                 (Label("Duration", "用时"), seconds(int(erasure.duration_ms))),
                 (Label("Times begun", "下达次数"), erasure.attempts),
-                (Label("Interruptions of the order", "指令中断"), lost or "none 无"),
+                (Label("Interruptions of the order", "指令中断"), lost or Label("none", "无")),
                 (Label("Hidden capacity given back", "释放的隐藏容量"), _laid_open(erasure.laid_open)),
                 (
                     Label("Left usable", "恢复可用"),
@@ -55,7 +65,7 @@ def command_section(erasure: CertifiedErasure, level: str) -> str:
                 ),
                 (
                     Label("Differs from before", "前后差异"),
-                    "; ".join(erasure.changes) or "nothing found 未发现",
+                    "; ".join(erasure.changes) or Label("nothing found", "未发现"),
                 ),
                 (
                     Label("Raw answers of the drive", "设备原始应答"),
@@ -66,23 +76,25 @@ def command_section(erasure: CertifiedErasure, level: str) -> str:
     )
 
 
-def _laid_open(seen: LaidOpen | None) -> str:
+def _laid_open(seen: LaidOpen | None) -> object:
     if seen is None:
-        return "none 无"
+        return Label("none", "无")
     before, after = number(int(seen.before)), number(int(seen.after))
     return f"{before} B before, {after} B after: {'; '.join(seen.done)}"
 
 
-def findings(erasure: CertifiedErasure) -> str:
+def findings(erasure: CertifiedErasure) -> list[Part]:
     """Canaries and read-back as a table, and what they can prove."""
     rows: list[tuple[Label, object]] = []
-    rows += _canaries(erasure.canaries) if erasure.canaries else [(_CANARIES, "none was placed 未写入")]
+    rows += (
+        _canaries(erasure.canaries) if erasure.canaries else [(_CANARIES, Label("none was placed", "未写入"))]
+    )
     rows += (
         _read_back(erasure.read_back)
         if erasure.read_back
-        else [(_READ_BACK, "nothing was read back 未做读回")]
+        else [(_READ_BACK, Label("nothing was read back", "未做读回"))]
     )
-    return fields(rows) + hint(_HONEST)
+    return [fields(rows), hint(_HONEST)]
 
 
 _CANARIES = Label("Canaries", "金丝雀块")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from expunge_agent.protocol.receipt_files import Files, FilesPass, FileTally
 from expunge_controller.render.markup import (
     Label,
+    Section,
     bullets,
     fields,
     grid,
@@ -23,7 +24,7 @@ _OUTCOMES = {
 _SHOWN = 200
 
 
-def files_section(files: Files) -> str:
+def files_section(files: Files) -> Section:
     """Counts, passes, and the files that are named."""
     more = int(files.listed_of) - len(files.listed[:_SHOWN])
     named = [
@@ -44,7 +45,7 @@ def files_section(files: Files) -> str:
                 (Label("After the overwrite", "覆写之后"), _after(files)),
                 (
                     Label("Exceptions allowed by the order", "指令允许例外"),
-                    "yes 是" if files.allow_exceptions else "no 否",
+                    Label("yes", "是") if files.allow_exceptions else Label("no", "否"),
                 ),
                 (Label("File system", "文件系统"), files.filesystem),
                 (
@@ -78,19 +79,19 @@ def _tally(tally: FileTally) -> str:
     return f"{number(int(tally.files))} ({size(int(tally.bytes))})"
 
 
-def _after(files: Files) -> str:
+def _after(files: Files) -> object:
     if files.keep:
-        return "kept 保留"
+        return Label("kept", "保留")
     return (
         f"{number(int(files.names_removed))} names removed 已删除文件名, {number(int(files.other_removed))} links and "
         f"special files 链接与特殊文件, {number(int(files.folders_removed))} empty folders 空文件夹"
     )
 
 
-def _read_back(files: Files) -> str:
+def _read_back(files: Files) -> object:
     check = files.verification
     if check is None:
-        return "nothing was read back 未做读回"
+        return Label("nothing was read back", "未做读回")
     return (
         f"{check.kind}: {number(int(check.bytes_read))} of {number(int(check.bytes_expected))} B, "
         f"{number(int(check.mismatched_bytes))} wrong 不符, {number(int(check.unreadable_bytes))} unreadable 不可读, "

@@ -25,7 +25,9 @@ from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.certificate_volume import volume_section
 from expunge_controller.render.markup import (
+    Grid,
     Label,
+    Section,
     bullets,
     fields,
     grid,
@@ -37,6 +39,7 @@ from expunge_controller.render.markup import (
     section,
     size,
     text,
+    titled,
 )
 from expunge_controller.render.technique_words import in_words
 
@@ -49,16 +52,25 @@ _LEVELS = {
     str(Level.CLEAR): Label("clear", "清除"),
     str(Level.PURGE): Label("purge", "净化"),
 }
-_YES_NO = {"yes": "yes 是", "no": "no 否", "unknown": "unknown 未知"}
+_YES_NO = {"yes": Label("yes", "是"), "no": Label("no", "否"), "unknown": Label("unknown", "未知")}
 _NOTHING = Label("none reported", "未报告")
 
 
 def certificate_html(certificate: Certificate) -> str:
     """The whole page. The same certificate gives the same text."""
-    done = certificate.sanitization
     parts = [
         _banner(certificate),
         _levels(certificate),
+        *(part.html for part in sections(certificate)),
+        _signatures(certificate),
+    ]
+    return PAGE.substitute(number=text(certificate.number), body="\n".join(parts))
+
+
+def sections(certificate: Certificate) -> list[Section]:
+    """All that the certificate tells, for the page and for the PDF."""
+    done = certificate.sanitization
+    return [
         _media(certificate),
         _register(certificate),
         _sanitization(certificate),
@@ -72,9 +84,7 @@ def certificate_html(certificate: Certificate) -> str:
         _shortfalls(certificate),
         _evidence(certificate),
         *([review_section(certificate.review)] if certificate.review else []),
-        _signatures(certificate),
     ]
-    return PAGE.substitute(number=text(certificate.number), body="\n".join(parts))
 
 
 def _banner(certificate: Certificate) -> str:
@@ -111,7 +121,7 @@ def _levels(certificate: Certificate) -> str:
     )
 
 
-def _media(certificate: Certificate) -> str:
+def _media(certificate: Certificate) -> Section:
     media, register, done = certificate.media, certificate.register, certificate.sanitization
     drive = [
         (Label("Make / vendor", "厂商"), register.vendor),
@@ -147,7 +157,7 @@ def _media(certificate: Certificate) -> str:
     )
 
 
-def _register(certificate: Certificate) -> str:
+def _register(certificate: Certificate) -> Section:
     register = certificate.register
     return section(
         Label("From the operator's register", "运营方登记信息"),
@@ -168,7 +178,7 @@ def _register(certificate: Certificate) -> str:
     )
 
 
-def _sanitization(certificate: Certificate) -> str:
+def _sanitization(certificate: Certificate) -> Section:
     done = certificate.sanitization
     profile = done.profile
     named = f"{profile.id} version {profile.version}" if profile else NOT_RECORDED
@@ -196,7 +206,7 @@ def _method(done: Sanitization) -> str:
     return in_words(done.technique, str(done.level_achieved)) if told else done.technique
 
 
-def _passes(certificate: Certificate) -> str:
+def _passes(certificate: Certificate) -> Section:
     return section(
         Label("Passes", "覆写遍次"),
         grid(
@@ -232,18 +242,18 @@ def _passes(certificate: Certificate) -> str:
     )
 
 
-def _verification(certificate: Certificate) -> str:
+def _verification(certificate: Certificate) -> Section:
     done = certificate.sanitization
     by_pass = done.passes or done.verifications or not (done.erasure or done.files)
     return section(
         Label("Verification (measured by the agent; not a validation)", "核查（由代理程序测量，不等于验证）"),
         fields([(Label("Verification status", "核查结果"), done.verification_status)]),
-        findings(done.erasure) if done.erasure else "",
-        _verified_passes(done) if by_pass else "",
+        *(findings(done.erasure) if done.erasure else ()),
+        *([_verified_passes(done)] if by_pass else ()),
     )
 
 
-def _verified_passes(done: Sanitization) -> str:
+def _verified_passes(done: Sanitization) -> Grid:
     return grid(
         [
             (12, Label("Kind", "方式")),
@@ -276,7 +286,7 @@ def _verified_passes(done: Sanitization) -> str:
     )
 
 
-def _shortfalls(certificate: Certificate) -> str:
+def _shortfalls(certificate: Certificate) -> Section:
     done = certificate.sanitization
     return section(
         Label("What this result does not cover", "本结果未涵盖的内容"),
@@ -289,7 +299,7 @@ def _shortfalls(certificate: Certificate) -> str:
     )
 
 
-def _evidence(certificate: Certificate) -> str:
+def _evidence(certificate: Certificate) -> Section:
     proof = certificate.evidence
     return section(
         Label("Evidence", "证据"),
@@ -316,7 +326,7 @@ def _evidence(certificate: Certificate) -> str:
     )
 
 
-def _second(proof: Evidence) -> list[tuple[Label, str]]:
+def _second(proof: Evidence) -> list[tuple[Label, object]]:
     rows = [
         (Label("DSSE envelope (SHA-256)", "DSSE 信封摘要"), proof.dsse),
         (Label("ML-DSA-65 key (post-quantum)", "ML-DSA-65 密钥标识（抗量子）"), proof.mldsa65_key),
@@ -324,17 +334,17 @@ def _second(proof: Evidence) -> list[tuple[Label, str]]:
     return [row for row in rows if row[1]]
 
 
-def _log(log: LogReference) -> list[tuple[Label, str]]:
+def _log(log: LogReference) -> list[tuple[Label, object]]:
     witnesses = "; ".join(f"{witness.key.partition('+')[0]} ({witness.at})" for witness in log.witnesses)
     return [
         (Label("Log entry", "透明日志条目"), f"{number(int(log.number))} / {log.log.partition('+')[0]}"),
         (Label("Log leaf (SHA-256)", "日志叶哈希"), log.leaf),
-        (Label("Witnessed by", "独立见证"), witnesses or "nobody 无"),
+        (Label("Witnessed by", "独立见证"), witnesses or Label("nobody", "无")),
     ]
 
 
 def _signatures(certificate: Certificate) -> str:
-    return section(
+    return titled(
         Label("Signatures", "签署"),
         f'<p class="attest">{text(certificate.attestation_text)} '
         '<span class="zh" lang="zh">本人保证，就本人所知，本证书所载信息准确、完整。</span></p>',
@@ -360,7 +370,7 @@ def _blank(title: Label, blank: Blank) -> str:
         f'<p class="line"><span>{label.markup}</span><span class="fill">{text(value)}</span></p>'
         for label, value in lines
     )
-    return f"<div>{heading(title)}{body}</div>"
+    return f"<div>{heading(title).html}{body}</div>"
 
 
 def _person(person: Person) -> str:

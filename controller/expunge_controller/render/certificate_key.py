@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from expunge_agent.protocol.key_rules import KeyCondition
 from expunge_agent.protocol.receipt_keys import KeyDestruction
-from expunge_controller.render.markup import Label, bullets, fields, grid, heading, hint, number, section
+from expunge_controller.render.markup import (
+    Label,
+    Section,
+    bullets,
+    fields,
+    grid,
+    heading,
+    hint,
+    number,
+    section,
+)
 
 _CONDITIONS = {
     KeyCondition.VALIDATED_MODULE: Label("validated cryptographic module", "密码模块经过验证"),
@@ -16,8 +26,12 @@ _CONDITIONS = {
     KeyCondition.NO_BACKUP: Label("no backup of the header or the wrapped key", "无头部或封装密钥的备份"),
     KeyCondition.NO_ESCROW: Label("no escrow of the key", "密钥未托管"),
 }
-_HOLDS = {"yes": "yes 是", "no": "NO 否", "unknown": "UNKNOWN 未知"}
-_FATES = {"destroyed": "destroyed 已销毁", "remains": "REMAINS 仍存在", "unknown": "UNKNOWN 未知"}
+_HOLDS = {"yes": Label("yes", "是"), "no": Label("NO", "否"), "unknown": Label("UNKNOWN", "未知")}
+_FATES = {
+    "destroyed": Label("destroyed", "已销毁"),
+    "remains": Label("REMAINS", "仍存在"),
+    "unknown": Label("UNKNOWN", "未知"),
+}
 _HONEST = Label(
     "Only the key was destroyed; the encrypted data stay. Whoever gets a copy of the key from elsewhere can read "
     "them. A condition that is stated was not checked. Conditions are those of NIST SP 800-88 for cryptographic erase.",
@@ -25,7 +39,7 @@ _HONEST = Label(
 )
 
 
-def key_section(key: KeyDestruction) -> str:
+def key_section(key: KeyDestruction) -> Section:
     """All of it; `key` as the receipt has it."""
     return section(
         Label("Key destruction", "密钥销毁"),

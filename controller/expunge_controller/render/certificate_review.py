@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expunge_controller.records.certificate import Certificate
 from expunge_controller.records.review import NOT_SIGNED, Decision, Review
-from expunge_controller.render.markup import Label, fields, hint, section, text
+from expunge_controller.render.markup import Label, Section, fields, hint, section, text
 
 _STATUS = {"awaiting validation": "待验证", "approved": "已批准", "rejected": "已驳回"}
 _DECISIONS = {
@@ -28,21 +28,27 @@ _FAILED = Label(
 )
 
 
-def status_banner(certificate: Certificate) -> str:
-    """The status in large letters, and who stands behind it."""
+def status_words(certificate: Certificate) -> tuple[Label, Label]:
+    """The status, and who stands behind it."""
     review = certificate.review
     words = _WAITING
     if review is not None and any(one.decision == "quality-failed" for one in review.quality):
         words = _FAILED
     elif review is not None and review.validation is not None:
         words = _SIGNED if review.validation.key else _NAMED
+    return Label(certificate.status, _STATUS[certificate.status]), words
+
+
+def status_banner(certificate: Certificate) -> str:
+    """The same in large letters."""
+    status, words = status_words(certificate)
     return (
-        f'<p class="status" role="status">{text(certificate.status)} '
-        f'<span lang="zh">{_STATUS[certificate.status]}</span></p>{hint(words)}'
+        f'<p class="status" role="status">{text(status.english)} '
+        f'<span lang="zh">{status.chinese}</span></p>{hint(words).html}'
     )
 
 
-def review_section(review: Review) -> str:
+def review_section(review: Review) -> Section:
     """Each decision, who made it, and with which key."""
     made = [one for one in (review.validation, review.concurrence, *review.quality) if one is not None]
     rows = [row for one in made for row in _rows(one)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from expunge_controller.records.certificate import NOT_RECORDED, CertifiedSpace
-from expunge_controller.render.markup import Label, fields, hint, number, section
+from expunge_controller.render.markup import Label, Section, fields, hint, number, section
 
 _ENDS = {
-    "full": "the file system gave no more 文件系统已满",
-    "reserve": "the reserve was reached 已达保留量",
-    "quota": "a quota was reached 已达配额",
+    "full": Label("the file system gave no more", "文件系统已满"),
+    "reserve": Label("the reserve was reached", "已达保留量"),
+    "quota": Label("a quota was reached", "已达配额"),
 }
 _BY = {
     "map": "listed by the file system's own map 依文件系统映射逐段列出",
@@ -21,7 +21,7 @@ _HONEST = Label(
 )
 
 
-def space_section(space: CertifiedSpace) -> str:
+def space_section(space: CertifiedSpace) -> Section:
     """How the space was filled, what stayed free, and whether it was given back."""
     return section(
         Label("Free space of a file system", "文件系统空闲空间"),
@@ -41,7 +41,7 @@ def space_section(space: CertifiedSpace) -> str:
                     Label("Reserve ordered", "指定保留量"),
                     f"{number(int(space.reserve))} B: {space.reserve_why}",
                 ),
-                (Label("How the filling ended", "填充结束原因"), _ENDS.get(space.ended, space.ended)),
+                (Label("How the filling ended", "填充结束原因"), _ENDS.get(space.ended) or space.ended),
                 (
                     Label("Ranges of the device taken", "占用设备区段"),
                     f"{number(int(space.pieces_on_device))}, the first of them in the receipt 见回执",
@@ -49,9 +49,12 @@ def space_section(space: CertifiedSpace) -> str:
                 (Label("Names made", "建立的名称"), number(int(space.names))),
                 (
                     Label("Stayed in place between passes", "各遍间位置不变"),
-                    "NO 否" if space.moved else "yes 是",
+                    Label("NO", "否") if space.moved else Label("yes", "是"),
                 ),
-                (Label("Removed afterwards", "事后已移除"), "yes 是" if space.cleaned_up else "NO 否"),
+                (
+                    Label("Removed afterwards", "事后已移除"),
+                    Label("yes", "是") if space.cleaned_up else Label("NO", "否"),
+                ),
                 *(
                     []
                     if space.trim == NOT_RECORDED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from expunge_controller.records.certificate import CertifiedVolume
-from expunge_controller.render.markup import Label, grid, hint, section
+from expunge_controller.render.markup import Grid, Label, Part, Section, grid, hint, section
 
 _STEPS = {
     "unmount": Label("unmounted", "卸载文件系统"),
@@ -18,11 +18,11 @@ _STEPS = {
     "stop-bcache-set": Label("cache set stopped", "停止缓存组"),
 }
 _ENDS = {
-    "done": "done 完成",
-    "gone": "no longer there 已不存在",
-    "failed": "FAILED 失败",
-    "interrupted": "interrupted 中断",
-    "begun": "end not known 结果未知",
+    "done": Label("done", "完成"),
+    "gone": Label("no longer there", "已不存在"),
+    "failed": Label("FAILED", "失败"),
+    "interrupted": Label("interrupted", "中断"),
+    "begun": Label("end not known", "结果未知"),
 }
 _HINT = Label(
     "The members were written only where the volume maps them; what else lies on them is not part of this result.",
@@ -30,16 +30,16 @@ _HINT = Label(
 )
 
 
-def volume_section(volume: CertifiedVolume) -> str:
+def volume_section(volume: CertifiedVolume) -> Section:
     """Members and steps as tables."""
     return section(
         Label("Volume: what it lies on, what stood on it", "卷：底层成员与上层占用"),
-        _members(volume) if volume.members else "",
-        _steps(volume) if volume.steps else "",
+        *(_members(volume) if volume.members else ()),
+        *([_steps(volume)] if volume.steps else ()),
     )
 
 
-def _members(volume: CertifiedVolume) -> str:
+def _members(volume: CertifiedVolume) -> list[Part]:
     rows = [
         (one.depth, one.path, one.kind, one.type, one.name, one.digest[:16] + "…") for one in volume.members
     ]
@@ -55,10 +55,10 @@ def _members(volume: CertifiedVolume) -> str:
         rows,
         Label("none", "无"),
     )
-    return table + hint(_HINT)
+    return [table, hint(_HINT)]
 
 
-def _steps(volume: CertifiedVolume) -> str:
+def _steps(volume: CertifiedVolume) -> Grid:
     return grid(
         [
             (6, Label("No.", "序")),
@@ -68,13 +68,12 @@ def _steps(volume: CertifiedVolume) -> str:
             (20, Label("Said", "说明")),
         ],
         [
-            (number, _step(one.what), one.on, _ENDS.get(one.ended, one.ended), one.said)
+            (number, _step(one.what), one.on, _ENDS.get(one.ended) or one.ended, one.said)
             for number, one in enumerate(volume.steps, start=1)
         ],
         Label("nothing", "无"),
     )
 
 
-def _step(what: str) -> str:
-    known = _STEPS.get(what)
-    return known.plain if known is not None else what
+def _step(what: str) -> object:
+    return _STEPS.get(what) or what

@@ -1,9 +1,14 @@
-"""Pieces of HTML whose every value is escaped, and numbers as people read them. Pure."""
+"""Parts of a document (sections, tables, lists) and their HTML, whose every value is escaped; numbers as people
+read them. Pure.
+
+A part says what stands there, not how it is written: the page and the PDF are made from the same ones.
+"""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -22,16 +27,6 @@ class Label(NamedTuple):
     def markup(self) -> str:
         """Both, side by side."""
         return f'{html.escape(self.english)} <span class="zh" lang="zh">{html.escape(self.chinese)}</span>'
-
-
-def heading(label: Label) -> str:
-    """A caption above a part of a section."""
-    return f"<h3>{label.markup}</h3>"
-
-
-def hint(label: Label) -> str:
-    """A sentence about what is above it."""
-    return f"<p class='hint'>{label.markup}</p>"
 
 
 def text(value: object) -> str:
@@ -77,28 +72,124 @@ def percent(parts_per_million: int) -> str:
     return f"{parts_per_million // 10_000}.{parts_per_million // 100 % 100:02} %"
 
 
-def fields(rows: Iterable[tuple[Label, object]]) -> str:
-    """A two-column table of captions and values."""
-    body = "".join(f"<tr><th>{label.markup}</th><td>{text(value)}</td></tr>" for label, value in rows)
-    return f'<table class="fields"><tbody>{body}</tbody></table>'
+def _cell(value: object) -> str:
+    return text(value.plain if isinstance(value, Label) else value)
 
 
-def grid(head: Sequence[tuple[int, Label]], rows: Iterable[Sequence[object]], empty: Label) -> str:
+@dataclass(frozen=True)
+class Heading:
+    """A caption above a part of a section."""
+
+    label: Label
+
+    @property
+    def html(self) -> str:
+        return f"<h3>{self.label.markup}</h3>"
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A sentence about what is above it."""
+
+    label: Label
+
+    @property
+    def html(self) -> str:
+        return f"<p class='hint'>{self.label.markup}</p>"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A two-column table of captions and values; a value that is ours is a `Label`."""
+
+    rows: Sequence[tuple[Label, object]]
+
+    @property
+    def html(self) -> str:
+        body = "".join(
+            f"<tr><th>{label.markup}</th><td>{_cell(value)}</td></tr>" for label, value in self.rows
+        )
+        return f'<table class="fields"><tbody>{body}</tbody></table>'
+
+
+@dataclass(frozen=True)
+class Grid:
     """A table whose columns have a width in percent and a caption; `empty` is said without rows."""
-    columns = "".join(f'<col style="width:{width}%">' for width, _ in head)
-    top = "".join(f"<th>{label.markup}</th>" for _, label in head)
-    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    if not body:
-        body = f'<tr><td colspan="{len(head)}">{empty.markup}</td></tr>'
-    return f'<table class="grid"><colgroup>{columns}</colgroup><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+    head: Sequence[tuple[int, Label]]
+    rows: Sequence[Sequence[object]]
+    empty: Label
+
+    @property
+    def html(self) -> str:
+        columns = "".join(f'<col style="width:{width}%">' for width, _ in self.head)
+        top = "".join(f"<th>{label.markup}</th>" for _, label in self.head)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
+        )
+        if not body:
+            body = f'<tr><td colspan="{len(self.head)}">{self.empty.markup}</td></tr>'
+        return f'<table class="grid"><colgroup>{columns}</colgroup><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def bullets(items: Iterable[object], empty: Label) -> str:
+@dataclass(frozen=True)
+class Bullets:
     """A list; `empty` is said where there is nothing, so that an absence is never a blank."""
-    body = "".join(f"<li>{text(item)}</li>" for item in items)
-    return f"<ul>{body}</ul>" if body else f'<p class="none">{empty.markup}</p>'
+
+    items: Sequence[object]
+    empty: Label
+
+    @property
+    def html(self) -> str:
+        body = "".join(f"<li>{_cell(item)}</li>" for item in self.items)
+        return f"<ul>{body}</ul>" if body else f'<p class="none">{self.empty.markup}</p>'
 
 
-def section(title: Label, *parts: str) -> str:
-    """A titled part of the page."""
+Part = Heading | Hint | Fields | Grid | Bullets
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a document: what it says, whatever it is written as."""
+
+    title: Label
+    parts: Sequence[Part]
+
+    @property
+    def html(self) -> str:
+        return titled(self.title, *(part.html for part in self.parts))
+
+
+def titled(title: Label, *parts: str) -> str:
+    """A titled part of the page from markup."""
     return f"<section><h2>{title.markup}</h2>{''.join(parts)}</section>"
+
+
+def heading(label: Label) -> Heading:
+    """See `Heading`."""
+    return Heading(label)
+
+
+def hint(label: Label) -> Hint:
+    """See `Hint`."""
+    return Hint(label)
+
+
+def fields(rows: Iterable[tuple[Label, object]]) -> Fields:
+    """See `Fields`."""
+    return Fields(tuple(rows))
+
+
+def grid(head: Sequence[tuple[int, Label]], rows: Iterable[Sequence[object]], empty: Label) -> Grid:
+    """See `Grid`."""
+    return Grid(tuple(head), tuple(map(tuple, rows)), empty)
+
+
+def bullets(items: Iterable[object], empty: Label) -> Bullets:
+    """See `Bullets`."""
+    return Bullets(tuple(items), empty)
+
+
+def section(title: Label, *parts: Part) -> Section:
+    """See `Section`."""
+    return Section(title, parts)
