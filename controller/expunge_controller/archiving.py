@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError, UsageError
 from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.order import parse_order
-from expunge_controller import key_history, translog
+from expunge_controller import people, translog
 from expunge_controller.bundle import bundle_files, zip_bytes
 from expunge_controller.bundling import collect
 from expunge_controller.context import Controller
@@ -144,7 +144,7 @@ class _Writer:
 
     def _trust(self) -> None:
         with self.controller.store.read() as unit:
-            signers = key_history.signers(unit)
+            signers = people.for_auditors(unit)
             policy = translog.policy_in(unit, self.controller.home)
         own = self.controller.signer.public_line
         signers = [

@@ -12,15 +12,22 @@ import msgspec
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import timestamp
+from expunge_agent.protocol.trust import TrustedSigner
+from expunge_controller import key_history
 from expunge_controller.context import Controller
 from expunge_controller.records.custody_parts import PERSON_ROLES
-from expunge_controller.records.person import PersonRecord, known_now, parse_person, same_name
+from expunge_controller.records.person import PersonRecord, known_now, parse_person, same_name, signers_of
 from expunge_controller.store.port import Unit
 
 
 def records_in(unit: Unit) -> list[PersonRecord]:
     """Every person record, in order."""
     return [parse_person(row.body) for row in unit.custody.people()]
+
+
+def for_auditors(unit: Unit) -> list[TrustedSigner]:
+    """Whose signatures count, for auditors to keep: every controller's and machine's key with its time, and every person's."""
+    return [*key_history.signers(unit), *signers_of(records_in(unit))]
 
 
 def add(

@@ -64,10 +64,10 @@ def list_keys(app: App, machine: str | None, as_json: bool) -> None:
 def signers(app: App, output: Path | None) -> None:
     """Print allowed_signers for auditors: every key there ever was, and the time in which it counts."""
     from expunge_agent.protocol.trust import format_allowed_signers
-    from expunge_controller import files, key_history
+    from expunge_controller import files, people
 
     with app.controller() as controller, controller.store.read() as unit:
-        text = format_allowed_signers(key_history.signers(unit))
+        text = format_allowed_signers(people.for_auditors(unit))
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -9,6 +9,7 @@ says when; then their own times must fit, and the step is skipped with that rema
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.base import MaybeTimestamp, Timestamp, timestamp
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
-from expunge_controller.records import merkle, tiles
+from expunge_controller.records import merkle, person, tiles
 from expunge_controller.records.checkpoint import Checkpoint, parse_checkpoint, parse_proof
 from expunge_controller.records.document_times import finished, taken_in, time_of
 from expunge_controller.records.findings import Checklist
@@ -26,6 +27,7 @@ from expunge_controller.records.key_event import (
     KeyEventKind,
     check_chain,
     end_before,
+    in_a_bundle,
     parse_key_event,
     signers_of,
 )
@@ -33,6 +35,7 @@ from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
 from expunge_controller.records.note import verified
+from expunge_controller.records.person import parse_person
 
 WHOLE = "the key events are signed, whole, and those of the enclosed keys"
 LOGGED = "the key events are in the log"
@@ -117,6 +120,7 @@ class _KeyCheck:
             except (DocumentError, VerificationError) as error:
                 problems.append(f"{name}: {error.message}")
         events: list[KeyEvent] = []
+        people = self._people()
         due: list[TrustedSigner] = []
         for bodies in chains.values():
             try:
@@ -126,10 +130,18 @@ class _KeyCheck:
                 continue
             events += chain
             due += signers_of(chain)
-        if not problems and due != self.enclosed:
+        if not problems and [*in_a_bundle(due, bool(people)), *people] != self.enclosed:
             problems.append(f"{layout.TRUST} is not what follows from them")
         self.checks.check(WHOLE, problems, f"{len(events)} events")
         return events
+
+    def _people(self) -> list[TrustedSigner]:
+        """The keys of the people whose records lie here; the steps about people say whether those are good."""
+        records = []
+        for name in layout.people_names(self.files):
+            with suppress(DocumentError):
+                records.append(parse_person(self.files[name]))
+        return person.signers_of(records)
 
     def _signed(self, name: str, event: KeyEvent) -> list[str]:
         """Why the event is not its issuer's."""

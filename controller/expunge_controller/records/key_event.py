@@ -6,7 +6,7 @@ called compromised by mistake gets a successor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -132,6 +132,15 @@ def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
         if signer.valid_before and signer.valid_before <= signer.valid_after
         else signer
         for signer in found.values()
+    ]
+
+
+def in_a_bundle(signers: Iterable[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
+    """`signers` as a bundle's ``trust/allowed_signers`` has them: trusted for what can lie in it and nothing else."""
+    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
+    return [
+        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
+        for signer in signers
     ]
 
 
