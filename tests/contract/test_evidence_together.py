@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,15 +19,19 @@ from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.rotation import KeyRotation, granted
-from expunge_controller import fleet, rotating, translog, witness
+from expunge_controller import fleet, key_history, rotating, translog, witness
+from expunge_controller.bundle_read import read_bundle
 from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
+from expunge_controller.keys import load_key
 from expunge_controller.records import key_check, stamp_check
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind
+from expunge_controller.settings import load_config
 from expunge_controller.stamping import stamp_head
 from expunge_controller.store.rows import MachineRow, OrderRow
+from expunge_controller.store.sqlite import open_store
 from expunge_controller.witness import WitnessState
 from expunge_controller.witness_client import cosign
 from expunge_controller.witness_http import WitnessServer
@@ -156,7 +163,27 @@ def verified(run: Run, office: Office, bundle: Path, code: int = 0) -> dict[str,
     return {step["title"]: step["status"] for step in json.loads(said)["steps"]}
 
 
+def text_of(bundle: Path) -> str:
+    """What one reads in its PDF."""
+    pdf = bundle.with_suffix(".pdf")
+    pdf.write_bytes(read_bundle(bundle)["certificate.pdf"])
+    done = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def newest(office: Office) -> bytes:
+    """What the witness signed last."""
+    with office.controller.store.read() as unit:
+        origin = translog.key_in(unit).name
+    found = WitnessState(office.folder / "witness", lambda: 0).newest(
+        hashlib.sha256(origin.encode()).hexdigest()
+    )
+    assert found is not None
+    return found
+
+
 @needs_font
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext (poppler-utils)")
 def test_one_story_of_everything(office: Office, run: Run) -> None:
     first = office.wiped()
     office.folk.record(office.medium(1), K.APPROVED, {"validator": "fay"})
@@ -172,3 +199,48 @@ def test_one_story_of_everything(office: Office, run: Run) -> None:
         assert "failed" not in steps.values()
         assert steps[key_check.GOOD] == "passed"
         assert steps[stamp_check.STAMPED] == "passed", steps
+    approved, plain = map(text_of, bundles.values())
+    assert "Fay Example (fay)" in approved
+    assert "awaiting validation" not in approved
+    assert "awaiting validation" in plain
+    (office.folder / "seen.txt").write_bytes(newest(office))
+
+    stolen = timestamp(now() + timedelta(seconds=1))
+    time.sleep(2)  # what the witness signed before counts for ever
+    key_history.compromised(
+        office.controller, office.machine, since=stolen, fingerprint="", reason="a disk was stolen", actor="A",
+        now=now(),
+    )  # fmt: skip
+    office.witnessed()
+    for order, path in bundles.items():
+        assert "failed" not in verified(run, office, path).values(), "written before it was known"
+        run("export", order, "-o", path, "--pdf")
+        steps = verified(run, office, path)
+        assert "failed" not in steps.values(), "seen by the witness before"
+        assert steps[key_check.GOOD] == "passed"
+
+    line = rotating.rotate_controller(office.controller, reason="yearly", actor="A", now=now())
+    office.controller.store.close()
+    home = office.controller.home
+    office.controller = Controller(
+        home, load_config(home), open_store(home.database), load_key(home.order_key)
+    )
+    assert office.controller.signer.public_line == line
+    office.folk.controller = office.controller
+    office.folk.record(office.medium(2), K.APPROVED, {"validator": "fay"})
+    office.witnessed()
+    for order, path in bundles.items():
+        assert "failed" not in verified(run, office, path).values(), "older ones stay good"
+        run("export", order, "-o", path, "--pdf")
+        assert "failed" not in verified(run, office, path).values()
+
+    said = run("certificate", "show", second.order_id, "--json")
+    assert json.loads(said)["number"].endswith("-000002.2")
+    assert "approved" in run("register", "destruction", "--json")
+    steps = json.loads(run("log", "check", "--against", office.folder / "seen.txt", "--json"))["steps"]
+    assert all(step["status"] == "passed" for step in steps)
+    run("archive", "create", office.folder / "archive")
+    signers = office.folder / "archive/trust/allowed_signers"
+    run("archive", "check", office.folder / "archive", "--signers", signers, "--log-policy", office.policy)
+    kinds = {path.name for path in (office.folder / "archive/documents").iterdir()}
+    assert {"revision", "person", "signature", "stamp", "key-event", "certificate"} <= kinds, kinds

@@ -7,7 +7,7 @@ from typing import Any
 
 from expunge_agent.protocol.base import timestamp
 from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes, bundle_files
-from expunge_controller.records.key_event import KeyEventKind, check_chain, signers_of
+from expunge_controller.records.key_event import KeyEventKind, check_chain, in_a_bundle, signers_of
 from support.evidence import MACHINE, World, key_entry
 from support.logs import WITNESSED_AT
 
@@ -35,11 +35,14 @@ class Story(World):
         self.log.fixed = {place: key_entry(event) for place, event in (*ours, *agents)}
         parts = self.parts()
         reference = self.log.reference(parts.receipt, size=size, witnessed=witnessed)
-        signers = [
-            signer
-            for chain in (ours, agents)
-            for signer in signers_of(check_chain([event.body for _, event in chain]))
-        ]
+        signers = in_a_bundle(
+            [
+                signer
+                for chain in (ours, agents)
+                for signer in signers_of(check_chain([event.body for _, event in chain]))
+            ],
+            with_people=False,
+        )
         made = BundleParts(
             receipt=parts.receipt,
             custody=parts.custody,
@@ -47,6 +50,7 @@ class Story(World):
             order=parts.order,
             certificate=self.certificate(parts.receipt, self.order(), reference),
             log=self.log.parts(parts.receipt, size=size, witnessed=witnessed),
+            second=parts.second,
             key_events=[
                 KeyEventParts(*event, self.log.proof(parts.receipt, place, size, witnessed=witnessed))
                 for place, event in (*ours, *agents)

@@ -139,7 +139,7 @@ class _KeyCheck:
         """The keys of the people whose records lie here; the steps about people say whether those are good."""
         records = []
         for name in layout.people_names(self.files):
-            with suppress(DocumentError):
+            with suppress(DocumentError, VerificationError):
                 records.append(parse_person(self.files[name]))
         return person.signers_of(records)
 
