@@ -146,7 +146,7 @@ def run(office: Office, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             main()
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        assert int(ended.value.code or 0) == code, (arguments, out[-3000:], err)
+        assert int(ended.value.code or 0) == code, (arguments[0], err, [one for one in out.split("{") if "failed" in one])
         return out
 
     return call
