@@ -24,8 +24,8 @@ from expunge_controller.render.certificate_html import certificate_html
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
 
-MAX_ENTRIES = 2100
-"""Twice the custody events that can be numbered, and the rest."""
+MAX_ENTRIES = 5100
+"""Twice the custody events that can be numbered, three times the key events, and the rest."""
 MAX_FILE = 16 * 1024 * 1024
 MAX_TOTAL = 64 * 1024 * 1024
 MAX_RATIO = 200
