@@ -14,7 +14,7 @@ from expunge_controller.records.certificate import LogReference, parse_certifica
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import parse_custody_event
-from expunge_controller.records.key_event import in_a_bundle
+from expunge_controller.records.key_event import narrowed
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
@@ -54,7 +54,7 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         custody = unit.evidence.custody(media[target])
         principals = (controller.principal, fleet.agent_principal(receipt.machine_id))
         signatures, people = unit.custody.signatures(media[target]), _people(unit, custody)
-        signers = [*in_a_bundle(key_history.signers(unit, *principals), bool(people)), *_signers_of(people)]
+        signers = [*narrowed(key_history.signers(unit, *principals), bool(people)), *_signers_of(people)]
     log = log_parts(controller, receipt, certificate, now)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
@@ -89,7 +89,7 @@ def collect_custody(unit: Unit, controller: Controller, medium: str) -> dict[str
         [SignedBytes(row.body, row.signature) for row in custody],
         people,
         unit.custody.signatures(medium),
-        [*in_a_bundle(ours, bool(people)), *_signers_of(people)],
+        [*narrowed(ours, bool(people)), *_signers_of(people)],
     )
 
 

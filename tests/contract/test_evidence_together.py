@@ -146,7 +146,11 @@ def run(office: Office, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             main()
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        assert int(ended.value.code or 0) == code, (arguments[0], err, [one for one in out.split("{") if "failed" in one])
+        assert int(ended.value.code or 0) == code, (
+            arguments[0],
+            err,
+            [one for one in out.split("{") if "failed" in one],
+        )
         return out
 
     return call

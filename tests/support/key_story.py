@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from expunge_agent.protocol.base import timestamp
-from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes, bundle_files
-from expunge_controller.records.key_event import KeyEventKind, check_chain, in_a_bundle, signers_of
+from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
+from expunge_controller.records.key_event import KeyEventKind, check_chain, narrowed, signers_of
 from support.evidence import MACHINE, World, key_entry
 from support.logs import WITNESSED_AT
 
@@ -35,22 +35,15 @@ class Story(World):
         self.log.fixed = {place: key_entry(event) for place, event in (*ours, *agents)}
         parts = self.parts()
         reference = self.log.reference(parts.receipt, size=size, witnessed=witnessed)
-        signers = in_a_bundle(
-            [
-                signer
-                for chain in (ours, agents)
-                for signer in signers_of(check_chain([event.body for _, event in chain]))
-            ],
-            with_people=False,
-        )
-        made = BundleParts(
-            receipt=parts.receipt,
-            custody=parts.custody,
-            signers=signers,
-            order=parts.order,
+        signers = [
+            signer
+            for chain in (ours, agents)
+            for signer in signers_of(check_chain([event.body for _, event in chain]))
+        ]
+        made = parts._replace(
+            signers=narrowed(signers, with_people=False),
             certificate=self.certificate(parts.receipt, self.order(), reference),
             log=self.log.parts(parts.receipt, size=size, witnessed=witnessed),
-            second=parts.second,
             key_events=[
                 KeyEventParts(*event, self.log.proof(parts.receipt, place, size, witnessed=witnessed))
                 for place, event in (*ours, *agents)

@@ -15,11 +15,13 @@ def time_of(name: str, files: Mapping[str, bytes]) -> MaybeTimestamp:
     """The time at which the key of document `name` has to be good; empty where the document does not say.
 
     For the receipt it is that of the first custody event that names it: the controller's word for when it came. Where
-    there is none, the end of the work by the machine's own word.
+    there is none, the end of the work by the machine's own word. A PDF has its certificate's.
     """
     if name == layout.RECEIPT:
         return taken_in(files) or finished(files)
-    field = "at" if name.startswith((layout.CUSTODY_FOLDER, layout.KEY_FOLDER)) else "issued_at"
+    if name == layout.CERTIFICATE_PDF:
+        name = layout.CERTIFICATE
+    field = "issued_at" if name in (layout.ORDER, layout.CERTIFICATE) else "at"
     return _time(_plain(files.get(name, b"")).get(field))
 
 

@@ -27,7 +27,7 @@ from expunge_controller.records.key_event import (
     KeyEventKind,
     check_chain,
     end_before,
-    in_a_bundle,
+    narrowed,
     parse_key_event,
     signers_of,
 )
@@ -36,6 +36,7 @@ from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
 from expunge_controller.records.note import verified
 from expunge_controller.records.person import parse_person
+from expunge_controller.records.stamp_check import stamped_at
 
 WHOLE = "the key events are signed, whole, and those of the enclosed keys"
 LOGGED = "the key events are in the log"
@@ -120,7 +121,6 @@ class _KeyCheck:
             except (DocumentError, VerificationError) as error:
                 problems.append(f"{name}: {error.message}")
         events: list[KeyEvent] = []
-        people = self._people()
         due: list[TrustedSigner] = []
         for bodies in chains.values():
             try:
@@ -130,7 +130,8 @@ class _KeyCheck:
                 continue
             events += chain
             due += signers_of(chain)
-        if not problems and [*in_a_bundle(due, bool(people)), *people] != self.enclosed:
+        with_people = bool(layout.people_names(self.files))
+        if not problems and [*narrowed(due, with_people), *self._people()] != self.enclosed:
             problems.append(f"{layout.TRUST} is not what follows from them")
         self.checks.check(WHOLE, problems, f"{len(events)} events")
         return events
@@ -281,7 +282,7 @@ class _KeyCheck:
         else:
             remarks.append(
                 f"{what} {end}; the receipt is of {max(own)}, earlier, by the word of the machine and the "
-                "controller alone: no witness proves it"
+                "controller alone: no witness and no time stamp proves it"
             )
 
     def _receipt_number(self) -> int | None:
@@ -299,9 +300,14 @@ class _KeyCheck:
         return proof.number if good else None
 
     def _proven(self) -> MaybeTimestamp:
-        """By when enough witnesses had seen the receipt in the log; empty where none did."""
-        if self._receipt_number() is None or not self.policy.witnesses:
+        """By when the receipt was in the log, by the word of enough witnesses or of a time-stamping authority, the
+        earlier; empty where neither says so."""
+        if self._receipt_number() is None:
             return ""
+        said = (self._witnessed(), stamped_at(self.files, self.outside))
+        return min((at for at in said if at), default="")
+
+    def _witnessed(self) -> MaybeTimestamp:
         proof = parse_proof(self.files.get(layout.PROOF, b""))
         found = self.policy.cosigned(verified(parse_checkpoint(proof.checkpoint)[1], self.policy.keys))
         times = sorted(one.time for one in found)
@@ -315,7 +321,7 @@ class _KeyCheck:
 
     def _when(self) -> str:
         proven = self._proven()
-        return f"witnessed at {proven}" if proven else ""
+        return f"witnessed or stamped at {proven}" if proven else ""
 
     def _in_time(self, placed: list[_Placed]) -> None:
         problems, remarks = [], []
@@ -333,6 +339,8 @@ class _KeyCheck:
             except VerificationError:
                 continue  # the step about its signature says so
             at = time_of(name, self.files)
+            if at and name == layout.CERTIFICATE_PDF:
+                at = max(at, signer.valid_after)  # it is made with each export, by the key of that day
             farewell = any(
                 item.event.event is KeyEventKind.ROTATED
                 and item.event.key == signer.public_line

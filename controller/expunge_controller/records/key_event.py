@@ -6,7 +6,7 @@ called compromised by mistake gets a successor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -30,6 +30,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.trust import TrustedSigner
 
 CONTROLLER = "controller:"
+AGENT = "agent:"
 AGENT_NAMESPACES = (sshsig.RECEIPT_NAMESPACE,)
 CONTROLLER_NAMESPACES = (
     sshsig.ORDER_NAMESPACE,
@@ -109,6 +110,15 @@ def check_chain(bodies: Sequence[bytes]) -> list[KeyEvent]:
     return events
 
 
+def narrowed(signers: Sequence[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
+    """The signers, trusted for what may lie in a bundle and nothing else; `with_people`: it holds records of people."""
+    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
+    return [
+        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
+        for signer in signers
+    ]
+
+
 def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
     """The keys of one principal, in the order in which they came, each with the time in which it counts.
 
@@ -132,15 +142,6 @@ def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:
         if signer.valid_before and signer.valid_before <= signer.valid_after
         else signer
         for signer in found.values()
-    ]
-
-
-def in_a_bundle(signers: Iterable[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
-    """`signers` as a bundle's ``trust/allowed_signers`` has them: trusted for what can lie in it and nothing else."""
-    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
-    return [
-        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
-        for signer in signers
     ]
 
 
