@@ -12,9 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
-from expunge_agent.errors import ExpungeError, NoSpaceError, NotFoundError, PermissionProblemError, UsageError
+from expunge_agent.errors import (
+    ExpungeError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionProblemError,
+    RefusedError,
+    UsageError,
+)
 from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.order import parse_order
 from expunge_controller import people, translog
@@ -45,7 +50,8 @@ Say = Callable[[str, int, int], None]
 def write_archive(controller: Controller, folder: Path, now: datetime, say: Say) -> Archived:
     """Write the archive at `folder`, which appears when all of it is on the disk.
 
-    Raises UsageError where something is there already, NotFoundError, NoSpaceError, PermissionProblemError.
+    Raises UsageError where something is there already, RefusedError while the log's last entries wait for witnesses
+    or others come, NotFoundError, NoSpaceError, PermissionProblemError.
     """
     if folder.exists():
         raise UsageError(f"{folder} is there already.", "Name a folder that does not exist yet.")
@@ -86,7 +92,8 @@ class _Writer:
         self.size = 0
 
     def run(self) -> Archived:
-        publish(self.controller, self.root / layout.LOG, self.now)
+        size = publish(self.controller, self.root / layout.LOG, self.now).size
+        self._must_be_all(size)
         for path in sorted((self.root / layout.LOG).rglob("*")):
             if path.is_file():
                 self._note(str(path.relative_to(self.root)), path.read_bytes())
@@ -100,7 +107,18 @@ class _Writer:
         self._write(layout.INDEX, index_page(said, bundles).encode())
         self._write(layout.README, readme(self.controller.principal, omitted).encode())
         self._manifest()
+        self._must_be_all(size)
         return Archived(len(self.digests) + 2, self.size, len(bundles), omitted)
+
+    def _must_be_all(self, size: int) -> None:
+        """Raise RefusedError where the log has more than the `size` entries of the copy: documents would be without entry."""
+        with self.controller.store.read() as unit:
+            more = unit.log.size() - size
+        if more:
+            raise RefusedError(
+                f"{more} entries of the log wait for witnesses, or came while the archive was being written.",
+                "Run `expunge log cosign` and then this again, without `expunge serve` beside it.",
+            )
 
     def _checkpoints(self) -> None:
         with self.controller.store.read() as unit:
@@ -146,11 +164,6 @@ class _Writer:
         with self.controller.store.read() as unit:
             signers = people.for_auditors(unit)
             policy = translog.policy_in(unit, self.controller.home)
-        own = self.controller.signer.public_line
-        signers = [
-            replace(one, namespaces=(*one.namespaces, layout.NAMESPACE)) if one.public_line == own else one
-            for one in signers
-        ]
         self._write(layout.SIGNERS, trust.format_allowed_signers(signers).encode())
         self._write(layout.LOG_POLICY, format_policy(policy).encode())
 

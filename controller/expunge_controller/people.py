@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from expunge_agent.errors import NotFoundError, RefusedError, UsageError
 from expunge_agent.protocol import canonical, sshsig
@@ -15,7 +16,9 @@ from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller import key_history
 from expunge_controller.context import Controller
+from expunge_controller.records.archive_layout import NAMESPACE as ARCHIVES
 from expunge_controller.records.custody_parts import PERSON_ROLES
+from expunge_controller.records.key_event import CONTROLLER
 from expunge_controller.records.person import PersonRecord, known_now, parse_person, same_name, signers_of
 from expunge_controller.store.port import Unit
 
@@ -26,8 +29,13 @@ def records_in(unit: Unit) -> list[PersonRecord]:
 
 
 def for_auditors(unit: Unit) -> list[TrustedSigner]:
-    """Whose signatures count, for auditors to keep: every controller's and machine's key with its time, and every person's."""
-    return [*key_history.signers(unit), *signers_of(records_in(unit))]
+    """Whose signatures count, for auditors to keep: every key of the controller (for archives, too) and of machines
+    with its time, and every person's."""
+    keys = [
+        replace(one, namespaces=(*one.namespaces, ARCHIVES)) if one.principal.startswith(CONTROLLER) else one
+        for one in key_history.signers(unit)
+    ]
+    return [*keys, *signers_of(records_in(unit))]
 
 
 def add(

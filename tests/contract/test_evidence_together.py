@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from expunge_agent.errors import RefusedError
 from expunge_agent.protocol import canonical, dsse, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
@@ -240,11 +241,28 @@ def test_one_story_of_everything(office: Office, run: Run) -> None:
 
     said = run("certificate", "show", second.order_id, "--json")
     assert json.loads(said)["number"].endswith("-000002.2")
-    assert "approved" in run("register", "destruction", "--json")
+    assert "CERT" in run("register", "destruction", "--json")
     steps = json.loads(run("log", "check", "--against", office.folder / "seen.txt", "--json"))["steps"]
     assert all(step["status"] == "passed" for step in steps)
+    run("archive", "create", office.folder / "archive", code=RefusedError.exit_code)
+    assert not (office.folder / "archive").exists(), "the newest time stamp is not witnessed yet"
+    run("log", "cosign")
     run("archive", "create", office.folder / "archive")
-    signers = office.folder / "archive/trust/allowed_signers"
-    run("archive", "check", office.folder / "archive", "--signers", signers, "--log-policy", office.policy)
+    signers = office.folder / "signers"
+    run("keys", "signers", "-o", signers)
+    run(
+        "archive",
+        "check",
+        office.folder / "archive",
+        "--signers",
+        signers,
+        "--log-policy",
+        office.policy,
+        "--json",
+    )
+    registers = {path.stem: path.read_text() for path in (office.folder / "archive/registers").iterdir()}
+    assert "Fay Example (fay)" in registers["certificates"]
+    assert "validator fay" in registers["custody"]
+    assert registers["people"].count("added") == 2
     kinds = {path.name for path in (office.folder / "archive/documents").iterdir()}
-    assert {"revision", "person", "signature", "stamp", "key-event", "certificate"} <= kinds, kinds
+    assert {"person", "custody-signature", "stamp", "key-event", "certificate"} <= kinds

@@ -108,7 +108,7 @@ def test_without_a_witness_their_own_times_must_fit_and_that_is_not_called_prove
     steps = check(story.bundle((5, event), witnessed=False))
     assert not failed(steps)
     assert steps[key_check.GOOD].status is Status.SKIPPED
-    assert "no witness proves it" in steps[key_check.GOOD].detail
+    assert "no witness and no time stamp proves it" in steps[key_check.GOOD].detail
     # The auditor who asks for witnesses finds none.
     assert failed(check(story.bundle((5, event), witnessed=False), outside=LogOutside(story.log.policy)))
     for since in (at(9), at(0), at(-100)):
