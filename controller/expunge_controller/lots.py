@@ -101,7 +101,9 @@ def population_of(unit: Unit, since: str, until: str, at: str) -> list[LotMedium
         receipt = unit.evidence.receipt(last.receipt)
         if receipt is None:
             continue
-        entry = translog.number_of(unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature))
+        entry = translog.number_of(
+            unit, entry_of(EntryKind.RECEIPT, receipt.body, receipt.signature, receipt.mldsa65)
+        )
         found.append(
             LotMedium(medium=last.medium, subject=last.subject, receipt=last.receipt, entry=U64(entry))
         )

@@ -13,7 +13,7 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.rotation import KeyRotation, granted
 from expunge_controller import fleet, rotating, translog, witness
 from expunge_controller.context import Controller
-from expunge_controller.intake import store_receipt
+from expunge_controller.intake import Stored, store_receipt
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.stamping import stamp_head
 from expunge_controller.store.rows import MachineRow, OrderRow
@@ -58,23 +58,35 @@ class Office:
         self.folk.add("fay", "validator", signer=Authenticator(ecdsa=True))
         self.folk.add("sue", "second")
         self.count = 0
+        self.name = "alpha"
 
     @property
     def machine(self) -> MachineRow:
         with self.controller.store.read() as unit:
-            return fleet.machine_named(unit, "alpha")
+            return fleet.machine_named(unit, self.name)
 
-    def wiped(self, **changes: Any) -> OrderRow:
+    def wiped(self) -> OrderRow:
         """A disk of its own, wiped; witnessed, certified, stamped."""
+        order = ordered(self.controller, self.machine, disk(self.count + 1))
+        self.wiped_as(order)
+        return order
+
+    def wiped_as(self, order: OrderRow, **changes: Any) -> None:
+        """The next receipt, by this order, taken in and witnessed."""
         self.count += 1
-        order = ordered(self.controller, self.machine, disk(self.count))
+        assert not self._taken_in(order, **changes).reasons
+        self.witnessed()
+
+    def delivered(self) -> Stored:
+        """What becomes of the next receipt."""
+        self.count += 1
+        return self._taken_in(ordered(self.controller, self.machine, disk(self.count)))
+
+    def _taken_in(self, order: OrderRow, **changes: Any) -> Stored:
         before = {"previous": self.machine.last_digest} if self.machine.last_digest else {}
         receipt = self.agent.receipt(order.body, counter=U64(self.count), **before, **changes)
         second = self.agent.world.second_of(receipt)
-        stored = store_receipt(self.controller, self.agent.machine_id, *receipt, second=second, now=now())
-        assert not stored.reasons
-        self.witnessed()
-        return order
+        return store_receipt(self.controller, self.agent.machine_id, *receipt, second=second, now=now())
 
     def witnessed(self) -> None:
         (answer,) = cosign(self.controller, now())[0]

@@ -426,6 +426,10 @@ def _one_story(
     telling = [event for event in chain if event.receipt == digest]
     if not telling:
         problems.append("no custody event names this receipt")
+    if certificate is not None and telling and certificate.issued_at < telling[0].at:
+        problems.append(
+            f"the certificate is of {certificate.issued_at}, before the receipt came at {telling[0].at}"
+        )
     if any(event.order not in ("", receipt.order.digest) for event in telling):
         problems.append("custody names this receipt beside another order")
     outcome = [result.outcome for result in receipt.targets if medium_of(result.target.identity) == medium]

@@ -17,6 +17,8 @@ from expunge_controller.records.note import COSIGNATURE, ED25519, NoteKey, Signe
 from expunge_controller.records.stamp import parse_roots
 
 MAX_PARTIES = 32
+MAX_POLICY = 512 * 1024
+"""Characters: 32 authorities with their certificates need far less, and reading TOML is slow."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -87,10 +89,14 @@ class LogPolicy(NamedTuple):
 
 def parse_policy(text: str) -> LogPolicy:
     """The policy in `text`. Raises DocumentError with the reason."""
+    if len(text) > MAX_POLICY:
+        raise _wrong(f"it has more than {MAX_POLICY} characters")
     try:
         file = msgspec.convert(tomllib.loads(text), _File)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise _wrong(str(error)) from error
+    except RecursionError as error:
+        raise _wrong("its values lie too deep in each other") from error
     logs = tuple(_key(one.vkey, ED25519, "a log") for one in file.log)
     witnesses = tuple(
         Witness(key=_key(one.vkey, COSIGNATURE, "a witness"), url=_url(one.url)) for one in file.witness
