@@ -19,6 +19,8 @@ from expunge_controller.records.stamp import parse_roots
 MAX_PARTIES = 32
 MAX_POLICY = 512 * 1024
 """Characters: 32 authorities with their certificates need far less, and reading TOML is slow."""
+MAX_DOTS = 2000
+"""Keys of many parts take the square of their number in time."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -89,8 +91,8 @@ class LogPolicy(NamedTuple):
 
 def parse_policy(text: str) -> LogPolicy:
     """The policy in `text`. Raises DocumentError with the reason."""
-    if len(text) > MAX_POLICY:
-        raise _wrong(f"it has more than {MAX_POLICY} characters")
+    if len(text) > MAX_POLICY or text.count(".") > MAX_DOTS:
+        raise _wrong(f"it has more than {MAX_POLICY} characters or {MAX_DOTS} dots")
     try:
         file = msgspec.convert(tomllib.loads(text), _File)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
