@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
 
 MAX_ENTRIES = 5100
-"""The custody events that can be numbered, the signatures of controller and people on each, and the rest."""
+"""The custody events that can be numbered, the signatures of controller and people on each, three times the key events, and the rest."""
 MAX_FILE = 16 * 1024 * 1024
 MAX_TOTAL = 64 * 1024 * 1024
 MAX_RATIO = 200

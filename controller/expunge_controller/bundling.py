@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from msgspec.structs import replace
-
 from expunge_agent.errors import NotFoundError, RefusedError, StateError
-from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller import dispatch, fleet, key_history, translog
@@ -17,6 +14,7 @@ from expunge_controller.records.certificate import LogReference, parse_certifica
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import parse_custody_event
+from expunge_controller.records.key_event import narrowed
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, Witness
 from expunge_controller.records.note import parse_key
@@ -56,7 +54,7 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         custody = unit.evidence.custody(media[target])
         principals = (controller.principal, fleet.agent_principal(receipt.machine_id))
         signatures, people = unit.custody.signatures(media[target]), _people(unit, custody)
-        signers = [*_narrowed(key_history.signers(unit, *principals), bool(people)), *_signers_of(people)]
+        signers = [*narrowed(key_history.signers(unit, *principals), bool(people)), *_signers_of(people)]
     log = log_parts(controller, receipt, certificate, now)
     return BundleParts(
         receipt=SignedBytes(receipt.body, receipt.signature),
@@ -70,15 +68,6 @@ def collect(controller: Controller, order_text: str, target: int, now: datetime)
         people=people,
         signatures=signatures,
     )
-
-
-def _narrowed(signers: list[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
-    """The signers, trusted for what lies in the bundle and nothing else."""
-    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
-    return [
-        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
-        for signer in signers
-    ]
 
 
 def _people(unit: Unit, custody: list[CustodyRow]) -> list[SignedBytes]:
@@ -100,7 +89,7 @@ def collect_custody(unit: Unit, controller: Controller, medium: str) -> dict[str
         [SignedBytes(row.body, row.signature) for row in custody],
         people,
         unit.custody.signatures(medium),
-        [*_narrowed(ours, bool(people)), *_signers_of(people)],
+        [*narrowed(ours, bool(people)), *_signers_of(people)],
     )
 
 

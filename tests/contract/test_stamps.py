@@ -12,12 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from expunge_agent.errors import ExpungeError
+from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.receipt import parse_statement
-from expunge_controller import bundling, log_audit, stamper
+from expunge_controller import bundling, key_history, log_audit, stamper
 from expunge_controller.bundle import bundle_files
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
-from expunge_controller.records import stamp_check
+from expunge_controller.records import key_check, stamp_check
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.findings import Checklist, Status, Step, failures
 from expunge_controller.records.log_check import LogOutside
@@ -217,3 +218,38 @@ def test_serve_stamps_by_itself_and_only_what_is_new(world: Stamped, monkeypatch
         policy = policy_in(unit, world.controller.home)
         assert not is_due(unit, policy, datetime.now(UTC)), "nothing but the stamp was entered"
         assert is_due(unit, policy, datetime.now(UTC) + YEARS), "an old one is renewed"
+
+
+def test_a_stamp_proves_that_a_receipt_was_there_before_its_key_was_stolen(world: Stamped) -> None:
+    world.authority("tsa.example")
+    world.stamp()
+    with world.controller.store.read() as unit:
+        (machine,) = unit.fleet.machines()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    key_history.compromised(
+        world.controller,
+        machine,
+        since=timestamp(datetime.now(UTC) + timedelta(minutes=1)),
+        fingerprint="",
+        reason="lost laptop",
+        actor="records officer",
+        now=later,
+    )
+    files = world.files()
+    steps = check(files)
+    assert steps[key_check.GOOD].status is Status.PASSED, steps[key_check.GOOD].detail
+    unstamped = {name: data for name, data in files.items() if not name.startswith("stamps/")}
+    assert check(unstamped)[key_check.GOOD].status is Status.SKIPPED
+    nobodys = check(files, "quorum = 0\n" + log_of(files))
+    assert nobodys[key_check.GOOD].status is Status.SKIPPED, "the auditor's policy names no such authority"
+
+
+def log_of(files: dict[str, bytes]) -> str:
+    """The part of the bundle's policy that names the log."""
+    return (
+        files["trust/log-policy.toml"]
+        .decode()
+        .partition("[[log]]")[2]
+        .partition("[[")[0]
+        .join(["[[log]]", ""])
+    )

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from expunge_agent.protocol.base import timestamp
-from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes, bundle_files
-from expunge_controller.records.key_event import KeyEventKind, check_chain, signers_of
+from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
+from expunge_controller.records.key_event import KeyEventKind, check_chain, narrowed, signers_of
 from support.evidence import MACHINE, World, key_entry
 from support.logs import WITNESSED_AT
 
@@ -40,11 +40,8 @@ class Story(World):
             for chain in (ours, agents)
             for signer in signers_of(check_chain([event.body for _, event in chain]))
         ]
-        made = BundleParts(
-            receipt=parts.receipt,
-            custody=parts.custody,
-            signers=signers,
-            order=parts.order,
+        made = parts._replace(
+            signers=narrowed(signers, with_people=False),
             certificate=self.certificate(parts.receipt, self.order(), reference),
             log=self.log.parts(parts.receipt, size=size, witnessed=witnessed),
             key_events=[

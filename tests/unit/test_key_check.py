@@ -11,7 +11,7 @@ from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
 from expunge_controller.records import key_check, merkle, tiles
 from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.findings import Status, Step, failures
-from expunge_controller.records.key_event import KeyEventKind, check_chain, signers_of
+from expunge_controller.records.key_event import KeyEventKind, check_chain, narrowed, signers_of
 from expunge_controller.records.log_check import LogOutside
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
@@ -80,7 +80,9 @@ def moved_up(story: Story, end: SignedBytes, witnessed: bool) -> dict[str, bytes
     reference = story.log.reference(parts.receipt, witnessed=witnessed)
     chain = [story.key_events[1].body, end.body]
     made = parts._replace(
-        signers=[*signers_of(check_chain([story.key_events[0].body])), *signers_of(check_chain(chain))],
+        signers=narrowed(
+            [*signers_of(check_chain([story.key_events[0].body])), *signers_of(check_chain(chain))], False
+        ),
         certificate=story.certificate(parts.receipt, story.order(), reference),
         log=story.log.parts(parts.receipt, witnessed=witnessed),
         key_events=[

@@ -136,6 +136,7 @@ def test_a_new_receipt_by_whoever_broke_the_signing_key(world: World) -> None:
         world.controller_signer,
         world.signers,
     )
+    thief.key_events, thief.log.fixed = world.key_events, world.log.fixed
     files = bundle_files(thief.parts())
     assert failed(files) == {}
     assert set(failed(files, [dsse.keyid(world.mldsa65_key)])) == {second_checks.TRUSTED}

@@ -22,10 +22,13 @@ from expunge_controller.records.checkpoint import Checkpoint, parse_checkpoint, 
 from expunge_controller.records.document_times import finished, taken_in, time_of
 from expunge_controller.records.findings import Checklist
 from expunge_controller.records.key_event import (
+    AGENT,
+    CONTROLLER,
     KeyEvent,
     KeyEventKind,
     check_chain,
     end_before,
+    narrowed,
     parse_key_event,
     signers_of,
 )
@@ -33,6 +36,7 @@ from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_entry import EntryKind, entry_of
 from expunge_controller.records.log_policy import LogPolicy, parse_policy
 from expunge_controller.records.note import verified
+from expunge_controller.records.stamp_check import stamped_at
 
 WHOLE = "the key events are signed, whole, and those of the enclosed keys"
 LOGGED = "the key events are in the log"
@@ -126,7 +130,9 @@ class _KeyCheck:
                 continue
             events += chain
             due += signers_of(chain)
-        if not problems and due != self.enclosed:
+        with_people = bool(layout.people_names(self.files))
+        keys = [one for one in self.enclosed if one.principal.startswith((AGENT, CONTROLLER))]
+        if not problems and narrowed(due, with_people) != keys:
             problems.append(f"{layout.TRUST} is not what follows from them")
         self.checks.check(WHOLE, problems, f"{len(events)} events")
         return events
@@ -269,7 +275,7 @@ class _KeyCheck:
         else:
             remarks.append(
                 f"{what} {end}; the receipt is of {max(own)}, earlier, by the word of the machine and the "
-                "controller alone: no witness proves it"
+                "controller alone: no witness and no time stamp proves it"
             )
 
     def _receipt_number(self) -> int | None:
@@ -287,9 +293,14 @@ class _KeyCheck:
         return proof.number if good else None
 
     def _proven(self) -> MaybeTimestamp:
-        """By when enough witnesses had seen the receipt in the log; empty where none did."""
-        if self._receipt_number() is None or not self.policy.witnesses:
+        """By when the receipt was in the log, by the word of enough witnesses or of a time-stamping authority, the
+        earlier; empty where neither says so."""
+        if self._receipt_number() is None:
             return ""
+        said = (self._witnessed(), stamped_at(self.files, self.outside))
+        return min((at for at in said if at), default="")
+
+    def _witnessed(self) -> MaybeTimestamp:
         proof = parse_proof(self.files.get(layout.PROOF, b""))
         found = self.policy.cosigned(verified(parse_checkpoint(proof.checkpoint)[1], self.policy.keys))
         times = sorted(one.time for one in found)
@@ -303,7 +314,7 @@ class _KeyCheck:
 
     def _when(self) -> str:
         proven = self._proven()
-        return f"witnessed at {proven}" if proven else ""
+        return f"witnessed or stamped at {proven}" if proven else ""
 
     def _in_time(self, placed: list[_Placed]) -> None:
         problems, remarks = [], []

@@ -30,6 +30,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.trust import TrustedSigner
 
 CONTROLLER = "controller:"
+AGENT = "agent:"
 AGENT_NAMESPACES = (sshsig.RECEIPT_NAMESPACE,)
 CONTROLLER_NAMESPACES = (
     sshsig.ORDER_NAMESPACE,
@@ -107,6 +108,15 @@ def check_chain(bodies: Sequence[bytes]) -> list[KeyEvent]:
             raise _broken(event, why)
         events.append(event)
     return events
+
+
+def narrowed(signers: Sequence[TrustedSigner], with_people: bool) -> list[TrustedSigner]:
+    """The signers, trusted for what may lie in a bundle and nothing else; `with_people`: it holds records of people."""
+    left_out = {sshsig.LOT_NAMESPACE} if with_people else {sshsig.LOT_NAMESPACE, sshsig.PERSON_NAMESPACE}
+    return [
+        replace(signer, namespaces=tuple(one for one in signer.namespaces if one not in left_out))
+        for signer in signers
+    ]
 
 
 def signers_of(events: Sequence[KeyEvent]) -> list[TrustedSigner]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from expunge_agent.errors import DocumentError, VerificationError
-from expunge_agent.protocol.base import moment, timestamp
+from expunge_agent.protocol.base import MaybeTimestamp, moment, timestamp
 from expunge_agent.protocol.receipt import Statement
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records import merkle
@@ -59,6 +59,19 @@ def check_stamps(
             TRUSTED, "its certificates are taken from the bundle; bring them in your own --log-policy"
         )
     _fits(checks, receipt, stamps)
+
+
+def stamped_at(files: Mapping[str, bytes], outside: LogOutside) -> MaybeTimestamp:
+    """By when the receipt was in the log by the word of a time-stamping authority; empty where none says so.
+
+    Where the auditor brought a policy, only its authorities count; without one those enclosed do.
+    """
+    names = {name for name in files if name.startswith(layout.STAMP_FOLDER)}
+    enclosed = _enclosed(files)
+    counted = outside.policy.authorities if outside.policy is not None else enclosed.authorities
+    stamps, problems = _chain(files, names, enclosed, counted)
+    expired = bool(stamps) and outside.now is not None and stamps[-1].until < outside.now
+    return "" if problems or expired or not stamps else _when(stamps[0])
 
 
 def _fits(checks: Checklist, receipt: Statement | None, stamps: list[Stamp]) -> None:
