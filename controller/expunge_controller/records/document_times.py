@@ -19,7 +19,8 @@ def time_of(name: str, files: Mapping[str, bytes]) -> MaybeTimestamp:
     """
     if name == layout.RECEIPT:
         return taken_in(files) or finished(files)
-    field = "at" if name.startswith((layout.CUSTODY_FOLDER, layout.KEY_FOLDER)) else "issued_at"
+    dated = (layout.CUSTODY_FOLDER, layout.KEY_FOLDER, layout.PEOPLE_FOLDER)
+    field = "at" if name.startswith(dated) else "issued_at"
     return _time(_plain(files.get(name, b"")).get(field))
 
 

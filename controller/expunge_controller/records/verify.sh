@@ -139,9 +139,7 @@ names() {
   done
   for file in receipt.json custody/001.json trust/allowed_signers README.txt; do need "$file"; done
   for file in $(signed_documents); do need "$file.sig"; done
-  for file in *.json.sig certificate.pdf.sig custody/$three.json*.sig key-events/*.sig people/*.sig; do
-    if [ -e "$file" ]; then need "${file%%.json*.sig}.json"; fi
-  done
+  for file in *.json.sig custody/*.sig key-events/*.sig people/*.sig; do need "${file%%.json*.sig}.json"; done
   if [ -e certificate.pdf.sig ]; then need certificate.pdf; fi
   if [ -e certificate.json ]; then need certificate.html; fi
   if [ -e certificate.pdf ] || [ -e certificate.html ]; then need certificate.json; fi
@@ -215,7 +213,7 @@ at_of() {
       done
       receipt_of finished_at ;;
     certificate.pdf) of certificate.json issued_at ;;
-    custody/* | key-events/*) of "$1" at ;;
+    custody/* | key-events/* | people/*) of "$1" at ;;
     *) of "$1" issued_at ;;
   esac
 }
