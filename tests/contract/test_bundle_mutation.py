@@ -58,10 +58,8 @@ def problem() -> str:
 
 pytestmark = pytest.mark.skipif(bool(problem()), reason=problem() or "-")
 SEED = int(os.environ.get("EXPUNGE_MUTATION_SEED") or random.SystemRandom().randrange(1 << 32))
-FLIPS = 1200
+FLIPS = 400
 """Of each bundle, for expunge verify: each file has its share, and never fewer than eight."""
-SCRIPT_FLIPS = 2
-"""Of each file, for verify.sh, which takes a second."""
 MADE_ANEW = ("certificate.html", "README.txt", "verify.sh", "SHA256SUMS", "stamps/001.tsr")
 """What verify.sh knows by SHA256SUMS alone (docs/bundle.md): it cannot make pages again."""
 UNSIGNED = "stamps/001.tsr"
@@ -218,10 +216,9 @@ def test_expunge_verify_finds_every_bit(files: dict[str, bytes]) -> None:
 def test_verify_sh_finds_every_bit(files: dict[str, bytes], tmp_path: Path) -> None:
     chance = random.Random(SEED)
     tried = [
-        (name, place, bit, seal)
+        (name, place, bit, name not in MADE_ANEW and chance.random() < 0.5)
         for name, data in sorted(files.items())
-        for number, (place, bit) in enumerate(places(data, SCRIPT_FLIPS, chance))
-        for seal in [number % 2 == 1 and name not in MADE_ANEW]
+        for place, bit in places(data, 1, chance)  # it takes a second each; every run takes others
     ]
     folders: SimpleQueue[Path] = SimpleQueue()
     for number in range(2):
@@ -253,7 +250,7 @@ def test_files_that_are_gone_more_or_swapped(files: dict[str, bytes], tmp_path: 
         for attempt in (changed, resealed(changed)):
             assert failures(steps(attempt)), what
     chance = random.Random(SEED)
-    gone = chance.sample(sorted(files), 6)
+    gone = chance.sample(sorted(files), 4)
     attempts = [(name, {key: data for key, data in files.items() if key != name}) for name in gone]
     for number, (what, changed) in enumerate([*attempts, *moved(files)]):
         folder = tmp_path / str(number)
