@@ -21,6 +21,8 @@ from expunge_controller.files import sync_folder
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.certificate import parse_certificate
 from expunge_controller.records.log_policy import LogPolicy, format_policy
+from expunge_controller.records.sums import format_sums
+from expunge_controller.records.verify_script import script
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.second_files import second_files
@@ -135,7 +137,9 @@ def bundle_files(parts: BundleParts) -> dict[str, bytes]:
         files[layout.CERTIFICATE_PDF] = made.body
         files[layout.CERTIFICATE_PDF + layout.SIGNATURE] = made.signature
     files[layout.TRUST] = trust.format_allowed_signers(list(parts.signers)).encode()
+    files[layout.SCRIPT] = script()
     files[layout.README] = readme(files, list(parts.signers)).encode()
+    files[layout.SUMS] = format_sums(files)
     return files
 
 

@@ -48,6 +48,7 @@ from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.custody import CustodyKind, next_event
 from expunge_controller.records.key_event import KeyEvent, KeyEventKind
 from expunge_controller.records.log_entry import EntryKind, entry_of
+from expunge_controller.render.bundle_readme import readme
 from expunge_controller.second_files import envelope_digest
 from expunge_profiles.schema import Pass, Profile
 from expunge_profiles.schema import Verification as ProfileVerification
@@ -103,6 +104,14 @@ def nonce(number: int) -> str:
 def at(seconds: int) -> str:
     """The contract's timestamp `seconds` after the world began."""
     return timestamp(START + timedelta(seconds=seconds))
+
+
+def before_the_script(files: dict[str, bytes], signers: list[TrustedSigner]) -> dict[str, bytes]:
+    """The bundle as it was written before it had a verify.sh and a SHA256SUMS."""
+    old = {
+        name: data for name, data in files.items() if name not in ("verify.sh", "SHA256SUMS", "README.txt")
+    }
+    return {**old, "README.txt": readme(old, signers).encode()}
 
 
 class World:

@@ -47,6 +47,7 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
     assert read_bundle(path) == files == bundle_files(parts)
     assert sorted(files) == [
         "README.txt",
+        "SHA256SUMS",
         "certificate.html",
         "certificate.json",
         "certificate.json.sig",
@@ -78,6 +79,7 @@ def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
         "trust/log-policy.toml",
         "trust/receipt.ed25519.pem",
         "trust/receipt.mldsa65.pem",
+        "verify.sh",
     ]
     seen = world.log.checkpoint(world.log.tree(parts.receipt), 7)
     outside = LogOutside(world.log.policy, (seen,))

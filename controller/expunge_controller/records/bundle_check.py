@@ -36,6 +36,7 @@ from expunge_controller.records.receipt_checks import (
 )
 from expunge_controller.records.second_checks import check_second_files
 from expunge_controller.records.stamp_check import check_stamps
+from expunge_controller.records.sums import check_sums
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
@@ -65,6 +66,8 @@ _ALONE = (
     layout.CERTIFICATE_PDF,
     layout.TRUST,
     layout.README,
+    layout.SCRIPT,
+    layout.SUMS,
     *layout.LOG_FILES,
 )
 
@@ -139,6 +142,7 @@ class _BundleCheck:
     def run(self) -> list[Step]:
         """Take every step."""
         self._names()
+        check_sums(self.checks, self.files)
         self._keys()
         receipt = self._receipt()
         check_second_files(self.checks, self.files, receipt, self.mldsa_keys)
@@ -181,6 +185,8 @@ class _BundleCheck:
             due |= layout.second_names(names)
         if layout.CERTIFICATE_PDF in names:
             due.add(layout.CERTIFICATE)
+        if names & {layout.SCRIPT, layout.SUMS}:
+            due |= {layout.SCRIPT, layout.SUMS}
         if names & set(layout.LOG_FILES):
             due |= set(layout.LOG_FILES)
         problems = [f"{name} is missing" for name in sorted(due - names)]

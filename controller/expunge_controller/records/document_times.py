@@ -21,7 +21,8 @@ def time_of(name: str, files: Mapping[str, bytes]) -> MaybeTimestamp:
         return taken_in(files) or finished(files)
     if name == layout.CERTIFICATE_PDF:
         name = layout.CERTIFICATE
-    field = "issued_at" if name in (layout.ORDER, layout.CERTIFICATE) else "at"
+    dated = (layout.CUSTODY_FOLDER, layout.KEY_FOLDER, layout.PEOPLE_FOLDER)
+    field = "at" if name.startswith(dated) else "issued_at"
     return _time(_plain(files.get(name, b"")).get(field))
 
 

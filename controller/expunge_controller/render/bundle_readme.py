@@ -24,7 +24,7 @@ a detached OpenSSH signature over the exact bytes of the file beside it. Do not 
 the files.
 
 {inventory}
-
+{script}
 1. WHOSE KEYS
 
 trust/allowed_signers came with the bundle: it proves nothing by itself. Compare the fingerprints
@@ -54,6 +54,25 @@ WHAT THIS DOES NOT PROVE
 A signature proves who said it, not that the drive obeyed. Read "limitations" and "not_covered" in
 the receipt. A certificate "awaiting validation" has not been approved by a person, and one that says
 "not signed by a person" was approved under a name only.
+"""
+
+_SCRIPT = """
+THE SCRIPT
+
+Unpack the bundle into an empty folder. This takes all steps at once with bash, coreutils, sed, grep,
+ssh-keygen and openssl 3, prints each as passed, FAILED or SKIPPED with the reason, and ends with
+status 1 where one failed:
+
+    bash verify.sh --signers YOUR_ALLOWED_SIGNERS --log-policy YOUR_LOG_POLICY
+
+Without files of your own, the keys are those of the bundle, and it says so. The script came with
+the bundle, like what it checks: take it from another place that you trust, or read it; `expunge
+verify` knows its text. SHA256SUMS finds damage to any file, and no more: whoever made the bundle
+wrote it.
+
+    sha256sum --quiet -c SHA256SUMS
+
+What is short enough to be done by hand follows.
 """
 
 _LOG = """
@@ -97,6 +116,7 @@ _WHAT = {
     layout.CHECKPOINT: "the log's signed head, with its witnesses' signatures",
     layout.LOG_POLICY: "public keys of the log and of the witnesses that signed",
     layout.TRUST: "public keys and what each may sign",
+    layout.SCRIPT: "checks all of this with stock tools",
 }
 
 _TOUCH = """\
@@ -113,6 +133,8 @@ _ARMOR = """\
 
 def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
     """The text for a bundle of `files`, README.txt itself left aside.
+
+    Bundles from before there was a ``verify.sh`` have the recipes for log and second signatures in it; their text stays.
 
     Raises VerificationError where a document's signature is not by one of `signers`.
     """
@@ -132,6 +154,7 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
         number += 1
     return _HEAD.format(
         inventory=_inventory(files),
+        script=_SCRIPT if layout.SCRIPT in files else "",
         commands=commands,
         links=links,
         log=log,
@@ -143,13 +166,13 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
 
 
 def _log(files: Mapping[str, bytes], number: int) -> str:
-    if layout.ENTRY not in files:
+    if layout.ENTRY not in files or layout.SCRIPT in files:
         return ""
     return _LOG.format(number=number) + textwrap.indent(RECIPE, "    ") + "\n\n"
 
 
 def _dsse(files: Mapping[str, bytes], number: int) -> str:
-    if layout.DSSE not in files:
+    if layout.DSSE not in files or layout.SCRIPT in files:
         return ""
     return _DSSE.format(number=number) + textwrap.indent(DSSE_RECIPE, "    ") + "\n\n"
 
@@ -182,6 +205,8 @@ def _by_people(files: Mapping[str, bytes]) -> list[str]:
 
 def _inventory(files: Mapping[str, bytes]) -> str:
     lines = [f"  {name:<25} {what}" for name, what in _WHAT.items() if name in files]
+    if layout.SCRIPT in files:
+        lines.append(f"  {layout.SUMS:<25} the SHA-256 of every other file")
     events = len(layout.custody_names(files))
     if events:
         lines.append(f"  {'custody/NNN.json':<26}the chain of custody, {events} events")
