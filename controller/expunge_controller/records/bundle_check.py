@@ -37,6 +37,7 @@ from expunge_controller.records.receipt_checks import (
 from expunge_controller.records.second_checks import check_second_files
 from expunge_controller.records.stamp_check import check_stamps
 from expunge_controller.records.sums import check_sums
+from expunge_controller.records.text_forms import other_form
 
 if TYPE_CHECKING:
     from expunge_profiles.schema import Profile
@@ -336,8 +337,7 @@ class _BundleCheck:
         elif certificate is None:
             self.checks.check(title, ["there is a page without a readable certificate"])
         else:
-            same = self.files.get(layout.CERTIFICATE_HTML) == self.page(certificate).encode()
-            self.checks.check(title, [] if same else ["made again, it reads differently"])
+            self._same_text(title, layout.CERTIFICATE_HTML, self.page(certificate))
 
     def _pdf(self, certificate: Certificate | None) -> None:
         if layout.CERTIFICATE_PDF not in self.files:
@@ -396,8 +396,14 @@ class _BundleCheck:
         except VerificationError:
             self.checks.skip(title, "a signature is not by the enclosed keys")
             return
-        same = self.files.get(layout.README) == due.encode()
-        self.checks.check(title, [] if same else ["made again, it reads differently"])
+        self._same_text(title, layout.README, due)
+
+    def _same_text(self, title: str, name: str, due: str) -> None:
+        found = self.files.get(name, b"")
+        if found != due.encode() and (other := other_form(found)):
+            self.checks.skip(title, other)
+        else:
+            self.checks.check(title, [] if found == due.encode() else ["made again, it reads differently"])
 
 
 def _parsed(body: bytes, parse: Callable[[bytes], T]) -> tuple[T | None, list[str]]:

@@ -11,6 +11,7 @@ from expunge_agent.protocol import dsse, sshsig, trust
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.document_times import time_of
+from expunge_controller.records.text_forms import LINE
 from expunge_controller.render.dsse_recipe import DSSE_RECIPE
 from expunge_controller.render.log_recipe import RECIPE
 from expunge_controller.render.stamp_recipe import stamp_section
@@ -54,6 +55,8 @@ WHAT THIS DOES NOT PROVE
 A signature proves who said it, not that the drive obeyed. Read "limitations" and "not_covered" in
 the receipt. A certificate "awaiting validation" has not been approved by a person, and one that says
 "not signed by a person" was approved under a name only.
+
+{form}
 """
 
 _SCRIPT = """
@@ -162,6 +165,7 @@ def readme(files: Mapping[str, bytes], signers: list[TrustedSigner]) -> str:
         dsse=dsse_part,
         number=number,
         armor=_ARMOR,
+        form=LINE,
     )
 
 

@@ -17,6 +17,7 @@ from expunge_controller.records.certificate import (
     Person,
     Sanitization,
 )
+from expunge_controller.records.text_forms import LINE
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_files import files_section
 from expunge_controller.render.certificate_key import key_section
@@ -64,7 +65,7 @@ def certificate_html(certificate: Certificate) -> str:
         *(part.html for part in sections(certificate)),
         _signatures(certificate),
     ]
-    return PAGE.substitute(number=text(certificate.number), body="\n".join(parts))
+    return PAGE.substitute(form=LINE, number=text(certificate.number), body="\n".join(parts))
 
 
 def sections(certificate: Certificate) -> list[Section]:

@@ -55,6 +55,7 @@ PAGE = Template(
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="generator" content="$form">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Certificate $number</title>
 <style>
