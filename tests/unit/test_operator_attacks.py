@@ -37,6 +37,7 @@ from expunge_controller.records.log_entry import EntryKind, parse_entry
 from expunge_controller.records.log_policy import LogPolicy, format_policy, parse_policy
 from expunge_controller.records.lot import parse_lot
 from expunge_controller.records.note import Note, format_note, sign
+from expunge_controller.records.sums import format_sums
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store.rows import OrderRow
@@ -98,8 +99,10 @@ def remade(office: Office, files: Files, **names: bytes) -> Files:
     if layout.CERTIFICATE in made:
         made[layout.CERTIFICATE_HTML] = certificate_html(parse_certificate(made[layout.CERTIFICATE])).encode()
     del made[layout.README]
+    del made[layout.SUMS]
     enclosed = trust.parse_allowed_signers(made[layout.TRUST].decode())
-    return made | {layout.README: readme(made, enclosed).encode()}
+    made[layout.README] = readme(made, enclosed).encode()
+    return made | {layout.SUMS: format_sums(made)}
 
 
 def recertified(office: Office, files: Files, change: Callable[[Certificate], Certificate]) -> Files:
