@@ -64,8 +64,9 @@ class Lab:
         self._detach(device)
 
     def _detach(self, device: str, over: str = "") -> None:
-        """With `over` only if it still loops over that: its number may be somebody else's by now."""
-        if backing_of(device).removesuffix(" (deleted)") and backing_of(device).startswith(over):
+        """With `over` only if it loops over that, or over another file of this test: its number may be somebody else's."""
+        ours = (over, os.path.realpath(self.folder))
+        if backing_of(device).removesuffix(" (deleted)") and backing_of(device).startswith(ours):
             tool("losetup", "--detach", device)
             wait_until(lambda: not backing_of(device), f"{device} is still attached")
 
