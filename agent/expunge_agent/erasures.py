@@ -28,7 +28,7 @@ from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.target import Target
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity, Identity, differences
-from expunge_agent.protocol.receipt import LaidOpen
+from expunge_agent.protocol.receipt_erasure import LaidOpen
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import cell_evidence, erase_evidence, erasing

@@ -18,7 +18,8 @@ from expunge_agent.engine.problems import (
 from expunge_agent.engine.tuning import Tuning
 from expunge_agent.protocol.base import Level, Outcome, timestamp
 from expunge_agent.protocol.identity import Identity, Target
-from expunge_agent.protocol.receipt import Erasure, PassResult, TargetResult, Verification
+from expunge_agent.protocol.receipt import PassResult, TargetResult, Verification
+from expunge_agent.protocol.receipt_erasure import Erasure
 from expunge_agent.shredding import keys_not_covered, story
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques.overwrite_results import pass_result

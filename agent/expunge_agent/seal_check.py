@@ -16,7 +16,8 @@ from expunge_agent.engine.tuning import Tuning
 from expunge_agent.engine.verifier import VerifyReport, verify
 from expunge_agent.errors import DocumentError, MismatchError, NotFoundError
 from expunge_agent.protocol.identity import Identity, differences
-from expunge_agent.protocol.receipt import PassResult, RangeProblem, Receipt
+from expunge_agent.protocol.receipt import PassResult, Receipt
+from expunge_agent.protocol.receipt_parts import RangeProblem
 from expunge_agent.results import in_words
 from expunge_agent.takeover import take_over
 from expunge_agent.techniques.overwrite_work import source_of

@@ -13,7 +13,8 @@ from expunge_agent.engine.meter import Progress
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
 from expunge_agent.protocol.event import EventKind
-from expunge_agent.protocol.receipt import CellsRead, LaidOpen, PassResult, Verification
+from expunge_agent.protocol.receipt import PassResult, Verification
+from expunge_agent.protocol.receipt_erasure import CellsRead, LaidOpen
 from expunge_agent.techniques import erasing
 
 

@@ -9,7 +9,8 @@ from expunge_agent.errors import ExpungeError, RefusedError
 from expunge_agent.protocol.base import Outcome, timestamp
 from expunge_agent.protocol.dsse import SecondSignatures
 from expunge_agent.protocol.order import parse_order
-from expunge_agent.protocol.receipt import Erasure, Receipt, TargetResult, Verification, parse_statement
+from expunge_agent.protocol.receipt import Receipt, TargetResult, Verification, parse_statement
+from expunge_agent.protocol.receipt_erasure import Erasure
 from expunge_controller import fleet
 from expunge_controller.certifying import certify
 from expunge_controller.context import Controller

@@ -24,20 +24,17 @@ from expunge_agent.protocol.order import Order, ProfileRef
 from expunge_agent.protocol.receipt import (
     NO_RECEIPT_BEFORE,
     AgentInfo,
-    Canaries,
     Conduct,
-    DriveAnswer,
-    Erasure,
     MediumFacts,
     OrderRef,
     PassResult,
-    ReadBack,
     Receipt,
     Stream,
     TargetResult,
     Verification,
     freeze,
 )
+from expunge_agent.protocol.receipt_erasure import Canaries, DriveAnswer, Erasure, ReadBack
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.bundle import BundleParts, KeyEventParts, SignedBytes

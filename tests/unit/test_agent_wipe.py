@@ -25,15 +25,8 @@ from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64, sha256_hex
 from expunge_agent.protocol.event import Event
 from expunge_agent.protocol.order import MAX_ORDER, ProfileRef
-from expunge_agent.protocol.receipt import (
-    MAX_RECEIPT,
-    NO_RECEIPT_BEFORE,
-    RangeProblem,
-    Reason,
-    Receipt,
-    parse_statement,
-)
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt import MAX_RECEIPT, NO_RECEIPT_BEFORE, Reason, Receipt, parse_statement
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 from expunge_agent.sealing import Findings, Place, compose
 from expunge_agent.state import State
 from expunge_agent.surroundings import Surroundings

@@ -19,7 +19,7 @@ from expunge_agent.engine.problems import Stalled
 from expunge_agent.engine.sources import KeyedStream
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import CellsRead
+from expunge_agent.protocol.receipt_erasure import CellsRead
 from expunge_agent.techniques import cell_evidence, erasing
 
 KEY = bytes(range(32))

@@ -15,7 +15,8 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.order import parse_order
-from expunge_agent.protocol.receipt import Interruption, LaidOpen
+from expunge_agent.protocol.receipt import Interruption
+from expunge_agent.protocol.receipt_erasure import LaidOpen
 from expunge_controller.records.certificate import (
     NOT_RECORDED,
     Certificate,

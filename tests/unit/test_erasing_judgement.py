@@ -16,7 +16,7 @@ from expunge_agent.core.outcome import NOT_READ_BACK, Verdict, judge_erasure
 from expunge_agent.core.progress import RunProgress, apply
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import Canaries, Erasure, ReadBack
+from expunge_agent.protocol.receipt_erasure import Canaries, Erasure, ReadBack
 from lab.bench import Entry
 
 SIZE = 1 << 30

@@ -8,8 +8,8 @@ import pytest
 from expunge_agent.core.outcome import judge
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import Conduct, PassResult, RangeProblem, Verification
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt import Conduct, PassResult, Verification
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 
 SIZE = 1 << 20
 NOW = "2026-11-22T12:00:00Z"

@@ -18,9 +18,9 @@ from expunge_agent.errors import DocumentError, NotFoundError
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import SpaceIdentity, Target
-from expunge_agent.protocol.receipt import Conduct, RangeProblem, parse_statement
+from expunge_agent.protocol.receipt import Conduct, parse_statement
 from expunge_agent.protocol.receipt_keys import KeyDestruction
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 from expunge_controller import pdf_made
 from expunge_controller.bundle import bundle_files
 from expunge_controller.pdf_made import make_pdf

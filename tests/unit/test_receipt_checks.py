@@ -14,7 +14,6 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
 from expunge_agent.protocol.receipt import (
     Conduct,
-    RangeProblem,
     Reason,
     Receipt,
     Refusal,
@@ -23,7 +22,7 @@ from expunge_agent.protocol.receipt import (
     freeze,
     parse_statement,
 )
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 from expunge_controller.bundle import SignedBytes
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.records.findings import Status

@@ -15,18 +15,9 @@ from expunge_agent.engine import canaries as planted
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Target
-from expunge_agent.protocol.receipt import (
-    MAX_ANSWERS,
-    CellsRead,
-    DriveAnswer,
-    LaidOpen,
-    RangeProblem,
-    Reason,
-    Receipt,
-    Refusal,
-    TargetResult,
-)
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt import Reason, Receipt, Refusal, TargetResult
+from expunge_agent.protocol.receipt_erasure import MAX_ANSWERS, CellsRead, DriveAnswer, LaidOpen
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 from expunge_controller.records.canaries import canary_places, sample_places
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.records.receipt_checks import KnownReceipts, check_receipt

@@ -10,7 +10,7 @@ from expunge_agent.core.entry import Entry
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Name, Text, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import (
+from expunge_agent.protocol.receipt_erasure import (
     MAX_ANSWERS,
     Canaries,
     CellsRead,

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 
 from expunge_agent.core.technique import LEAVES_NOISE, LEAVES_ZEROS
 from expunge_agent.protocol.base import Level, Outcome
-from expunge_agent.protocol.receipt import (
-    Canaries,
-    CellsRead,
-    Erasure,
-    PassResult,
-    RangeProblem,
-    ReadBack,
-    TargetResult,
-    Verification,
-)
+from expunge_agent.protocol.receipt import PassResult, TargetResult, Verification
+from expunge_agent.protocol.receipt_erasure import Canaries, CellsRead, Erasure, ReadBack
+from expunge_agent.protocol.receipt_parts import RangeProblem
 
 NOT_READ_BACK = "Nothing was read back: the profile asks for no verification."
 

@@ -8,7 +8,8 @@ from expunge_agent.core.entry import Entry
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Frozen, Timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import PassResult, RangeProblem
+from expunge_agent.protocol.receipt import PassResult
+from expunge_agent.protocol.receipt_parts import RangeProblem
 
 KINDS = ("pass-resumed", "checkpoint", "pass-finished")
 

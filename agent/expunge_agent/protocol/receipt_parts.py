@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.protocol.base import Frozen
+from expunge_agent.protocol.base import Frozen, Text
 from expunge_agent.protocol.canonical import U64
 
 
@@ -11,3 +11,10 @@ class ByteRange(Frozen, frozen=True):
 
     start: U64
     length: U64
+
+
+class RangeProblem(Frozen, frozen=True):
+    """A range that could not be written or read, or did not hold what it should, and how it showed."""
+
+    range: ByteRange
+    what: Text

@@ -15,7 +15,7 @@ from expunge_agent.engine import canaries
 from expunge_agent.engine.problems import EngineError, Stalled
 from expunge_agent.engine.survey import Survey, survey
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import CellsRead
+from expunge_agent.protocol.receipt_erasure import CellsRead
 from expunge_agent.techniques.erasing import READING, Recorder, Watch
 from expunge_agent.techniques.hand import Cells
 from expunge_agent.techniques.read_back import places

@@ -15,7 +15,7 @@ from expunge_agent.engine.problems import EngineError
 from expunge_agent.engine.survey import Survey, survey
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import Canaries, ReadBack
+from expunge_agent.protocol.receipt_erasure import Canaries, ReadBack
 from expunge_agent.techniques.erasing import MILLISECOND, PLACING, READING, Recorder, Watch, share_of
 from expunge_agent.techniques.read_back import listed, places
 

@@ -29,7 +29,7 @@ from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import KEEPS_NO_RECORD
 from expunge_agent.engine.meter import Progress
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import CellsRead
+from expunge_agent.protocol.receipt_erasure import CellsRead
 from expunge_agent.techniques.hand import Hand, Rejected, State, Status
 
 MILLION = 1_000_000

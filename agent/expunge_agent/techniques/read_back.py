@@ -9,8 +9,8 @@ from expunge_agent.engine.confidence import drawn
 from expunge_agent.engine.problems import Problem
 from expunge_agent.engine.ranges import Range, samples, whole
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.receipt import MAX_LISTED_RANGES, RangeProblem
-from expunge_agent.protocol.receipt_parts import ByteRange
+from expunge_agent.protocol.receipt import MAX_LISTED_RANGES
+from expunge_agent.protocol.receipt_parts import ByteRange, RangeProblem
 
 
 def places(plan: VerificationPlan, size: int, block: int, seed: bytes) -> Iterable[Range]:

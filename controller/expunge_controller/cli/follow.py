@@ -14,7 +14,8 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.order import parse_order
-from expunge_agent.protocol.receipt import Erasure, parse_statement
+from expunge_agent.protocol.receipt import parse_statement
+from expunge_agent.protocol.receipt_erasure import Erasure
 from expunge_controller.cli.app import console, plain, print_line, size
 from expunge_controller.cli.reach import running_for
 from expunge_controller.context import Controller

@@ -24,7 +24,7 @@ from expunge_agent.protocol.base import (
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import Identity
 from expunge_agent.protocol.order import ProfileRef
-from expunge_agent.protocol.receipt import LaidOpen
+from expunge_agent.protocol.receipt_erasure import LaidOpen
 from expunge_agent.protocol.receipt_files import Files
 from expunge_agent.protocol.receipt_keys import KeyDestruction
 from expunge_controller.records.review import Review

@@ -14,7 +14,8 @@ from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.order import Order
-from expunge_agent.protocol.receipt import Erasure, PassResult, Receipt, TargetResult, Verification
+from expunge_agent.protocol.receipt import PassResult, Receipt, TargetResult, Verification
+from expunge_agent.protocol.receipt_erasure import Erasure
 from expunge_controller.records.certificate import (
     ATTESTATION,
     NOT_RECORDED,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from expunge_agent.protocol.receipt import Canaries, Erasure, Interruption, ReadBack, Receipt, TargetResult
+from expunge_agent.protocol.receipt import Interruption, Receipt, TargetResult
+from expunge_agent.protocol.receipt_erasure import Canaries, Erasure, ReadBack
 from expunge_controller.records.certificate import (
     CertifiedCanaries,
     CertifiedErasure,

@@ -18,14 +18,8 @@ from expunge_agent.protocol.identity import (
     resized,
     subject_name,
 )
-from expunge_agent.protocol.receipt import (
-    PassResult,
-    RangeProblem,
-    Receipt,
-    Statement,
-    TargetResult,
-    Verification,
-)
+from expunge_agent.protocol.receipt import PassResult, Receipt, Statement, TargetResult, Verification
+from expunge_agent.protocol.receipt_parts import RangeProblem
 from expunge_controller.records import erasure_checks, files_checks, key_checks, space_checks, volume_checks
 from expunge_controller.records.extent import extent_of
 from expunge_controller.records.profile_match import profile_problems

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from expunge_agent.protocol.base import Level
-from expunge_agent.protocol.receipt import MAX_ANSWERS, Canaries, CellsRead, Erasure, ReadBack, TargetResult
+from expunge_agent.protocol.receipt import TargetResult
+from expunge_agent.protocol.receipt_erasure import MAX_ANSWERS, Canaries, CellsRead, Erasure, ReadBack
 from expunge_controller.records import canaries as places
 from expunge_profiles.techniques import KEYS, LUKS, OVERWRITE, WORDS, can_earn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.protocol.receipt import LaidOpen
+from expunge_agent.protocol.receipt_erasure import LaidOpen
 from expunge_controller.records.certificate import (
     NOT_RECORDED,
     CertifiedCanaries,

@@ -10,14 +10,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from expunge_agent.protocol.receipt import (
-    Erasure,
-    PassResult,
-    RangeProblem,
-    ReadBack,
-    TargetResult,
-    Verification,
-)
+from expunge_agent.protocol.receipt import PassResult, TargetResult, Verification
+from expunge_agent.protocol.receipt_erasure import Erasure, ReadBack
+from expunge_agent.protocol.receipt_parts import RangeProblem
 from expunge_controller.records.canaries import BLOCK, canary_places
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Grid, Hint, Label, Section, number, rate
