@@ -12,6 +12,7 @@ from expunge_agent.core.medium import Medium
 from expunge_agent.devices import opening
 from expunge_agent.devices.look import look
 from expunge_agent.devices.opening import TargetRefused, identity_of, open_target
+from expunge_agent.devices.patience import PATIENCE
 from expunge_agent.devices.roots import Roots
 from expunge_agent.protocol.receipt import Reason
 
@@ -59,6 +60,31 @@ def test_a_glance_at_the_device_does_not_end_in_a_refusal(lab) -> None:
         )
         open_target(device, identity, write=True).close()
         assert glance.poll() is None
+
+
+LOOKS_FOR = (
+    "import os,sys,time; fd=os.open(sys.argv[1], os.O_RDONLY);"
+    "print(flush=True); time.sleep(float(sys.argv[2])); os.close(fd); sys.stdin.read()"
+)
+
+
+def test_whoever_has_the_claim_waits_for_another_order_that_only_looks(lab) -> None:
+    """An order asks a slow drive what it is; the other, which has the claim already, is not refused for it."""
+    device = lab.loop()
+    identity = medium_at(device).identity
+    lab.helper(LOOKS_FOR, device, str(PATIENCE + 1))
+    with open_target(device, identity, write=True) as opened:
+        lab.helper(LOOKS_FOR, device, str(PATIENCE + 1))
+        opened.recheck()
+
+
+def test_whoever_keeps_it_open_is_in_the_way_of_a_claim(lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "CLAIMED_PATIENCE", 0.3)
+    device = lab.loop()
+    lab.helper(LOOKS_FOR, device, "60")
+    with pytest.raises(TargetRefused) as caught:
+        open_target(device, medium_at(device).identity, write=True).close()
+    assert caught.value.refusal.reason is Reason.IN_USE
 
 
 def test_nobody_can_mount_what_is_being_wiped(lab) -> None:

@@ -15,7 +15,7 @@ from expunge_agent.devices import describe, ioctls
 from expunge_agent.devices.look import file_identity, look
 from expunge_agent.devices.nodes import by_number
 from expunge_agent.devices.paths import walk
-from expunge_agent.devices.patience import PATIENCE, lasting
+from expunge_agent.devices.patience import CLAIMED_PATIENCE, PATIENCE, lasting
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import LIVE, Roots, read_int
 from expunge_agent.protocol.identity import Identity, Target, differences, resized
@@ -61,7 +61,7 @@ class Opened:
         now = self.identity_now()
         due = resized(self.identity, now, self.also)
         _compare(self.path, due, now, "while it was open")
-        if self.write and (refusal := _guarded(self.path, due, self.roots, self.system)):
+        if self.write and (refusal := _guarded(self.path, due, self.roots, self.system, _patience(self.fd))):
             raise TargetRefused(refusal)
 
     def duplicate(self) -> int:
@@ -117,7 +117,7 @@ def open_target(
         seen = identity_of(fd, walked.path, roots)
         ordered = resized(ordered, seen, also)
         _compare(walked.path, ordered, seen, "once opened")
-        if write and (refusal := _guarded(walked.path, ordered, roots, system)):
+        if write and (refusal := _guarded(walked.path, ordered, roots, system, _patience(fd))):
             # Nothing claims a file for us, and a loop device over a mounted disk is no claim either.
             raise TargetRefused(refusal)
         block = stat.S_ISBLK(os.fstat(fd).st_mode)
@@ -277,12 +277,23 @@ def _refuse_as_guard(path: str, ordered: Identity, roots: Roots, system: SystemP
     raise TargetRefused(refusal)
 
 
-def _guarded(path: str, ordered: Identity, roots: Roots, system: SystemPaths | None) -> Refusal | None:
+def _patience(fd: int) -> float:
+    """How long whoever else has the target open may take to leave it: nothing claims a file."""
+    return CLAIMED_PATIENCE if stat.S_ISBLK(os.fstat(fd).st_mode) else PATIENCE
+
+
+def _guarded(
+    path: str,
+    ordered: Identity,
+    roots: Roots,
+    system: SystemPaths | None,
+    patience: float = PATIENCE,
+) -> Refusal | None:
     def objection() -> Refusal | None:
         found = look(path, roots, system)
         return guard(Target(identity=ordered), found.medium, found.usage, system or SystemPaths())
 
-    return lasting(objection)
+    return lasting(objection, patience)
 
 
 def _read_only(path: str) -> Refusal:
