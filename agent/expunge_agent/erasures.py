@@ -51,18 +51,18 @@ def rejoin(path: str, ordered: Identity, so_far: TargetProgress, steps: Steps, a
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
-    asker = Asker(around.patience)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_the_one(ordered, identity_of(fd, path)):
+    with Asker(around.patience) as asker:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_the_one(ordered, identity_of(fd, path)):
+                return
+            hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
+            erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
+        except (CommandError, Rejected, TargetRefused, OSError):
             return
-        hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
-        erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
-    except (CommandError, Rejected, TargetRefused, OSError):
-        return
-    finally:
-        if not asker.stuck:  # else its number must not become another file's
-            os.close(fd)
+        finally:
+            if not asker.stuck:  # else its number must not become another file's
+                os.close(fd)
     rescan(path)
 
 
@@ -88,10 +88,13 @@ def erase(
     plan, erasure = so_far.plan, so_far.erasure
     if plan is None:
         raise AssertionError("nothing was planned")
-    with around.turns.hold(lane(opened.path), around.stop) as mine, awake(f"{plan.technique} is under way"):
+    with (
+        around.turns.hold(lane(opened.path), around.stop) as mine,
+        awake(f"{plan.technique} is under way"),
+        Asker(around.patience) as asker,
+    ):
         if not mine:
             return
-        asker = Asker(around.patience)
         try:
             _lay_open(plan, opened, erasure, steps, asker)
             if erasure.placed is None and not erasure.attempts and erasure.ended is None:

@@ -164,3 +164,31 @@ def test_nothing_is_sent_in_the_name_of_a_question_that_was_given_up() -> None:
     go.set()
     assert asker.ask(lambda: 2, 5.0) == 2
     assert sent == ["first"]
+
+
+def test_all_questions_are_asked_in_one_thread_which_ends_with_the_asker() -> None:
+    with Asker(5.0) as asker:
+        (thread,) = {asker.ask(threading.current_thread) for _ in range(100)}
+        assert thread is not threading.current_thread()
+        with pytest.raises(ZeroDivisionError):
+            asker.ask(lambda: 1 // 0)
+        assert asker.ask(lambda: "after a trouble") == "after a trouble"
+        assert not asker.stuck
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_thread_that_is_stuck_ends_once_it_is_let_go() -> None:
+    go, held = threading.Event(), []
+
+    def chain() -> None:
+        held.append(threading.current_thread())
+        go.wait(30)
+
+    with Asker(0.1) as asker, pytest.raises(CommandTimeout):
+        asker.ask(chain)
+    assert asker.stuck
+    go.set()
+    held[0].join(5)
+    assert not held[0].is_alive()
+    assert not asker.stuck

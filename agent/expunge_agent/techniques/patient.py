@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from expunge_agent.commands.port import (
     CommandTimeout,
@@ -27,15 +29,51 @@ from expunge_agent.techniques.hand import Cells, Hand, ShowsCells, Status
 T = TypeVar("T")
 
 
+class _Question(Generic[T]):
+    """One question, and what came of it. `ended` is held until then."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._answer: list[T] = []
+        self._trouble: BaseException | None = None
+        self.ended = threading.Lock()
+        self.ended.acquire()
+
+    def put(self) -> None:
+        """Ask it, in the worker's thread."""
+        try:
+            self._answer.append(self._call())
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+            self._trouble = error
+        self.ended.release()
+
+    def answer(self) -> T:
+        """What the call returned or raised."""
+        if self._trouble is not None:
+            raise self._trouble
+        return self._answer[0]
+
+
 class Asker:
-    """Asks one drive, one question at a time."""
+    """Asks one drive, one question at a time, in a thread of its own. A context manager: the thread ends with it,
+    or, where it is stuck, as soon as the kernel lets go of it."""
 
     def __init__(self, patience: float) -> None:
         """`patience` in seconds."""
         self._patience = patience
+        self._asked: SimpleQueue[_Question[Any] | None] = SimpleQueue()
         self._worker: threading.Thread | None = None
-        self._awaited: object | None = None
-        self._mine = threading.local()
+        self._pending: _Question[Any] | None = None
+        self._awaited: _Question[Any] | None = None
+        self._running: _Question[Any] | None = None
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._asked.put(None)
 
     @property
     def long(self) -> float:
@@ -45,43 +83,37 @@ class Asker:
     @property
     def stuck(self) -> bool:
         """Whether a question is still in the kernel, with the descriptor it was asked through."""
-        return self._worker is not None and self._worker.is_alive()
+        return self._pending is not None and self._pending.ended.locked()
 
     def ask(self, question: Callable[[], T], patience: float | None = None) -> T:
         """What `question` returns or raises. Raises CommandTimeout when it, or one before it, is not answered."""
         limit = self._patience if patience is None else patience
-        if self._worker is not None:
-            self._worker.join(limit)
-            if self._worker.is_alive():
-                raise CommandTimeout("the drive has not answered an earlier question")
-        answer: list[T] = []
-        trouble: list[BaseException] = []
-        token = self._awaited = object()
-
-        def work() -> None:
-            self._mine.token = token
-            try:
-                answer.append(question())
-            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
-                trouble.append(error)
-
-        # A daemon: stuck in the kernel it must not keep the program from ending.
-        self._worker = threading.Thread(target=work, name="ask", daemon=True)
-        self._worker.start()
-        self._worker.join(limit)
-        if self._worker.is_alive():
+        if self._pending is not None and not self._pending.ended.acquire(timeout=limit):
+            raise CommandTimeout("the drive has not answered an earlier question")
+        if self._worker is None:
+            # A daemon: stuck in the kernel it must not keep the program from ending.
+            self._worker = threading.Thread(target=self._work, name="ask", daemon=True)
+            self._worker.start()
+        asked: _Question[T] = _Question(question)
+        self._pending = self._awaited = asked
+        self._asked.put(asked)
+        if not asked.ended.acquire(timeout=limit):
             self._awaited = None
             raise CommandTimeout(f"the drive did not answer within {limit:.0f} s")
-        self._worker = None
-        if trouble:
-            raise trouble[0]
-        return answer[0]
+        self._pending = None
+        return asked.answer()
 
     def still_awaited(self) -> None:
         """To be asked before each command. Raises CommandTimeout in a question that was given up: whoever
         asked it has gone on, and nothing more may be sent in its name."""
-        if getattr(self._mine, "token", None) is not self._awaited:
+        if self._running is None or self._running is not self._awaited:
             raise CommandTimeout("the question was given up")
+
+    def _work(self) -> None:
+        while (question := self._asked.get()) is not None:
+            self._running = question
+            question.put()
+            self._running = None
 
 
 class GatedScsi:
