@@ -46,7 +46,7 @@ HEAD = f"""# Drive faults
 
 What a receipt says when a drive lies. Every row is one order carried out on a simulated drive
 (`tests/lab/drives`, written from the specifications): the agent's own steps, commands and judgement, on a drive
-of {SIZE // MIB} MiB full of records, with {CANARIES} canary sections instead of 1000, a full read-back, and
+of {SIZE // MIB} MiB full of records, with {CANARIES} canary sections instead of up to 1000, a full read-back, and
 {TIMEOUT:.0f} seconds of patience. *Left* is what only the laboratory sees: the share of the old records that is
 still on the medium itself, mapped or not. Canaries overwrite some of them before, so an order that did nothing
 leaves less than all.
