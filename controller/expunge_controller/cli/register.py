@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from expunge_controller.records.media_lines import MediumLine
     from expunge_controller.records.media_list import ListLine
     from expunge_controller.records.reconcile import Match
+    from expunge_controller.records.review import Decision
     from expunge_controller.store.port import Unit
 
 _output = click.option(
@@ -151,6 +152,8 @@ def _media(unit: Unit, machine: str, order: str) -> list[MediumLine]:
 
 
 def _show_items(items: Sequence[Item], as_json: bool) -> None:
+    from expunge_controller.records.media_lines import decided
+
     lines = [(item.title or item.medium.name, item.medium, item.destroyed_at) for item in items]
     if as_json:
         print_json(
@@ -161,19 +164,28 @@ def _show_items(items: Sequence[Item], as_json: bool) -> None:
                     "destroyed_at": at,
                     "outcome": one.outcome,
                     "certificate": one.certificate,
+                    "status": one.status,
+                    "decisions": [_shown_decision(decision) for decision in one.decisions],
                 }
                 for name, one, at in lines
             ]
         )
         return
     print_table(
-        ["name", "serial", "destroyed at", "outcome", "certificate"],
+        ["name", "serial", "destroyed at", "outcome", "certificate", "status", "decided"],
         [
-            [name, one.serial, at or "not destroyed", one.outcome or "no receipt", one.certificate]
+            [
+                *(name, one.serial, at or "not destroyed", one.outcome or "no receipt"),
+                *(one.certificate, one.status, decided(one)),
+            ]
             for name, one, at in lines
         ],
         "No medium is registered. Next: expunge media register MACHINE PATH",
     )
+
+
+def _shown_decision(one: Decision) -> dict[str, str]:
+    return {"decision": one.decision, "name": one.name, "who": one.who, "at": one.at, "key": one.key}
 
 
 def _form(output: Path | None) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from expunge_controller.records.certificate import Certificate
 from expunge_controller.records.review import NOT_SIGNED, Decision, Review
 from expunge_controller.render.markup import Label, Section, fields, hint, section, text
 
-_STATUS = {"awaiting validation": "待验证", "approved": "已批准", "rejected": "已驳回"}
+STATUS: Mapping[str, Label] = {
+    "awaiting validation": Label("awaiting validation", "待验证"),
+    "approved": Label("approved", "已批准"),
+    "rejected": Label("rejected", "已驳回"),
+}
+UNSIGNED = Label(NOT_SIGNED, "未经本人签名")
 _DECISIONS = {
     "approved": Label("Approved by", "批准人"),
     "rejected": Label("Rejected by", "驳回人"),
@@ -36,7 +43,7 @@ def status_words(certificate: Certificate) -> tuple[Label, Label]:
         words = _FAILED
     elif review is not None and review.validation is not None:
         words = _SIGNED if review.validation.key else _NAMED
-    return Label(certificate.status, _STATUS[certificate.status]), words
+    return STATUS[certificate.status], words
 
 
 def status_banner(certificate: Certificate) -> str:
@@ -50,14 +57,13 @@ def status_banner(certificate: Certificate) -> str:
 
 def review_section(review: Review) -> Section:
     """Each decision, who made it, and with which key."""
-    made = [one for one in (review.validation, review.concurrence, *review.quality) if one is not None]
-    rows = [row for one in made for row in _rows(one)]
+    rows = [row for one in review.decisions for row in _rows(one)]
     return section(Label("Decisions of people", "人员决定"), fields(rows))
 
 
 def _rows(one: Decision) -> list[tuple[Label, str]]:
-    who = ", ".join(part for part in (one.full_name or one.name, one.title, one.organisation) if part)
-    key = one.key or f"{NOT_SIGNED} 未经本人签名"
+    who = ", ".join(part for part in (one.who, one.title, one.organisation) if part)
+    key = one.key or UNSIGNED.plain
     if one.security_key != "none":
         key += f" (security key, {one.security_key})"
     rows = [
