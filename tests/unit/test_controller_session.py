@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,24 +30,11 @@ from support.controllers import (
     enrolled,
     eventually,
     in_thread,
-    make_controller,
     now,
     ordered,
     quiet_log,
 )
 from support.logs import fresh_signer
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
 
 
 class Line:

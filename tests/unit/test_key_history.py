@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -33,17 +31,10 @@ from expunge_controller.records.key_event import KeyEventKind
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store.rows import MachineRow, OrderRow
-from support.controllers import FakeAgent, disk, enrolled, fresh_machine_id, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, enrolled, fresh_machine_id, now, ordered
 from support.logs import fresh_signer
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +14,6 @@ from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_controller import custodian, holdings, pdf_made
-from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
@@ -27,28 +24,10 @@ from expunge_controller.records.review import NOT_SIGNED
 from expunge_controller.render.pdf_summary import summary_data
 from expunge_controller.render.pdf_words import Language
 from expunge_controller.store.rows import MachineRow, OrderRow
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, now, ordered
+from support.fixtures import Run
 from support.pdfs import needs_font
 from support.people import Folk
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
-    return enrolled(controller, agent)
 
 
 @pytest.fixture
@@ -68,23 +47,6 @@ def order(controller: Controller, agent: FakeAgent, machine: MachineRow) -> Orde
             property_number="PN-0002",
         )
     return row
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``expunge --home HOME ARGUMENTS`` in this process: exit code, output, complaints."""
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        argv = ["expunge", "--home", str(tmp_path / "home"), *(str(part) for part in arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @needs_font

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,8 @@ from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store import migrate
 from expunge_controller.store.rows import MachineRow
 from expunge_controller.store.sqlite import open_store
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, enrolled, now, ordered
 from support.evidence import World
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

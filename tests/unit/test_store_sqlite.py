@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,7 @@ from expunge_controller.store.custody_rows import CustodySignatureRow, LotRow, R
 from expunge_controller.store.rows import CosignatureRow, CustodyRow, OrderStatus, StampRow
 from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
+from support.controllers import FakeAgent, enrolled, now, ordered
 
 
 def raw(controller: Controller) -> sqlite3.Connection:
