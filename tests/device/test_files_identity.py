@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge_agent.engine.file_pieces import write_direct
 from expunge_agent.errors import NoSpaceError
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.receipt import Receipt
@@ -193,7 +194,7 @@ def test_a_change_after_the_read_back_fails_the_file(
     def written(self: files_batch.Batch) -> None:
         held = next(one for one in self._held if one.item.path.endswith(b"f007"))
         times = os.fstat(held.fd)
-        files_batch.write_direct(held.fd, False)
+        write_direct(held.fd, False)
         os.pwrite(held.fd, b"NEW", 0)
         os.utime(held.fd, ns=(times.st_atime_ns, times.st_mtime_ns))
         original(self)

@@ -21,7 +21,7 @@ from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.protocol.receipt_files import FileTally, ManifestLine
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques import files_batch
+from expunge_agent.techniques import files_batch, files_passes
 from expunge_agent.techniques.files_list import Item
 from expunge_agent.wipe import run_order
 from expunge_controller.records.consistency import evidence_problems
@@ -175,14 +175,14 @@ def test_a_file_that_grows_before_its_turn_is_left(
 def test_a_file_that_grows_during_the_pass_has_failed(
     bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = files_batch.settle
+    original = files_passes.settle
 
-    def grown(held: files_batch.Held) -> None:
+    def grown(held: files_passes.Held) -> None:
         if held.item.path == b"0/03.txt":
             os.ftruncate(held.fd, 9000)
         original(held)
 
-    monkeypatch.setattr(files_batch, "settle", grown)
+    monkeypatch.setattr(files_passes, "settle", grown)
     result = shred(bench, tree(folder))
     assert result.outcome is Outcome.FAILED
     assert "changed during the pass" in named(result, "failed")["0/03.txt"]

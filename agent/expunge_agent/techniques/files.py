@@ -32,9 +32,10 @@ from expunge_agent.protocol.receipt_files import (
     ListedFile,
     ManifestLine,
 )
-from expunge_agent.techniques.files_batch import Batch, Stopped
+from expunge_agent.techniques.files_batch import Batch
 from expunge_agent.techniques.files_ends import Ends
 from expunge_agent.techniques.files_list import Item, Lister, batches, digest_of, read_list, shown, write_list
+from expunge_agent.techniques.files_passes import Stopped
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_agent.techniques.overwrite_work import source_of
 
