@@ -10,7 +10,7 @@ from expunge_agent.engine.file_pieces import windows, within
 from expunge_agent.engine.ranges import Range
 from expunge_agent.techniques.files_hold import Held
 from expunge_agent.techniques.files_list import Item
-from expunge_agent.techniques.files_passes import Passes
+from expunge_agent.techniques.files_passes import Passes, Tools
 
 TIB = 1 << 40
 
@@ -18,7 +18,8 @@ TIB = 1 << 40
 def test_a_file_of_terabytes_is_not_cut_up_beforehand() -> None:
     size = 64 * TIB
     item = Item(0, b"big", 7, size, room=size, length=size, batch=0, parts=[Part(0, 0, size, 0)])
-    passes = Passes(None, 0, [Held(item, fd=3)], None, [], lambda _: None)  # type: ignore[arg-type]
+    tools = Tools(None, [], lambda _: None)  # type: ignore[arg-type]
+    passes = Passes(None, tools, 0, [Held(item, fd=3)])  # type: ignore[arg-type]
     tracemalloc.start()
     try:
         first = next(windows(passes.pieces()))

@@ -7,11 +7,10 @@ with the same guarantee as one flush a file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from expunge_agent.core.files_progress import BatchDone, BatchWritten
-from expunge_agent.engine.file_pieces import Checked, PieceEngine, cut, uncached, windows
-from expunge_agent.engine.sources import Source
+from expunge_agent.engine.file_pieces import Checked, cut, uncached, windows
 from expunge_agent.engine.syncing import sync_filesystem
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt_files import FileTally
@@ -30,27 +29,17 @@ from expunge_agent.techniques.files_hold import (
     trouble_of,
 )
 from expunge_agent.techniques.files_list import Item
-from expunge_agent.techniques.files_passes import Passes
+from expunge_agent.techniques.files_passes import Passes, Tools
 from expunge_agent.techniques.files_work import FilesWork
 
 
 class Batch:
-    """Batch `number` of the work, wherever it stands. `tell` is called with bytes that were moved."""
+    """Batch `number` of the work, wherever it stands."""
 
-    def __init__(
-        self,
-        work: FilesWork,
-        number: int,
-        items: Sequence[Item],
-        engine: PieceEngine,
-        sources: Sequence[Source],
-        tell: Callable[[int], None],
-    ) -> None:
+    def __init__(self, work: FilesWork, tools: Tools, number: int, items: Sequence[Item]) -> None:
         self._work = work
+        self._tools = tools
         self._number = number
-        self._engine = engine
-        self._sources = sources
-        self._tell = tell
         self._items = items
         self._held: list[Held] = []
 
@@ -81,7 +70,7 @@ class Batch:
                 held.was_begun()
 
     def _overwrite(self) -> BatchWritten:
-        passes = Passes(self._work, self._number, self._held, self._engine, self._sources, self._tell)
+        passes = Passes(self._work, self._tools, self._number, self._held)
         passes.run()
         return passes.as_written()
 
@@ -116,7 +105,7 @@ class Batch:
         )
         seen = Checked()
         for group in windows(pieces):
-            self._engine.check(group, self._sources[-1], seen)
+            self._tools.engine.check(group, self._tools.sources[-1], seen)
         for place in (*seen.wrong, *seen.failed):
             self._held[place].fail(CHANGED)
 

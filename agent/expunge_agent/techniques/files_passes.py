@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from expunge_agent.core.files_progress import BatchWritten, Checkpoint
 from expunge_agent.engine.buffers import MIB
@@ -36,25 +37,23 @@ class Stopped(Exception):  # noqa: N818 - an end, not an error
     """The run was told to stop within a batch."""
 
 
-class Passes:
-    """All passes over what is `held` of batch `number`, one file at least. `tell` is called with bytes that were moved."""
+class Tools(NamedTuple):
+    """What all batches are written with, a source for each pass. `tell` is called with bytes that were moved."""
 
-    def __init__(
-        self,
-        work: FilesWork,
-        number: int,
-        held: Sequence[Held],
-        engine: PieceEngine,
-        sources: Sequence[Source],
-        tell: Callable[[int], None],
-    ) -> None:
+    engine: PieceEngine
+    sources: Sequence[Source]
+    tell: Callable[[int], None]
+
+
+class Passes:
+    """All passes over what is `held` of batch `number`, one file at least."""
+
+    def __init__(self, work: FilesWork, tools: Tools, number: int, held: Sequence[Held]) -> None:
         self._work = work
+        self._engine, self._sources, self._tell = tools
         self._number = number
         self._held = held
-        self._engine = engine
-        self._sources = sources
-        self._tell = tell
-        self._took = [0] * len(sources)
+        self._took = [0] * len(tools.sources)
         self._checked = Checked()
         self._verify_ms = 0
         self._direct = True
