@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from expunge_agent.errors import VerificationError
-from expunge_agent.protocol import canonical, sshsig, trust
+from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.order import Order
 from expunge_agent.protocol.receipt import Statement
 from expunge_agent.protocol.trust import TrustedSigner
@@ -13,7 +13,7 @@ from expunge_controller.records import bundle_layout as layout
 from expunge_controller.records.certificate import Certificate
 from expunge_controller.records.consistency import SUCCESS, medium_of
 from expunge_controller.records.custody import CustodyEvent, CustodyKind, check_chain
-from expunge_controller.records.custody_check import not_people
+from expunge_controller.records.custody_check import misplaced, must_be_ours
 from expunge_controller.records.findings import Checklist
 
 
@@ -25,23 +25,14 @@ def check_custody(
     problems = []
     for name in names:
         try:
-            trust.verify(
-                not_people(signers),
-                sshsig.CUSTODY_NAMESPACE,
-                files[name],
-                files.get(name + layout.SIGNATURE, b""),
-            )
+            must_be_ours(files, name, sshsig.CUSTODY_NAMESPACE, signers)
         except VerificationError as error:
             problems.append(f"{name}: {error.message}")
     if not names:
         problems.append("there is no custody event")
     checks.check("every custody event is signed", problems, f"{len(names)} events")
     chain: list[CustodyEvent] = []
-    problems = [
-        f"{name} is not event {number}"
-        for number, name in enumerate(names, start=1)
-        if name != layout.custody_name(number)
-    ]
+    problems = misplaced(names, layout.custody_name, "event")
     try:
         chain = check_chain([files[name] for name in names])
     except VerificationError as error:
