@@ -32,11 +32,6 @@ SIZES = {
 }
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
 def made(lab, kind: str, *options: str) -> tuple[Path, Path]:
     """(image, mount point): `mkfs` options for records that nothing else copies."""
     size = {"xfs": 320 * MIB, "btrfs": 320 * MIB}.get(kind, 192 * MIB)

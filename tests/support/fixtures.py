@@ -1,41 +1,42 @@
-"""Fixtures that many tests take: a controller in a folder, a machine of its, its verbs. A test file that needs another
-one defines its own by the same name."""
+"""Fixtures that many tests take: an agent at work, documents, a controller in a folder, its machine, its verbs. A test
+file that needs another one defines its own by the same name."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
+from expunge_controller.bundle import BundleParts
 from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.store.rows import MachineRow
+from support.agents import Bench
 from support.controllers import FakeAgent, enrolled, make_controller
-
-
-class Ran(NamedTuple):
-    """A finished command: exit code, output, complaints."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Its standard output as one JSON document."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """Its standard output as JSON Lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
+from support.evidence import World
+from support.ran import Ran
 
 Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """An agent's state folder, and orders for it."""
+    return Bench.make(tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Keys, and documents signed with them."""
+    return World()
+
+
+@pytest.fixture(scope="module")
+def parts(world: World) -> BundleParts:
+    """What a bundle about a clean wipe is made of."""
+    return world.parts()
 
 
 @pytest.fixture

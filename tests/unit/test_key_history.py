@@ -19,7 +19,7 @@ from expunge_agent.errors import (
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.enrolment import EnrolmentToken
-from expunge_agent.protocol.rotation import KeyRotation, granted
+from expunge_agent.protocol.rotation import KeyRotation
 from expunge_agent.protocol.sshsig import Signer
 from expunge_controller import bundling, files, fleet, intake, key_history, log_audit, rotating
 from expunge_controller.bundle import bundle_files
@@ -63,16 +63,8 @@ def rotation(
     agent: FakeAgent, token: EnrolmentToken, new: Signer, endorsed: bool = True, **changes: object
 ) -> tuple[bytes, bytes, bytes]:
     """What a machine sends."""
-    document = KeyRotation(
-        format="expunge/key-rotation/v1",
-        machine_id=agent.machine_id,
-        old_key=agent.signing.public_line,
-        new_key=new.public_line,
-        at=timestamp(now()),
-    )
-    body = canonical.dumps(replace(granted(document, token.secret), **changes))
-    old = sshsig.sign(agent.signing, sshsig.ROTATION_NAMESPACE, body) if endorsed else b""
-    return body, sshsig.sign(new, sshsig.ROTATION_NAMESPACE, body), old
+    body, signature, endorsement = agent.rotation(new, token.secret, **changes)
+    return body, signature, endorsement if endorsed else b""
 
 
 def take(controller: Controller, agent: FakeAgent, document: tuple[bytes, bytes, bytes]) -> MachineRow:

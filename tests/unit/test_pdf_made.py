@@ -49,11 +49,6 @@ LOOK = pdf_blocks.Look(
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
 def files(world: World) -> dict[str, bytes]:
     return bundle_files(world.parts())
 
