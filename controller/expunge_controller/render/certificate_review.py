@@ -1,10 +1,11 @@
-"""The parts of a certificate's page about what people made of the result: the banner's words, decisions, quality checks."""
+"""The parts of a certificate's page about what people made of the result: the banner's words, decisions, quality checks; and
+the boxes that they sign in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from expunge_controller.records.certificate import Certificate
+from expunge_controller.records.certificate import Blank, Certificate
 from expunge_controller.records.review import NOT_SIGNED, Decision, Review
 from expunge_controller.render.markup import Label, Section, fields, hint, section, text
 
@@ -59,6 +60,27 @@ def review_section(review: Review) -> Section:
     """Each decision, who made it, and with which key."""
     rows = [row for one in review.decisions for row in _rows(one)]
     return section(Label("Decisions of people", "人员决定"), fields(rows))
+
+
+def signature_boxes(certificate: Certificate) -> list[tuple[Label, list[tuple[Label, str]]]]:
+    """Who performed, decided and concurs: the title of a box, and its lines, empty where they are filled by hand."""
+    return [
+        (Label("Attestation: performed by", "执行人签署"), _lines(certificate.attestation)),
+        (Label("Validation: approved or rejected by", "验证人（批准/驳回）"), _lines(certificate.validation)),
+        (Label("Concurrence", "复核会签"), _lines(certificate.concurrence)),
+    ]
+
+
+def _lines(blank: Blank) -> list[tuple[Label, str]]:
+    return [
+        (Label("Name", "姓名"), blank.name),
+        (Label("Title", "职务"), blank.title),
+        (Label("Organisation", "单位"), blank.organisation),
+        (Label("Location", "地点"), blank.location),
+        (Label("Phone", "电话"), blank.phone),
+        (Label("Signature", "签名"), blank.signature),
+        (Label("Date", "日期"), blank.date),
+    ]
 
 
 def _rows(one: Decision) -> list[tuple[Label, str]]:
