@@ -16,6 +16,7 @@ from expunge_agent.core.obstacles import (
     Obstacle,
     Scope,
     credit,
+    given_back,
     obstacle,
     other_namespaces,
     reaches_all,
@@ -99,7 +100,7 @@ def select(
         type=case.type,
         candidates=candidates,
         chosen=chosen.technique if chosen is not None else _refusal(case, level, found, candidates),
-        restores=_restores(case) if chosen is not None else [],
+        restores=given_back(case, chosen.technique) if chosen is not None else [],
         takes_too=_takes_too(case, chosen),
         downgrade=downgrade,
         read_back_seconds=read_back_seconds(medium.size, case.type, profile),
@@ -134,7 +135,10 @@ def _detail(case: Case, technique: Technique, missing: str, passes: int) -> str:
         said.append(f"earns nothing for the whole medium: {missing}")
     if technique is Technique.OVERWRITE and case.profile is not None:
         said.append("1 pass" if passes == 1 else f"{passes} passes")
-    said += [f"gives the {area.kind.upper()} of {area.size} bytes back first" for area in _restores(case)]
+    said += [
+        f"gives the {area.kind.upper()} of {area.size} bytes back first"
+        for area in given_back(case, technique)
+    ]
     if reaches_all(case, technique):
         others = other_namespaces(case) or ()
         said += [f"takes {readable(one.node, 100)} too" for one in others]
@@ -160,12 +164,6 @@ def _best(candidates: list[Candidate]) -> Candidate | None:
 
 def _higher(one: Level, other: Level) -> Level:
     return one if one.reaches(other) else other
-
-
-def _restores(case: Case) -> list[HiddenArea]:
-    if case.drive is None or case.medium.partition or case.drive.distrusted:
-        return []
-    return [area for area in case.drive.hidden if area.size and area.restorable]
 
 
 def _takes_too(case: Case, chosen: Candidate | None) -> list[NvmeNamespace]:
