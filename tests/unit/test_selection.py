@@ -22,7 +22,7 @@ from expunge_agent.core.drive import (
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import is_command, settled_type
 from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
-from expunge_agent.core.preference import RATES, preference
+from expunge_agent.core.preference import BY_RATE, DECLARED, NOMINAL, RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.protocol import canonical
@@ -521,10 +521,31 @@ def test_what_the_drive_declares_comes_before_what_its_size_suggests() -> None:
     abilities = [Ability(technique=T.ATA_SANITIZE_OVERWRITE, offered=True, seconds=77)]
     declared = pick(medium(HDD), drive(abilities=abilities))
     assert of(declared, T.ATA_SANITIZE_OVERWRITE).seconds == 77
+    assert of(declared, T.ATA_SANITIZE_OVERWRITE).seconds_from == DECLARED
     silent = pick(medium(HDD), drive(*ATA), None)
     assert of(silent, T.ATA_SANITIZE_OVERWRITE).seconds == -(-SIZE // RATES[HDD])
-    assert of(silent, T.ATA_SANITIZE_CRYPTO).seconds == -1
+    assert of(silent, T.ATA_SANITIZE_OVERWRITE).seconds_from == BY_RATE
+    assert (of(silent, T.ATA_SANITIZE_CRYPTO).seconds, of(silent, T.ATA_SANITIZE_CRYPTO).seconds_from) == (
+        -1,
+        "",
+    )
     assert of(silent, T.SCSI_SANITIZE_OVERWRITE).seconds == -1, "this drive has none"
+
+
+def test_a_nominal_timeout_is_called_so_and_is_no_duration() -> None:
+    """A drive that says 30 s of an overwrite means that it takes the command by then."""
+    short, long = 30, 90_000
+    for told, technique, seconds, source in (
+        (short, T.SCSI_SANITIZE_CRYPTO, short, NOMINAL),
+        (short, T.SCSI_SANITIZE_BLOCK, short, NOMINAL),
+        (short, T.SCSI_SANITIZE_OVERWRITE, -(-SIZE // RATES[HDD]), BY_RATE),
+        (short, T.SCSI_FORMAT_UNIT, -(-SIZE // RATES[HDD]), BY_RATE),
+        (long, T.SCSI_SANITIZE_OVERWRITE, long, NOMINAL),
+        (-1, T.SCSI_SANITIZE_BLOCK, -1, ""),
+    ):
+        abilities = [Ability(technique=technique, offered=True, seconds=told)]
+        one = of(pick(medium(HDD), drive(protocol="scsi", abilities=abilities)), technique)
+        assert (one.seconds, one.seconds_from) == (seconds, source), technique
 
 
 def test_passes_and_reading_back_take_their_time() -> None:

@@ -24,7 +24,7 @@ from expunge_agent.core.obstacles import (
     shortfall,
     unfit_medium,
 )
-from expunge_agent.core.preference import erase_seconds, preference, read_back_seconds
+from expunge_agent.core.preference import UNKNOWN, estimate, preference, read_back_seconds
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.core.volume import uncredited
 from expunge_agent.protocol.base import Frozen, Level, Text
@@ -43,7 +43,7 @@ class Candidate(Frozen, frozen=True):
 
     ``earns``: the most it earns on this very medium, or would if nothing stood in its way; lower than the
     table's where something is left out, which ``detail`` then says. ``seconds``: an estimate of the erase
-    itself, −1 unknown.
+    itself, −1 unknown; ``seconds_from``: where it comes from, in words.
     """
 
     technique: Technique
@@ -51,6 +51,7 @@ class Candidate(Frozen, frozen=True):
     earns: Level
     why_not: Text = ""
     seconds: int = -1
+    seconds_from: Text = ""
     detail: Text = ""
 
 
@@ -118,12 +119,14 @@ def _candidate(case: Case, technique: Technique, against: Obstacle | None) -> Ca
     missing = shortfall(case, technique)
     passes = len(case.profile.passes) if case.profile is not None else 1
     possible = against is None or (case.drive is not None and case.drive.ability(technique).offered)
+    time = estimate(technique, case.medium.size, case.type, case.drive, passes) if possible else UNKNOWN
     return Candidate(
         technique=technique,
         usable=against is None,
         earns=Level.NONE if missing else credit(case, technique),
         why_not=against.why[:1000] if against is not None else "",
-        seconds=erase_seconds(technique, case.medium.size, case.type, case.drive, passes) if possible else -1,
+        seconds=time.seconds,
+        seconds_from=time.source,
         detail="" if against is not None else _detail(case, technique, missing, passes),
     )
 
