@@ -26,7 +26,7 @@ from lab.orders import ROTATING, level, receipts
 from lab.report import Report
 
 RECORD = b"RECORD-OF-A-CUSTOMER"
-SIZE = 8 * MIB
+SIZE = 4 * MIB
 SECONDS = 600
 """How long an erase takes by the drive's clock: all drives of a scene are in the middle at the same moment."""
 HASTE = 60
