@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,11 +17,14 @@ from expunge_agent import erasures
 from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erasing
 from expunge_agent.techniques.hand import Hand, State, Status
+from expunge_agent.turns import Turns
 from lab import bench as b
 from lab.bench import Bench, Book, Crash, Order
 
@@ -134,3 +140,109 @@ def test_a_command_is_not_begun_when_what_it_takes_with_it_has_changed(tmp_path:
         assert not bench.busy
     finally:
         bench.close()
+
+
+class Teller:
+    """An event log that keeps what is waited for; `then` is called when there is something."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.said: list[str] = []
+        self._then = then
+
+    def emit(self, kind: EventKind, *, title: str = "", **_how: object) -> None:
+        """See EventLog."""
+        if title.startswith("waiting for a turn"):
+            self.said.append(title)
+            self._then()
+
+
+def with_turns(monkeypatch: pytest.MonkeyPatch, turns: Turns, events: Teller) -> None:
+    """Have orders for a bench take turns, and tell of it."""
+    monkeypatch.setattr(b, "Surroundings", partial(Surroundings, turns=turns))
+    monkeypatch.setattr(b, "_Silent", lambda: events)
+
+
+def nobody(_title: str) -> None:
+    """Who does not listen."""
+
+
+def test_nothing_is_written_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    turns, book, seen = Turns(tmp_path / "turns"), Book(), list[list[str]]()
+    with ExitStack() as other:
+        assert other.enter_context(turns.hold("lab", threading.Event(), nobody))
+
+        def over() -> None:
+            seen.append(list(book.kinds))
+            other.close()
+
+        events = Teller(over)
+        with_turns(monkeypatch, turns, events)
+        try:
+            verdict = Order(bench).carry_out(book)
+        finally:
+            bench.close()
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert seen == [[]]
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_drive_at_work_after_a_restart_takes_its_turn_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    turns, kept = Turns(tmp_path / "turns"), list[int]()
+    events = Teller(lambda: None)
+    with_turns(monkeypatch, turns, events)
+    follow = erasing.rejoin
+
+    def counted(*what: Any) -> None:
+        kept.append(len([path for path in (tmp_path / "turns").iterdir() if ".kept." in path.name]))
+        follow(*what)
+
+    monkeypatch.setattr(erasing, "rejoin", counted)
+    try:
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = order.carry_out(book)
+    finally:
+        bench.close()
+    assert (events.said, kept) == ([], [2])
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_command_that_is_given_again_after_a_restart_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    order, book = Order(bench), Book()
+    book.crash = (3, True)
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert book.kinds[-1] == "erase-sending"
+    again, turns = book.reopened(), Turns(tmp_path / "turns")
+    assert not bench.busy
+    with ExitStack() as other:
+        other.enter_context(turns.hold("lab", threading.Event(), nobody))
+        events = Teller(other.close)
+        with_turns(monkeypatch, turns, events)
+        try:
+            verdict = order.carry_out(again)
+        finally:
+            bench.close()
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_stop_while_it_waits_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    turns, book, stop = Turns(tmp_path / "turns"), Book(), b.Stop(bench.clock)
+    events = Teller(stop.set)
+    with_turns(monkeypatch, turns, events)
+    try:
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = Order(bench).carry_out(book, stop)
+    finally:
+        bench.close()
+    assert len(events.said) == 1
+    assert book.kinds == []
+    assert verdict.outcome is Outcome.INTERRUPTED
