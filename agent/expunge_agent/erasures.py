@@ -56,7 +56,11 @@ def rejoin(path: str, ordered: Identity, so_far: TargetProgress, steps: Steps, a
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_the_one(ordered, identity_of(fd, path)):
                 return
-            with _turn(path, steps, around, at_work=True):
+            with (
+                steps.wakeful(),
+                awake(f"{plan.technique} is under way"),
+                _turn(path, steps, around, at_work=True),
+            ):
                 hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
                 erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
         except (CommandError, Rejected, TargetRefused, OSError):
@@ -91,6 +95,7 @@ def erase(
         raise AssertionError("nothing was planned")
     with (
         _turn(opened.path, steps, around, at_work=erasure.ended is not None) as mine,
+        steps.wakeful(),
         awake(f"{plan.technique} is under way"),
         Asker(around.patience) as asker,
     ):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -246,3 +246,74 @@ def test_a_stop_while_it_waits_begins_nothing(tmp_path: Path, monkeypatch: pytes
     assert len(events.said) == 1
     assert book.kinds == []
     assert verdict.outcome is Outcome.INTERRUPTED
+
+
+# The machine is kept awake
+
+
+def watched_sleep(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the machine is kept awake for at the moment."""
+    held: list[str] = []
+
+    @contextmanager
+    def hold(why: str) -> Iterator[None]:
+        held.append(why)
+        try:
+            yield
+        finally:
+            held.remove(why)
+
+    monkeypatch.setattr(b, "_awake", hold)
+    return held
+
+
+def test_the_machine_is_kept_awake_from_the_canaries_to_the_last_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, held = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), watched_sleep(monkeypatch)
+    book, seen = Book(), list[tuple[str, list[str]]]()
+    record = book.record
+
+    def noted(kind: str, **data: object) -> None:
+        seen.append((kind, list(held)))
+        record(kind, **data)
+
+    monkeypatch.setattr(book, "record", noted)
+    try:
+        Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert {"canaries-placing", "erase-accepted", "erase-checked"} <= {kind for kind, _ in seen}
+    assert all(why == ["nvme-sanitize-block is under way"] for _, why in seen)
+    assert held == []
+
+
+def test_the_machine_is_kept_awake_for_a_drive_that_is_joined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    held, seen, follow = watched_sleep(monkeypatch), list[list[str]](), erasing.rejoin
+
+    def noted(*what: Any) -> None:
+        seen.append(list(held))
+        follow(*what)
+
+    monkeypatch.setattr(erasing, "rejoin", noted)
+    try:
+        order.carry_out(book)
+    finally:
+        bench.close()
+    assert seen == [["nvme-sanitize-block is under way"]]
+    assert held == []
+
+
+def test_an_exception_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, held = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), watched_sleep(monkeypatch)
+    book = Book()
+    book.crash = (3, True)
+    try:
+        with pytest.raises(Crash):
+            Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert held == []
