@@ -130,6 +130,34 @@ def test_each_run_obeys_its_own_limit(begin: Begin) -> None:
     assert says(strict) == "erasing"
 
 
+CROWD = """
+import os, random, sys, threading, time
+from pathlib import Path
+from expunge_agent import turns
+turns.LOOK = 0.01
+folder, log = Path(sys.argv[1]), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+for number in range(15):
+    lane = random.choice("abc")
+    with turns.Turns(folder, 3, 2).hold(lane, threading.Event(), lambda title: None):
+        os.write(log, f"+{lane}\\n".encode())
+        time.sleep(random.uniform(0, 0.02))
+        os.write(log, f"-{lane}\\n".encode())
+"""
+
+
+def test_many_runs_at_once_never_pass_a_limit(tmp_path: Path) -> None:
+    args = [sys.executable, "-c", CROWD, str(tmp_path / "turns"), str(tmp_path / "log")]
+    runs = [subprocess.Popen(args, stderr=subprocess.PIPE) for _ in range(6)]
+    ends = [(run.communicate(timeout=120)[1], run.returncode) for run in runs]
+    assert ends == [(b"", 0)] * 6
+    now, most, most_on_a_lane = list[str](), 0, 0
+    for line in (tmp_path / "log").read_text().splitlines():
+        now.append(line[1]) if line[0] == "+" else now.remove(line[1])
+        most = max(most, len(now))
+        most_on_a_lane = max(most_on_a_lane, *map(now.count, "abc"))
+    assert (now, most, most_on_a_lane) == ([], 3, 2), "and the limits are made use of"
+
+
 def test_a_folder_of_somebody_else_is_told_of(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else for it")

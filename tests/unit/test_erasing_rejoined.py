@@ -17,6 +17,7 @@ from expunge_agent import erasures
 from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.errors import StateError
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.receipt import Reason, Refusal
@@ -246,6 +247,18 @@ def test_a_stop_while_it_waits_begins_nothing(tmp_path: Path, monkeypatch: pytes
     assert len(events.said) == 1
     assert book.kinds == []
     assert verdict.outcome is Outcome.INTERRUPTED
+
+
+def test_without_a_folder_for_turns_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, book = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), Book()
+    (tmp_path / "turns").write_text("no folder")
+    with_turns(monkeypatch, Turns(tmp_path / "turns"), Teller(lambda: None))
+    try:
+        with pytest.raises(StateError, match="turns"):
+            Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert book.kinds == []
 
 
 # The machine is kept awake

@@ -11,11 +11,14 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
+import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge_agent import turns as turns_module
+from expunge_agent.cli import running
 from expunge_agent.commands.port import CommandTimeout
 from expunge_agent.devices import rescan as rescanning
 from expunge_agent.devices.nodes import all_disks
@@ -164,6 +167,39 @@ def test_a_folder_that_cannot_be_used_is_told_of(tmp_path: Path) -> None:
             Turns(folder).hold("a", threading.Event(), silent),
         ):
             pytest.fail("nothing may begin")
+
+
+# How a run is told
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "limits"),
+    [
+        ([], {}, (0, 1)),
+        (["--erasing", "4", "--erasing-per-controller", "3"], {}, (4, 3)),
+        ([], {"EXPUNGE_ERASING": "4", "EXPUNGE_ERASING_PER_CONTROLLER": "0"}, (4, 0)),
+        (["--erasing-per-controller", "2"], {"EXPUNGE_ERASING_PER_CONTROLLER": "5"}, (0, 2)),
+    ],
+)
+def test_a_run_takes_its_limits_and_the_folder_of_its_state(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    environment: dict[str, str],
+    limits: tuple[int, int],
+) -> None:
+    made: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(running, "Turns", lambda *how: made.append(how))
+
+    @click.command()
+    @running.run_options
+    def verb(**how: object) -> int:
+        running.surroundings(tmp_path, {}, how)
+        return 0
+
+    result = CliRunner().invoke(verb, words, env=environment, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert made == [(tmp_path / "turns", *limits)]
 
 
 # The rule
