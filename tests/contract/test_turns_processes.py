@@ -51,9 +51,14 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
 
 def says(run: Run) -> str:
-    """The next line of a process; empty once it ended."""
+    """The next line of a process; empty once it ended, as it does when it says nothing for long."""
     assert run.stdout is not None
-    return run.stdout.readline().strip()
+    too_long = threading.Timer(20, run.kill)
+    too_long.start()
+    try:
+        return run.stdout.readline().strip()
+    finally:
+        too_long.cancel()
 
 
 def ends(run: Run) -> None:

@@ -193,7 +193,7 @@ def test_a_drive_at_work_after_a_restart_takes_its_turn_at_once(
 ) -> None:
     bench, order, book = under_way(tmp_path)
     turns, kept = Turns(tmp_path / "turns"), list[int]()
-    events = Teller(lambda: None)
+    events = Teller(lambda: pytest.fail("it waits"))
     with_turns(monkeypatch, turns, events)
     follow = erasing.rejoin
 

@@ -61,11 +61,12 @@ class Crowd:
                 self.done += 1
 
     def run(self, lanes: list[str]) -> None:
-        threads = [threading.Thread(target=self.work, args=(lane,)) for lane in lanes]
+        threads = [threading.Thread(target=self.work, args=(lane,), daemon=True) for lane in lanes]
         for one in threads:
             one.start()
+        end = time.monotonic() + 30
         for one in threads:
-            one.join(30)
+            one.join(max(0.0, end - time.monotonic()))
 
 
 def left(folder: Path) -> list[str]:
