@@ -14,6 +14,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from expunge_agent.devices import awake
+
 # How long an example takes is the machine's matter.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -77,6 +79,12 @@ def process_guard() -> Iterator[ProcessGuard]:
     yield GUARD
     if GUARD.seen:
         pytest.fail(f"a unit test must not start a process: {GUARD.seen}")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_kept_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks the service manager of the machine that it runs on."""
+    monkeypatch.setattr(awake, "BOOTED", HERE / "no-systemd")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

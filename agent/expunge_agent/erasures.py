@@ -56,8 +56,13 @@ def rejoin(path: str, ordered: Identity, so_far: TargetProgress, steps: Steps, a
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_the_one(ordered, identity_of(fd, path)):
                 return
-            hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
-            erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
+            with (
+                steps.wakeful(),
+                awake(f"{plan.technique} is under way"),
+                _turn(path, steps, around, at_work=True),
+            ):
+                hand = PatientHand(asker.ask(lambda: hand_for(plan, fd, asker.still_awaited)), asker)
+                erasing.rejoin(hand, plan, so_far.erasure, steps, _watch(around))
         except (CommandError, Rejected, TargetRefused, OSError):
             return
         finally:
@@ -89,7 +94,8 @@ def erase(
     if plan is None:
         raise AssertionError("nothing was planned")
     with (
-        around.turns.hold(lane(opened.path), around.stop) as mine,
+        _turn(opened.path, steps, around, at_work=erasure.ended is not None) as mine,
+        steps.wakeful(),
         awake(f"{plan.technique} is under way"),
         Asker(around.patience) as asker,
     ):
@@ -107,6 +113,16 @@ def erase(
         finally:
             if asker.stuck:
                 opened.abandon()
+
+
+@contextmanager
+def _turn(path: str, steps: Steps, around: Surroundings, *, at_work: bool) -> Iterator[bool]:
+    """A turn for the drive at `path`, where drives take turns; False when the run was stopped first."""
+    if around.turns is None:
+        yield True
+        return
+    with around.turns.hold(lane(path), around.stop, steps.say, at_work=at_work) as mine:
+        yield mine
 
 
 def _carry_through(

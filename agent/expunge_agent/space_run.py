@@ -16,6 +16,7 @@ from expunge_agent.core.space_outcome import exceptions, trouble
 from expunge_agent.core.space_plan import plan_space
 from expunge_agent.core.space_progress import Folder, start_of
 from expunge_agent.devices import fsinfo
+from expunge_agent.devices.awake import awake
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.space import claimed, look_at_space
 from expunge_agent.engine.drawing import drawn
@@ -171,7 +172,8 @@ class SpaceRun:
         """Fill, write, measure. Whatever breaks it, what was made is taken away, unless it is to go on later."""
         broken = ""
         try:
-            SpaceWork(space, folder, self._so_far, self._steps, self.around).run()
+            with self._steps.wakeful(), awake("free space is being overwritten"):
+                SpaceWork(space, folder, self._so_far, self._steps, self.around).run()
         except EngineError as error:
             broken = in_words(error)
         except TargetRefused as error:

@@ -16,6 +16,7 @@
     orders/DIGEST/          order, signature, journal, events of an order once taken
     seen/                   nonces and ids of all orders ever taken
     receipts/, outbox/      see `outbox`
+    turns/                  whose turn it is to erase, see `turns`
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from expunge_agent.protocol.order import MAX_ORDER
 from expunge_agent.protocol.trust import TrustedSigner, format_allowed_signers, parse_allowed_signers
 
 ROTATION = "rotation.json"
-_FOLDERS = ("trust", "profiles", "spool", "orders", "seen", "receipts", "outbox")
+_FOLDERS = ("trust", "profiles", "spool", "orders", "seen", "receipts", "outbox", "turns")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure_progress import Ended, Evidence, Placed, Settled
 from expunge_agent.core.files_progress import BatchDone, BatchWritten, Listing
@@ -9,6 +12,7 @@ from expunge_agent.core.files_progress import Checkpoint as FilesCheckpoint
 from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.pass_progress import Checkpoint
 from expunge_agent.core.plan import TargetPlan
+from expunge_agent.devices import awake
 from expunge_agent.engine.meter import Progress
 from expunge_agent.events import EventLog
 from expunge_agent.ledger import Ledger
@@ -26,6 +30,7 @@ class Steps:
         self._ledger = ledger
         self._events = events
         self._title, self._step = "", -1
+        self._sleepy = ""
 
     def write(self, kind: str, **data: object) -> None:
         """Journal a record of this target."""
@@ -151,6 +156,7 @@ class Steps:
 
     def progress(self, step: int, title: str, progress: Progress) -> None:
         """Show how far the step is."""
+        self._tell_of_sleep()
         kind = EventKind.PROGRESS if title == self._title else EventKind.STEP_STARTED
         self._title, self._step = title, step
         self._events.emit(
@@ -169,6 +175,20 @@ class Steps:
         """Show what is waited for."""
         self._title = ""
         self._events.emit(EventKind.STEP_STARTED, target=self._index, title=title, total=1)
+
+    @contextmanager
+    def wakeful(self) -> Iterator[None]:
+        """Around work for which the machine is kept awake: show why it could not be, while it lasts or at its end."""
+        try:
+            yield
+        finally:
+            self._tell_of_sleep()
+
+    def _tell_of_sleep(self) -> None:
+        why = awake.trouble()
+        if why and why != self._sleepy:
+            self.say(f"the machine could not be kept from sleeping: {why}")
+        self._sleepy = why
 
     def _finished(self, done: int, milliseconds: int) -> None:
         """Show a step that is through, with its average rate."""

@@ -34,7 +34,8 @@ class Surroundings:
     the order goes on at the next start. `checkpoint_seconds` is how much work a crash may cost, `patience`
     the seconds after which a medium that answers nothing is given up, `absence` how many seconds one that
     disappeared is waited for. A drive that erases itself is asked every `poll` seconds how far it is, and given
-    up after `erase_timeout` (None: what it declares). `vaults`: for orders to shred a key of a vault."""
+    up after `erase_timeout` (None: what it declares); `turns` is whom drives that erase themselves wait for
+    (None: nobody). `vaults`: for orders to shred a key of a vault."""
 
     profiles: Mapping[str, Profile]
     now: Callable[[], datetime] = utc_now
@@ -46,7 +47,7 @@ class Surroundings:
     absence: float = 0.0
     poll: float = 2.0
     erase_timeout: float | None = None
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns | None = None
     system: SystemPaths = DEFAULT_SYSTEM
     parallel: int = 32
     per_lane: int = 0

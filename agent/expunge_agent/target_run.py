@@ -12,6 +12,7 @@ from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
 from expunge_agent.deactivating import settle
 from expunge_agent.devices import host
+from expunge_agent.devices.awake import awake
 from expunge_agent.devices.look import find
 from expunge_agent.devices.opening import Opened, TargetRefused, open_target
 from expunge_agent.devices.temperature import celsius
@@ -193,6 +194,10 @@ class TargetRun:
                 self._around,
             )
             return
+        with self._steps.wakeful(), awake(f"{plan.technique} is under way"):
+            self._overwrite(opened, plan)
+
+    def _overwrite(self, opened: Opened, plan: TargetPlan) -> None:
         if plan.luks is not None:
             shred(
                 opened,

@@ -13,6 +13,7 @@ from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, plan_target
+from expunge_agent.devices.awake import awake
 from expunge_agent.devices.below import Below
 from expunge_agent.devices.file_facts import ground_of
 from expunge_agent.devices.look import look, tree_identity
@@ -102,7 +103,8 @@ class TreeRun:
                     list_files(work)
                 if refusal := self._nothing_to_do():
                     return self._refused(refusal)
-                overwrite_files(work)
+                with self._steps.wakeful(), awake("files are being overwritten"):
+                    overwrite_files(work)
             except ListAlteredError as error:
                 return self._judge(plan, f"The work could not go on: {error}.")
             except (EngineError, TargetRefused) as error:

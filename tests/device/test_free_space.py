@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from expunge_agent import space_run
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.space import FOLDER_PREFIX, SYSTEM_RESERVE, Space
 from expunge_agent.devices.space import look_at_space
@@ -451,3 +454,20 @@ def test_the_rest_of_clusters_is_an_exception(lab, bench: Bench) -> None:
     assert any("bigalloc" in one for one in result.exceptions)
     lab.unmount(mount)
     assert marks(image), "the reason for it"
+
+
+def test_the_machine_is_kept_awake_while_it_is_filled(
+    lab, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, mount = file_system(lab, "ext4")
+    free, seen = seen_at(mount).free, list[int]()
+
+    @contextmanager
+    def hold(_why: str) -> Iterator[None]:
+        assert seen_at(mount).free > free - MIB
+        yield
+        seen.append(seen_at(mount).free)
+
+    monkeypatch.setattr(space_run, "awake", hold)
+    assert run(bench, mount, reserve=ALL).failure == ""
+    assert len(seen) == 1 and seen[0] < MIB, "it was full when the hold ended"

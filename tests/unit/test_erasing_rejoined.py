@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,11 +17,15 @@ from expunge_agent import erasures
 from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
+from expunge_agent.errors import StateError
+from expunge_agent.protocol.base import Outcome
+from expunge_agent.protocol.event import EventKind
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import erasing
 from expunge_agent.techniques.hand import Hand, State, Status
+from expunge_agent.turns import Turns
 from lab import bench as b
 from lab.bench import Bench, Book, Crash, Order
 
@@ -134,3 +141,192 @@ def test_a_command_is_not_begun_when_what_it_takes_with_it_has_changed(tmp_path:
         assert not bench.busy
     finally:
         bench.close()
+
+
+class Teller:
+    """An event log that keeps what is waited for; `then` is called when there is something."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.said: list[str] = []
+        self._then = then
+
+    def emit(self, kind: EventKind, *, title: str = "", **_how: object) -> None:
+        """See EventLog."""
+        if title.startswith("waiting for a turn"):
+            self.said.append(title)
+            self._then()
+
+
+def with_turns(monkeypatch: pytest.MonkeyPatch, turns: Turns, events: Teller) -> None:
+    """Have orders for a bench take turns, and tell of it."""
+    monkeypatch.setattr(b, "Surroundings", partial(Surroundings, turns=turns))
+    monkeypatch.setattr(b, "_Silent", lambda: events)
+
+
+def nobody(_title: str) -> None:
+    """Who does not listen."""
+
+
+def test_nothing_is_written_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    turns, book, seen = Turns(tmp_path / "turns"), Book(), list[list[str]]()
+    with ExitStack() as other:
+        assert other.enter_context(turns.hold("lab", threading.Event(), nobody))
+
+        def over() -> None:
+            seen.append(list(book.kinds))
+            other.close()
+
+        events = Teller(over)
+        with_turns(monkeypatch, turns, events)
+        try:
+            verdict = Order(bench).carry_out(book)
+        finally:
+            bench.close()
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert seen == [[]]
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_drive_at_work_after_a_restart_takes_its_turn_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    turns, kept = Turns(tmp_path / "turns"), list[int]()
+    events = Teller(lambda: pytest.fail("it waits"))
+    with_turns(monkeypatch, turns, events)
+    follow = erasing.rejoin
+
+    def counted(*what: Any) -> None:
+        kept.append(len([path for path in (tmp_path / "turns").iterdir() if ".kept." in path.name]))
+        follow(*what)
+
+    monkeypatch.setattr(erasing, "rejoin", counted)
+    try:
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = order.carry_out(book)
+    finally:
+        bench.close()
+    assert (events.said, kept) == ([], [2])
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_command_that_is_given_again_after_a_restart_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    order, book = Order(bench), Book()
+    book.crash = (3, True)
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert book.kinds[-1] == "erase-sending"
+    again, turns = book.reopened(), Turns(tmp_path / "turns")
+    assert not bench.busy
+    with ExitStack() as other:
+        other.enter_context(turns.hold("lab", threading.Event(), nobody))
+        events = Teller(other.close)
+        with_turns(monkeypatch, turns, events)
+        try:
+            verdict = order.carry_out(again)
+        finally:
+            bench.close()
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_stop_while_it_waits_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME)
+    turns, book, stop = Turns(tmp_path / "turns"), Book(), b.Stop(bench.clock)
+    events = Teller(stop.set)
+    with_turns(monkeypatch, turns, events)
+    try:
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = Order(bench).carry_out(book, stop)
+    finally:
+        bench.close()
+    assert len(events.said) == 1
+    assert book.kinds == []
+    assert verdict.outcome is Outcome.INTERRUPTED
+
+
+def test_without_a_folder_for_turns_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, book = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), Book()
+    (tmp_path / "turns").write_text("no folder")
+    with_turns(monkeypatch, Turns(tmp_path / "turns"), Teller(lambda: None))
+    try:
+        with pytest.raises(StateError, match="turns"):
+            Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert book.kinds == []
+
+
+# The machine is kept awake
+
+
+def watched_sleep(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the machine is kept awake for at the moment."""
+    held: list[str] = []
+
+    @contextmanager
+    def hold(why: str) -> Iterator[None]:
+        held.append(why)
+        try:
+            yield
+        finally:
+            held.remove(why)
+
+    monkeypatch.setattr(b, "_awake", hold)
+    return held
+
+
+def test_the_machine_is_kept_awake_from_the_canaries_to_the_last_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, held = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), watched_sleep(monkeypatch)
+    book, seen = Book(), list[tuple[str, list[str]]]()
+    record = book.record
+
+    def noted(kind: str, **data: object) -> None:
+        seen.append((kind, list(held)))
+        record(kind, **data)
+
+    monkeypatch.setattr(book, "record", noted)
+    try:
+        Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert {"canaries-placing", "erase-accepted", "erase-checked"} <= {kind for kind, _ in seen}
+    assert all(why == ["nvme-sanitize-block is under way"] for _, why in seen)
+    assert held == []
+
+
+def test_the_machine_is_kept_awake_for_a_drive_that_is_joined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    held, seen, follow = watched_sleep(monkeypatch), list[list[str]](), erasing.rejoin
+
+    def noted(*what: Any) -> None:
+        seen.append(list(held))
+        follow(*what)
+
+    monkeypatch.setattr(erasing, "rejoin", noted)
+    try:
+        order.carry_out(book)
+    finally:
+        bench.close()
+    assert seen == [["nvme-sanitize-block is under way"]]
+    assert held == []
+
+
+def test_an_exception_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, held = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME), watched_sleep(monkeypatch)
+    book = Book()
+    book.crash = (3, True)
+    try:
+        with pytest.raises(Crash):
+            Order(bench).carry_out(book)
+    finally:
+        bench.close()
+    assert held == []

@@ -119,8 +119,16 @@ RUN_OPTIONS = (
         type=click.IntRange(0, 256),
         default=0,
         envvar="EXPUNGE_ERASING",
-        help="Drives that erase themselves at a time, for the power supply's sake; one on each controller in "
-        "any case.  [default: no limit]",
+        help="Drives of this machine that erase themselves at a time, for the power supply's sake; those of other "
+        "orders count.  [default: no limit]",
+    ),
+    click.option(
+        "--erasing-per-controller",
+        type=click.IntRange(0, 256),
+        default=1,
+        show_default=True,
+        envvar="EXPUNGE_ERASING_PER_CONTROLLER",
+        help="Of these at most so many on one controller; 0: no limit.",
     ),
     click.option(
         "--passphrase-file",
@@ -150,7 +158,7 @@ def surroundings(state: Path, profiles: Mapping[str, Profile], how: Mapping[str,
         pace=Pace(how["rate"]),
         patience=how["patience"],
         absence=how["absence"],
-        turns=Turns(how["erasing"]),
+        turns=Turns(state / "turns", how["erasing"], how["erasing_per_controller"]),
         erase_timeout=how["erase_timeout"],
         vaults=access_of({"state": state}, how["passphrase_file"]),
         calibrate=not (how["chunk"] or how["stripes"] or how["rate"]),
