@@ -275,6 +275,7 @@ def test_without_any_technique_a_downgrade_does_not_help() -> None:
             T.NVME_SANITIZE_CRYPTO,
             "not attached",
         ),
+        (nvme_medium(), nvme(*SANITIZE, unlisted="none lists all"), T.NVME_SANITIZE_CRYPTO, "none lists all"),
         (nvme_medium(), nvme(*FORMAT, fna=1, namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
         (nvme_medium(), nvme(*FORMAT, fna=2, namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
         (nvme_medium(), nvme(*FORMAT, answers=[], namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
@@ -381,6 +382,17 @@ def test_a_format_of_one_namespace_alone_is_taken_where_a_sanitize_would_take_al
     selection = pick(nvme_medium(), nvme(*SANITIZE, *FORMAT, namespaces=2))
     assert selection.chosen is T.NVME_FORMAT_CRYPTO
     assert selection.takes_too == []
+
+
+def test_namespaces_that_nobody_lists_may_hold_live_data() -> None:
+    alone = nvme(*SANITIZE, *FORMAT, unlisted="the subsystem may have further controllers")
+    told = pick(nvme_medium(), alone, scope=BOTH)
+    assert told.chosen is T.NVME_FORMAT_CRYPTO, "which takes this namespace and no other"
+    none = pick(
+        nvme_medium(), nvme(*SANITIZE, unlisted="the subsystem may have further controllers"), scope=BOTH
+    )
+    assert refusal(none).reason is Reason.OTHER_NAMESPACES
+    assert "further controllers" in refusal(none).detail
 
 
 def test_the_targets_namespace_is_found_by_its_node_where_no_nsid_is_told() -> None:

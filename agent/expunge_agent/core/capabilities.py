@@ -90,6 +90,8 @@ def details(drive: Drive) -> list[str]:
         found.append(
             f"namespace {space.nsid}: {space.node or ('attached' if space.attached else 'not attached')}"
         )
+    if drive.unlisted:
+        found.append(f"further namespaces: {drive.unlisted}")
     if drive.opal is not None:
         found.append(f"TCG {drive.opal.ssc}: {'locking on' if drive.opal.locking_enabled else 'locking off'}")
     return found + [f"doubtful: {doubt}" for doubt in drive.doubtful]

@@ -42,7 +42,8 @@ class AtaSecurity(Frozen, frozen=True):
 
 
 class NvmeNamespace(Frozen, frozen=True):
-    """One namespace of the controller, attached or only allocated. ``size`` in bytes, 0 when not attached."""
+    """One namespace of the subsystem, attached (to this controller or another one) or only allocated. ``size`` in bytes,
+    0 when not attached."""
 
     nsid: int
     attached: bool
@@ -117,7 +118,9 @@ class Drive(Frozen, frozen=True):
     nsid: int = 0
     """Which of `namespaces` was asked about; 0: not told, or not NVMe."""
     namespaces: list[NvmeNamespace] = []
-    """Every namespace of the subsystem that the controller tells of, this one too."""
+    """Every namespace of the subsystem that the controller tells of or the kernel shows, this one too."""
+    unlisted: Text = ""
+    """Why the subsystem may have namespaces that are not among these, in words; empty when it can have none."""
     health: Health = Health()
     opal: Opal | None = None
     unreached: list[Text] = []

@@ -178,7 +178,7 @@ def reaches_all(case: Case, technique: Technique) -> bool:
 
 
 def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
-    """The namespaces beside the target's; None when it does not show which one is the target's."""
+    """The namespaces beside the target's; None when they are not known, or not which one is the target's."""
     if case.drive is None or case.drive.protocol != "nvme":
         return ()
     return others(case.drive, basename(case.medium.path))
@@ -346,9 +346,9 @@ def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | N
     reason = Reason.OTHER_NAMESPACES
     others = other_namespaces(case)
     if others is None:
-        return Obstacle(
-            "it takes every namespace, and the drive does not tell which are beside the target", reason=reason
-        )
+        unlisted = case.drive.unlisted if case.drive is not None else ""
+        why = readable(unlisted, 300) or "the drive does not tell which are beside the target"
+        return Obstacle(f"it takes every namespace, and {why}", reason=reason)
     busy = [
         f"{one.node}: {readable(case.scope.in_use[one.node], 200)}"
         for one in others
