@@ -109,7 +109,7 @@ class Preparation:
             return against
         if volume is not None:
             where["volume"] = volume
-        facts = medium.facts()
+        facts = replace(medium.facts(), type=plan.type.value)
         if plan.drive is not None:
             facts = replace(facts, notes=[*facts.notes, *plan.drive.doubtful_names])
         self._steps.write("planned", plan=plan, before=medium.identity, medium=facts, **where)

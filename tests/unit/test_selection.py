@@ -21,6 +21,7 @@ from expunge_agent.core.drive import (
 )
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import is_command, settled_type
+from expunge_agent.core.plan import NOTHING_DRAWN, plan_target
 from expunge_agent.core.preference import RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
 from expunge_agent.core.technique import Technique, earns
@@ -91,6 +92,8 @@ def pick(
     psid: str = "",
 ) -> Selection:
     policy = PROFILES[profile] if isinstance(profile, str) else profile
+    if what is not None and found.type is HDD and what.rotation < 0:
+        what = msgspec.structs.replace(what, rotation=7200)
     return select(
         Target(identity=found.identity, psid=psid), found, what, policy, level, allow_downgrade, scope
     )
@@ -457,7 +460,10 @@ def test_capacities_that_do_not_agree(apparent: int, native: int, says: str) -> 
         (HDD, 1, UNKNOWN),
         (SSD, 5400, UNKNOWN),
         (HDD, 7200, HDD),
-        (HDD, -1, HDD),
+        (HDD, 0, UNKNOWN),
+        (HDD, -1, UNKNOWN),
+        (HDD, 0x400, UNKNOWN),
+        (SSD, 0, SSD),
         (MediumType.USB_FLASH, 1, MediumType.USB_FLASH),
         (MediumType.USB_FLASH, 7200, UNKNOWN),
         (MediumType.VIRTUAL, 7200, MediumType.VIRTUAL),
@@ -468,6 +474,24 @@ def test_the_type_needs_evidence_that_does_not_contradict(
 ) -> None:
     assert settled_type(medium(kernel), drive(rotation=rotation)) is settled
     assert settled_type(medium(kernel), drive(rotation=rotation, doubtful=["garbled"])) is kernel
+
+
+def test_a_plan_is_for_the_type_that_the_drive_itself_settles() -> None:
+    """The receipt gives that type, and whoever checks it holds the level against it."""
+    found, what = medium(UNKNOWN), drive(T.ATA_SANITIZE_OVERWRITE, rotation=7200)
+    target = Target(identity=found.identity)
+    plan = plan_target(target, found, what, PROFILES["nist-purge"], PURGE, False, ALONE, NOTHING_DRAWN)
+    assert not isinstance(plan, Refusal)
+    assert (plan.technique, plan.type, plan.earns) == (T.ATA_SANITIZE_OVERWRITE, HDD, PURGE)
+    rotating = PROFILES["dod-5220.22-m"]
+    passes = plan_target(target, found, what, rotating, CLEAR, False, ALONE, NOTHING_DRAWN)
+    assert not isinstance(passes, Refusal)
+    assert passes.type is HDD
+    nothing = plan_target(
+        target, medium(HDD), drive(rotation=0), rotating, CLEAR, False, ALONE, NOTHING_DRAWN
+    )
+    assert isinstance(nothing, Refusal)
+    assert "is of type unknown" in nothing.detail
 
 
 def test_a_block_erase_behind_a_bridge_counts_once_the_drive_says_that_it_is_flash() -> None:

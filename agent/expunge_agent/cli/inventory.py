@@ -15,6 +15,7 @@ import click
 from expunge_agent.cli.common import print_json, print_line, table
 from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
+from expunge_agent.core.obstacles import settled_type
 from expunge_agent.devices.inventory import Entry, inventory, survey
 from expunge_agent.errors import UsageError
 from expunge_agent.inventory_report import record
@@ -90,7 +91,7 @@ def _plain(entry: Entry, system: SystemPaths) -> dict[str, Any]:
         "path": found.usage.path,
         "paths": list(entry.paths),
         "identity": medium.identity if medium else None,
-        "type": medium.type.value if medium else found.usage.kind.value,
+        "type": settled_type(medium, entry.drive).value if medium else found.usage.kind.value,
         "rotational": medium.rotational if medium else None,
         "removable": medium.removable if medium else None,
         "facts": medium.facts() if medium else None,
@@ -107,7 +108,7 @@ def _row(entry: Entry, system: SystemPaths) -> list[str]:
     medium, drive, usage = entry.found.medium, entry.drive, entry.found.usage
     against = objections(None, medium, usage, system)
     bus, model, serial = _names(medium.identity) if medium else ("", "", "")
-    kind = medium.type.value if medium else ""
+    kind = settled_type(medium, drive).value if medium else ""
     return [
         readable(usage.path),
         bus or "-",

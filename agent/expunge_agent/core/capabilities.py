@@ -79,7 +79,9 @@ def condition(drive: Drive) -> str:
 
 def details(drive: Drive) -> list[str]:
     """All that it answers, a line each, for people."""
-    found = [f"{name}: {text}" for name in ("bridge", "firmware") if (text := getattr(drive, name))]
+    found = [
+        f"{name}: {text}" for name in ("transport", "bridge", "firmware") if (text := getattr(drive, name))
+    ]
     found += [f"names: {', '.join(drive.names)}"] if drive.names else []
     for one in drive.abilities:
         time = f", about {one.seconds} s" if one.seconds >= 0 else ""

@@ -91,6 +91,8 @@ class Drive(Frozen, frozen=True):
     """Everything a drive answered. ``doubtful``: answers that contradict each other or are garbled, in words."""
 
     protocol: Literal["nvme", "ata", "scsi", "mmc", "none"]
+    transport: Text = ""
+    """What its commands travel over, as the kernel shows it: ``pcie``, ``sas``, ``iscsi``, ``usb`` …"""
     bridge: Text = ""
     """Make and model of what stands between (a USB bridge), empty when nothing is known to."""
     vendor: Text = ""

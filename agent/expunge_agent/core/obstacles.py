@@ -87,15 +87,18 @@ def obstacle(case: Case, technique: Technique) -> Obstacle | None:
 def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
     """The type of medium by the kernel's account and the drive's own; unknown where they contradict.
 
-    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge.
+    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. Without one nothing
+    rotates: the kernel takes every disk for rotating that does not say otherwise.
     """
     if drive is None or drive.distrusted:
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
     if drive.rotation >= _ROTATES_FROM:
         told = MediumType.HDD
-    if told is None or medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
+    if medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
         return medium.type
+    if told is None:
+        return MediumType.UNKNOWN if medium.type is MediumType.HDD else medium.type
     if medium.type is MediumType.UNKNOWN:
         return told
     if medium.type is MediumType.USB_FLASH and told is MediumType.SSD:

@@ -19,6 +19,7 @@ from expunge_agent.devices import describe, raid, ufs, vpd
 from expunge_agent.devices.nodes import Node, by_number
 from expunge_agent.devices.nvme_neighbours import with_neighbours
 from expunge_agent.devices.roots import LIVE, Roots, link_name, read_bytes, read_int, read_text
+from expunge_agent.devices.transport import transport
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
 
@@ -88,6 +89,7 @@ def as_the_kernel_sees_it(disk: Node, medium: Medium) -> Drive:
     assert isinstance(who, BlockIdentity)  # noqa: S101 - a node is a block device
     return Drive(
         protocol=spoken(disk, who.bus),
+        transport=transport(disk),
         bridge=bridge(disk),
         vendor="" if (vendor := read_text(disk.folder / "device/vendor")).startswith("0x") else vendor,
         model=who.model,
@@ -160,6 +162,7 @@ def joined(known: Drive, told: Drive) -> Drive:
     fill: dict[str, Any] = {
         name: getattr(known, name)
         for name in (
+            "transport",
             "bridge",
             "vendor",
             "model",

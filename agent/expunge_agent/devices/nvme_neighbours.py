@@ -44,6 +44,17 @@ def neighbours(disk: Node) -> list[Node]:
     ]
 
 
+def controllers(disk: Node) -> list[Path]:
+    """The folders of the NVMe controllers that lead to `disk`, or may: with the kernel's own multipath, all of the
+    subsystem. Empty for what is no NVMe disk."""
+    above = disk.folder.parent
+    if not (disk.folder / "nsid").exists():
+        return []
+    if link_name(above / "subsystem") != "nvme-subsystem":
+        return [above]
+    return [above / name for name in names(above) if (above / name / "transport").exists()]
+
+
 def _is_another(one: Node, first: Node, known: set[int]) -> bool:
     """Whether `one` is a namespace that is not listed; `first` is what stands for its number. Those of other
     controllers may have one number and be two (Base 2.0 §3.2.1.5), which their names tell."""
