@@ -206,7 +206,11 @@ def _item(entry: Entry, against: list[str]) -> wire.InventoryItem | None:
         logical_sector=medium.logical_sector,
         physical_sector=medium.physical_sector,
         blocked=against,
-        notes=[*medium.notes, *entry.found.usage.notes],
+        notes=[
+            *medium.notes,
+            *entry.found.usage.notes,
+            *([f"one medium with the multipath map {entry.map}"] if entry.map else []),
+        ],
         paths=list(entry.paths),
         drive=_document(drive, without="answers"),
         stack=_document(entry.layers),

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge_agent.cli import inventory as cli_inventory
 from expunge_agent.core import capabilities
 from expunge_agent.core.doubts import doubts, filler, garbled
 from expunge_agent.core.drive import Ability, AtaSecurity, Drive, Health, HiddenArea, NvmeNamespace
-from expunge_agent.core.guard import guard
+from expunge_agent.core.guard import SystemPaths, guard
 from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
 from expunge_agent.core.stack import Layer
 from expunge_agent.core.technique import Technique
@@ -26,6 +27,7 @@ from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import Roots
 from expunge_agent.devices.stack import stack
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.inventory_report import _item
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.receipt import Reason
@@ -78,6 +80,28 @@ def test_a_path_of_a_multipath_disk_is_refused_by_that_name(roots: Roots) -> Non
     assert refusal is not None
     assert refusal.reason is Reason.HELD
     assert "one path of the multipath disk dm-0 (vault, multipath)" in refusal.detail
+
+
+def test_a_multipath_map_and_its_paths_name_each_other(roots: Roots) -> None:
+    twin(roots)
+    (disk(roots, "dm-0").folder / "dm/uuid").write_text("mpath-35000c50000000011\n")
+    entries = {entry.found.usage.path: entry for entry in survey((), roots)}
+    assert entries["/dev/sdc"].map == "/dev/dm-0"
+    assert entries["/dev/sdc"].paths == ("/dev/sdc", "/dev/sdd")
+    assert entries["/dev/dm-0"].paths == ("/dev/sdc",), "what the kernel shows below it"
+    assert entries["/dev/dm-0"].map == ""
+    assert [path for path, entry in entries.items() if entry.map] == ["/dev/sdc"]
+    row = cli_inventory._row(entries["/dev/dm-0"], SystemPaths())
+    assert row[2] == "multipath map"
+    assert "multipath map: /dev/dm-0" in list(cli_inventory._details(entries["/dev/sdc"], SystemPaths()))
+    assert cli_inventory._plain(entries["/dev/sdc"], SystemPaths())["map"] == "/dev/dm-0"
+    item = _item(entries["/dev/sdc"], [])
+    assert item is not None
+    assert "one medium with the multipath map /dev/dm-0" in item.notes
+
+
+def test_a_mapping_that_is_no_multipath_is_no_map(roots: Roots) -> None:
+    assert not any(entry.map for entry in survey((), roots)), "dm-0 is a volume on sdc"
 
 
 def test_the_same_name_with_another_serial_number_is_another_disk(roots: Roots) -> None:

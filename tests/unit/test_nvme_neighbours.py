@@ -13,7 +13,11 @@ from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.selection import Selection, select
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, drives
+from expunge_agent.devices.inventory import inventory, survey
+from expunge_agent.devices.look import find
+from expunge_agent.devices.multipath import groups
 from expunge_agent.devices.nodes import Node, all_disks
+from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import Roots
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import Target
@@ -157,3 +161,61 @@ def test_the_refusal_tells_which_namespace_would_go(roots: Roots, tmp_path: Path
     assert isinstance(found.chosen, Refusal)
     assert found.chosen.reason is Reason.OTHER_NAMESPACES
     assert "nvme0n2 (NSID 2)" in found.chosen.detail
+
+
+def second_path(roots: Roots, wwid: str = "") -> tuple[Path, Path]:
+    """nvme1n1 is a second path to nvme0n1, without the kernel's own multipath; the folders of both."""
+    moved(roots, "nvme0n2", SECOND, "nvme1n1")
+    one, two = disk(roots, "nvme0n1").folder, disk(roots, "nvme1n1").folder
+    (two.parent / "subsystem").symlink_to("../../../../../class/nvme")
+    for name in ("model", "serial"):
+        (two.parent / name).write_text((one.parent / name).read_text())
+    for name in ("nsid", "size", "wwid"):
+        (two / name).write_text((one / name).read_text())
+    for folder in (one, two) if wwid else ():
+        (folder / "wwid").write_text(f"{wwid}\n")
+    return one, two
+
+
+@pytest.mark.parametrize("wwid", ["", "uuid.0d2bf8a4-5d10-4ab6-9f2c-4f3c1f6b9c11", "eui.0025385b71b0d7f1"])
+def test_two_ways_to_one_namespace_are_one_medium(roots: Roots, wwid: str) -> None:
+    second_path(roots, wwid)
+    linked(roots)
+    entries = {entry.found.usage.path: entry for entry in survey((), roots)}
+    assert entries["/dev/nvme0n1"].paths == ("/dev/nvme0n1", "/dev/nvme1n1")
+    assert "/dev/nvme1n1" not in entries
+    who = describe.identity(disk(roots, "nvme1n1"))
+    assert find(who, "/dev/nvme1n1", roots) == "/dev/nvme1n1"
+    assert find(who, "", roots) == "/dev/nvme0n1"
+
+
+def test_what_stands_on_one_way_to_a_namespace_binds_the_other(roots: Roots) -> None:
+    (link,) = (roots.sys / "fs/btrfs").glob("*/devices/nvme0n2")
+    _, two = second_path(roots)  # nvme0n2, of the recorded btrfs, has become the second path
+    link.unlink()
+    (link.parent / "nvme1n1").symlink_to(two)
+    found = {one.usage.path: one.usage for one in inventory((), roots)}
+    assert found["/dev/nvme0n1"].mounts, "the file system is mounted from the other path"
+
+
+def test_drives_of_two_subsystems_with_one_made_up_name_are_two(roots: Roots) -> None:
+    _, two = second_path(roots)
+    linked(roots)
+    systems = roots.sys / "class/nvme-subsystem"
+    (roots.sys / SYSTEM / two.parent.name).unlink()
+    (systems / "nvme-subsys1").mkdir()
+    (systems / "nvme-subsys1" / two.parent.name).symlink_to(two.parent)
+    assert groups(all_disks(roots)) == {}
+    with pytest.raises(TargetRefused):
+        find(describe.identity(disk(roots, "nvme0n1")), "", roots)
+
+
+def test_a_made_up_name_from_a_serial_number_of_many_units_joins_nothing(roots: Roots) -> None:
+    one, two = second_path(roots)
+    for folder in (one.parent, two.parent):
+        (folder / "serial").write_text("0123456789\n")
+    assert groups(all_disks(roots)) == {}
+
+
+def test_two_namespaces_of_one_drive_are_no_paths(roots: Roots) -> None:
+    assert groups(all_disks(roots)) == {}

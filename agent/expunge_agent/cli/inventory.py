@@ -90,6 +90,7 @@ def _plain(entry: Entry, system: SystemPaths) -> dict[str, Any]:
     return {
         "path": found.usage.path,
         "paths": list(entry.paths),
+        "map": entry.map,
         "identity": medium.identity if medium else None,
         "type": settled_type(medium, entry.drive).value if medium else found.usage.kind.value,
         "rotational": medium.rotational if medium else None,
@@ -112,7 +113,7 @@ def _row(entry: Entry, system: SystemPaths) -> list[str]:
     return [
         readable(usage.path),
         bus or "-",
-        "raid volume" if medium and any("RAID controller" in note for note in medium.notes) else kind or "-",
+        _made_of(entry) or kind or "-",
         size_text(medium.size) if medium else "-",
         model or "-",
         serial or "-",
@@ -121,6 +122,14 @@ def _row(entry: Entry, system: SystemPaths) -> list[str]:
         "no answer" if entry.silent else (condition(drive) if drive else "") or "-",
         against[0].reason.value if against else "can be wiped",
     ]
+
+
+def _made_of(entry: Entry) -> str:
+    """What a medium that is no drive is called instead of its type."""
+    medium, layers = entry.found.medium, entry.layers
+    if medium is not None and any("RAID controller" in note for note in medium.notes):
+        return "raid volume"
+    return "multipath map" if layers is not None and layers.kind == "multipath" else ""
 
 
 def _names(identity: Identity) -> tuple[str, str, str]:
@@ -137,6 +146,8 @@ def _details(entry: Entry, system: SystemPaths) -> Iterator[str]:
     medium, usage, drive = entry.found.medium, entry.found.usage, entry.drive
     if len(entry.paths) > 1:
         yield f"paths: {', '.join(entry.paths)}"
+    if entry.map:
+        yield f"multipath map: {entry.map}"
     for member in entry.members:
         yield f"behind the controller: {member}"
     if entry.silent:

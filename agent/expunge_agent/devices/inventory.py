@@ -14,7 +14,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Found
 from expunge_agent.core.stack import Layer
-from expunge_agent.devices import describe, drives, raid
+from expunge_agent.devices import describe, drives, multipath, raid
 from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look, look_at_node
 from expunge_agent.devices.nodes import Node, by_number
@@ -22,6 +22,7 @@ from expunge_agent.devices.roots import LIVE, Roots
 from expunge_agent.devices.sectors import addressable
 from expunge_agent.devices.stack import stack
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.devices.volumes import slaves
 
 PATIENCE = 5.0
 """Seconds that each drive has to answer."""
@@ -29,13 +30,15 @@ PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One medium. ``paths``: all of them, where there are several; ``members``: see `raid.members`.
+    """One medium. ``paths``: all of them, where there are several, or what a multipath map leads to; ``map``: the map that
+    holds them, where one is assembled; ``members``: see `raid.members`.
 
     ``drive`` and ``layers`` are None for a file and where nothing is. ``silent`` says what did not answer.
     """
 
     found: Found
     paths: tuple[str, ...] = ()
+    map: str = ""
     drive: Drive | None = None
     layers: Layer | None = None
     members: tuple[str, ...] = ()
@@ -153,9 +156,12 @@ def _entry(node: Node | None, found: Found, eyes: Eyes, answers: dict[str, Drive
         return Entry(found)
     drive = answers.get(node.disk.number)
     silent = "" if drive else f"the drive did not answer within {patience:.0f} seconds"
+    paths = eyes.paths.get(node.disk.number, ())
+    above = multipath.map_over(paths or [node.disk])
     return Entry(
         found=found,
-        paths=tuple(str(path.path) for path in eyes.paths.get(node.disk.number, ())),
+        paths=tuple(str(path.path) for path in (slaves(node) if multipath.is_map(node) else paths)),
+        map=str(above.path) if above is not None else "",
         drive=drive or drives.as_the_kernel_sees_it(node.disk, describe.medium(node.disk)),
         layers=stack(node, eyes),
         members=tuple(raid.members(node)),

@@ -74,12 +74,17 @@ def _shown(one: Node) -> NvmeNamespace:
     )
 
 
-def _subsystem(disk: Node) -> Path:
+def known_subsystem(disk: Node) -> Path | None:
     """The folder of the subsystem: above the disk with the kernel's own multipath; else the one that links to the
-    controller (nvme_init_subsystem in drivers/nvme/host/core.c). The controller's, where the kernel shows none."""
+    controller (nvme_init_subsystem in drivers/nvme/host/core.c). None where the kernel shows none."""
     above = disk.folder.parent
     if link_name(above / "subsystem") == "nvme-subsystem":
         return above
     systems = disk.roots.sys / "class/nvme-subsystem"
     found = (systems / name for name in names(systems) if (systems / name / above.name).exists())
-    return next((one.resolve() for one in found), above)
+    return next((one.resolve() for one in found), None)
+
+
+def _subsystem(disk: Node) -> Path:
+    """The same; the folder of the controller where there is none."""
+    return known_subsystem(disk) or disk.folder.parent
