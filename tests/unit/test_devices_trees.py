@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from expunge_agent.cli import inventory as cli_inventory
 from expunge_agent.core import capabilities
 from expunge_agent.core.doubts import doubts, filler, garbled
-from expunge_agent.core.drive import Ability, AtaSecurity, Drive, Health, HiddenArea, NvmeNamespace
+from expunge_agent.core.drive import Ability, AtaSecurity, Drive, Health, HiddenArea, NvmeNamespace, Opal
 from expunge_agent.core.guard import SystemPaths, guard
 from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
 from expunge_agent.core.stack import Layer
@@ -290,6 +290,55 @@ def test_capabilities_in_short() -> None:
     assert capabilities.hidden(one) == "hpa 1048576"
     assert capabilities.condition(one) == "frozen, FAILING, 41 °C"
     assert capabilities.can(Drive(protocol="none")) == capabilities.condition(Drive(protocol="none")) == ""
+
+
+def test_all_that_a_drive_answers_is_in_the_details() -> None:
+    """Every field of it, but the raw bytes, and the doubts that stand in two lists: whatever it says, a line changes."""
+    space = NvmeNamespace(nsid=3, attached=True)
+    locks = AtaSecurity(
+        supported=True, enabled=False, locked=False, frozen=True, expired=False, enhanced=True, minutes=4
+    )
+    opal = Opal(ssc="Opal 2", locking_enabled=True, locked=False, mbr_enabled=False, media_encryption=True)
+    spoken: dict[str, object] = {
+        "protocol": "nvme", "transport": "tcp", "bridge": "ACME", "vendor": "MAKER", "model": "ROTOR", "serial": "S77",
+        "firmware": "FW9", "names": ["naa.5000c50000000001"], "rotation": 5400, "logical_sector": 512,
+        "physical_sector": 4096, "apparent": U64(1001), "native": U64(2002), "total": U64(9009), "unallocated": U64(3003),
+        "hidden": [HiddenArea(kind="hpa", size=U64(77), restorable=False)],
+        "abilities": [Ability(technique=Technique.DISCARD, offered=True)], "security": locks, "sanitize_frozen": True,
+        "sanitize_state": "done", "media_verification": True, "namespaces": [space], "unlisted": "nobody knows",
+        "health": Health(power_on_hours=41), "opal": opal, "unreached": ["RPMB"], "doubtful": ["odd"],
+    }  # fmt: skip
+    silent = Drive(protocol="none")
+    assert capabilities.details(silent) == []
+    left_out = {"answers", "doubtful_names", "doubtful_areas", "nsid"}
+    assert spoken.keys() == set(Drive.__struct_fields__) - left_out
+    for name, value in spoken.items():
+        lines = capabilities.details(msgspec.structs.replace(silent, **{name: value}))
+        assert len(lines) == 1, (name, lines)
+    whole = capabilities.details(Drive(**spoken))  # type: ignore[arg-type]
+    assert "capacity: 1001 bytes, native 2002 bytes" in whole
+    assert "sectors: 512 bytes logical, 4096 bytes physical" in whole
+    assert "unallocated: 3003 of 9009 bytes are in no namespace, as of deleted ones" in whole
+    assert "hidden: HPA of 77 bytes, cannot be given back" in whole
+    assert "namespace 3: attached" in whole
+    assert any(
+        line.startswith("ATA security: ") and "frozen yes" in line and "erase 4 min" in line for line in whole
+    )
+
+
+def test_each_figure_of_health_is_in_the_details() -> None:
+    figures: dict[str, object] = {
+        "passed": False, "celsius": 0, "power_on_hours": 0, "used_percent": 0, "media_errors": 0, "reallocated": 0,
+    }  # fmt: skip
+    assert figures.keys() == set(Health.__struct_fields__)
+    told = {
+        tuple(capabilities.details(Drive(protocol="none", health=Health(**{name: value}))))  # type: ignore[arg-type]
+        for name, value in figures.items()
+    }
+    assert told == {
+        (f"health: {words}",)
+        for words in ("FAILING", "0 °C", "0 hours on", "0 % worn", "0 media errors", "0 reallocated sectors")
+    }
 
 
 @pytest.mark.parametrize("length", [520, 528, 4160])

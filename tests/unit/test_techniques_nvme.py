@@ -459,7 +459,7 @@ def test_a_drive_that_refuses_everything_during_a_format() -> None:
 
 
 def test_everything_a_drive_answers() -> None:
-    port = drive(capacity=1 << 40)
+    port = drive(capacity=1 << 40, unallocated=1 << 30)
     uuid = bytes((3, 16, 0, 0)) + bytes.fromhex("00112233445566778899aabbccddeeff")
     port.identify[3, 1] = uuid.ljust(4096, b"\0")
     seen = examine_nvme(port, 1)
@@ -469,6 +469,7 @@ def test_everything_a_drive_answers() -> None:
         "nguid.0123456789abcdef0011223344556677",
         "uuid.00112233-4455-6677-8899-aabbccddeeff",
     ]
+    assert (int(seen.total), int(seen.unallocated)) == (1 << 40, 1 << 30)
     assert (int(seen.apparent), seen.logical_sector, seen.rotation) == (0x1000 * 4096, 4096, 0)
     assert [(one.nsid, one.attached, int(one.size)) for one in seen.namespaces] == [
         (1, True, 0x1000 * 4096),

@@ -109,6 +109,10 @@ class Drive(Frozen, frozen=True):
     """Bytes the host can address now."""
     native: U64 = U64(0)
     """Bytes it could address without hidden areas; 0 when the drive does not tell."""
+    total: U64 = U64(0)
+    """Bytes of the whole NVM subsystem (TNVMCAP); 0 when the drive does not tell."""
+    unallocated: U64 = U64(0)
+    """Of these, the bytes in no namespace (UNVMCAP): what was deleted may still lie there."""
     hidden: list[HiddenArea] = []
     abilities: list[Ability] = []
     security: AtaSecurity | None = None

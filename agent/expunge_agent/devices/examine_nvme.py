@@ -56,6 +56,8 @@ def examine_nvme(port: NvmePort, nsid: int) -> Drive:
         logical_sector=space.sector if space and space.sector else -1,
         physical_sector=space.granule * space.sector if space and space.granule and space.sector else -1,
         apparent=U64(min(space.size, 2**64 - 1)) if space else U64(0),
+        total=U64(min(first.capacity, 2**64 - 1)),
+        unallocated=U64(min(first.unallocated, 2**64 - 1)),
         abilities=_abilities(first, log),
         sanitize_state=_SANITIZE_STATES.get(log.sos, "") if log else "",
         media_verification=first.media_verification,
