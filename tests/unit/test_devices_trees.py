@@ -19,8 +19,9 @@ from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
 from expunge_agent.core.stack import Layer
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, drives, raid, sectors, uevents, zfs
+from expunge_agent.devices import inventory as inventories
 from expunge_agent.devices.inventory import survey
-from expunge_agent.devices.look import find
+from expunge_agent.devices.look import find, look_at_node
 from expunge_agent.devices.multipath import groups
 from expunge_agent.devices.nodes import Node, all_disks
 from expunge_agent.devices.refused import TargetRefused
@@ -98,6 +99,21 @@ def test_a_multipath_map_and_its_paths_name_each_other(roots: Roots) -> None:
     item = _item(entries["/dev/sdc"], [])
     assert item is not None
     assert "one medium with the multipath map /dev/dm-0" in item.notes
+
+
+def test_a_path_that_is_named_stands_for_its_medium(roots: Roots) -> None:
+    twin(roots)
+    eyes = Eyes.open(roots)
+    seen = inventories._disks(eyes)
+    before = [found.usage.path for _node, found in seen]
+    second = disk(roots, "sdd")
+    inventories._name(seen, second, look_at_node(second, eyes), eyes)
+    after = [found.usage.path for _node, found in seen]
+    assert after == ["/dev/sdd" if path == "/dev/sdc" else path for path in before]
+    part = disk(roots, "sdb").partitions[0]
+    for _ in range(2):
+        inventories._name(seen, part, look_at_node(part, eyes), eyes)
+    assert [found.usage.path for _node, found in seen] == [*after, "/dev/sdb1"]
 
 
 def test_a_mapping_that_is_no_multipath_is_no_map(roots: Roots) -> None:

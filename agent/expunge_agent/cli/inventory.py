@@ -15,9 +15,10 @@ import click
 from expunge_agent.cli.common import print_json, print_line, table
 from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
+from expunge_agent.core.medium import Kind
 from expunge_agent.core.obstacles import settled_type
 from expunge_agent.devices.inventory import Entry, inventory, survey
-from expunge_agent.errors import UsageError
+from expunge_agent.errors import NotFoundError, UsageError
 from expunge_agent.inventory_report import record
 from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity
 from expunge_agent.state import State
@@ -70,19 +71,30 @@ def command(
         _watch(system, as_json)
         return 0
     entries = survey(paths, system=system)
+    missing = [entry.found.usage.path for entry in entries if entry.found.usage.kind is Kind.MISSING]
     if as_json:
         print_json([_plain(entry, system) for entry in entries])
-        return 0
+        return NotFoundError.exit_code if missing else 0
+    _show(entries, in_detail, system)
+    if missing:
+        names = ", ".join(readable(name, 200) for name in missing)
+        raise NotFoundError(
+            f"There is nothing at {names}.",
+            "Look at the list for what is here, and at the path for mistakes.",
+        )
+    return 0
+
+
+def _show(entries: list[Entry], in_detail: bool, system: SystemPaths) -> None:
     head = ["PATH", "BUS", "TYPE", "SIZE", "MODEL", "SERIAL", "CAN", "HIDDEN", "CONDITION", "STATE"]
     if not in_detail:
         table(head, [_row(entry, system) for entry in entries])
-        return 0
+        return
     for entry in entries:
         table(head, [_row(entry, system)])
         for line in _details(entry, system):
             click.echo(f"  {line}")
         click.echo()
-    return 0
 
 
 def _plain(entry: Entry, system: SystemPaths) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def inventory(
     roots: Roots = LIVE,
     system: SystemPaths | None = None,
 ) -> list[Found]:
-    """Every medium in it, then each of `extra_paths`, in that order, without asking the drives.
+    """Every medium in it, then each of `extra_paths` that is none of these, in that order, without asking the drives.
 
     Left out: devices of size 0 (unattached loop devices, empty readers and zram), RAM disks of the
     kernel (brd), hidden paths of an NVMe multipath and all but the first path of other multipath
@@ -58,7 +58,11 @@ def inventory(
     is in the list too.
     """
     eyes = Eyes.open(roots, system)
-    return [found for _disk, found in _disks(eyes)] + [look(path, eyes=eyes) for path in extra_paths]
+    seen = _disks(eyes)
+    for path in extra_paths:
+        found = look(path, eyes=eyes)
+        _name(seen, _node_at(found.usage.path, roots), found, eyes)
+    return [found for _node, found in seen]
 
 
 def survey(
@@ -76,7 +80,7 @@ def survey(
             found.medium is not None and roots.live
         ):  # only what was named is read; a poor drive might not come back
             found = found._replace(medium=with_encryption(found.medium, patience))
-        seen.append((_node_at(found.usage.path, roots), found))
+        _name(seen, _node_at(found.usage.path, roots), found, eyes)
     nodes = [node for node, _found in seen if node is not None]
     answers = examine_all([node.disk for node in nodes], patience)
     return [_entry(node, found, eyes, answers, patience) for node, found in seen]
@@ -133,6 +137,17 @@ def _disks(eyes: Eyes) -> list[tuple[Node | None, Found]]:
             if disk.size > 0 or _has_odd_sectors(seen):
                 found.append((disk, seen))
     return found
+
+
+def _name(seen: list[tuple[Node | None, Found]], node: Node | None, found: Found, eyes: Eyes) -> None:
+    """Put what was `found` at a named path into the list: in the place of the same medium, at the end where it is new."""
+    whole = node if node is not None and not node.is_partition else None
+    ways = {path.number for path in eyes.paths.get(whole.number, (whole,))} if whole is not None else set()
+    for place, (listed, one) in enumerate(seen):
+        if one.usage.path == found.usage.path or (listed is not None and listed.number in ways):
+            seen[place] = (node, found)
+            return
+    seen.append((node, found))
 
 
 def _has_odd_sectors(found: Found) -> bool:
