@@ -476,6 +476,13 @@ def test_the_type_needs_evidence_that_does_not_contradict(
     assert settled_type(medium(kernel), drive(rotation=rotation, doubtful=["garbled"])) is kernel
 
 
+def test_the_whole_drive_settles_the_type_of_a_partition() -> None:
+    part = medium(UNKNOWN, partition=True)
+    said = "/dev/sdx1 is a partition: what is said here is said of the whole drive /dev/sdx"
+    assert settled_type(part, drive(rotation=7200, doubtful=[said])) is HDD
+    assert settled_type(part, drive(rotation=7200, doubtful=[said, "garbled"])) is UNKNOWN
+
+
 def test_a_plan_is_for_the_type_that_the_drive_itself_settles() -> None:
     """The receipt gives that type, and whoever checks it holds the level against it."""
     found, what = medium(UNKNOWN), drive(T.ATA_SANITIZE_OVERWRITE, rotation=7200)

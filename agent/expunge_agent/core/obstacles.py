@@ -90,7 +90,10 @@ def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
     The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. Without one nothing
     rotates: the kernel takes every disk for rotating that does not say otherwise.
     """
-    if drive is None or drive.distrusted:
+    of_a_part = int(
+        medium.partition
+    )  # that the whole drive answers for a partition is one doubt, not of this
+    if drive is None or len(drive.distrusted) > of_a_part:
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
     if drive.rotation >= _ROTATES_FROM:
