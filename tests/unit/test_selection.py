@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from expunge_agent.core.drive import (
 )
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import is_command, settled_type
-from expunge_agent.core.plan import NOTHING_DRAWN, plan_target
+from expunge_agent.core.plan import NOTHING_DRAWN, facts_for, plan_target
 from expunge_agent.core.preference import RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
 from expunge_agent.core.technique import Technique, earns
@@ -490,6 +491,9 @@ def test_a_plan_is_for_the_type_that_the_drive_itself_settles() -> None:
     plan = plan_target(target, found, what, PROFILES["nist-purge"], PURGE, False, ALONE, NOTHING_DRAWN)
     assert not isinstance(plan, Refusal)
     assert (plan.technique, plan.type, plan.earns) == (T.ATA_SANITIZE_OVERWRITE, HDD, PURGE)
+    bridged = msgspec.structs.replace(plan, drive=msgspec.structs.replace(what, doubtful_names=["two names"]))
+    facts = facts_for(bridged, replace(found, notes=("over USB",)))
+    assert (facts.type, facts.notes) == ("hdd", ["over USB", "two names"])
     rotating = PROFILES["dod-5220.22-m"]
     passes = plan_target(target, found, what, rotating, CLEAR, False, ALONE, NOTHING_DRAWN)
     assert not isinstance(passes, Refusal)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.luks_case import LuksCase
@@ -15,7 +17,7 @@ from expunge_agent.core.selection import Candidate, Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import FileIdentity, Target
-from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_agent.protocol.receipt import MediumFacts, Reason, Refusal
 from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.schema import Profile
 
@@ -210,6 +212,14 @@ def _hidden(medium: Medium, selection: Selection) -> Refusal:
         remedy="Give it back (hdparm -N, hdparm --dco-restore), take the inventory again and order the whole "
         "size; or choose a profile with commands of the drive, which reach it.",
     )
+
+
+def facts_for(plan: TargetPlan, medium: Medium) -> MediumFacts:
+    """What the receipt says of `medium`: of the type that the plan is for, against which whoever checks it holds the
+    level, and with the names that a bridge has of its own."""
+    facts = medium.facts()
+    notes = plan.drive.doubtful_names if plan.drive is not None else []
+    return replace(facts, type=plan.type.value, notes=[*facts.notes, *notes])
 
 
 def describe_pass(step: PassPlan) -> str:
