@@ -18,6 +18,8 @@ import pytest
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+pytest_plugins = ["support.fixtures"]
+
 HERE = Path(__file__).parent
 for variable in ("CI", "BUILD_NUMBER"):
     # With these pytest explains a difference in full: for two images of a disk that takes hours.

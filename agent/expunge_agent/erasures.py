@@ -266,16 +266,18 @@ def _hand(
     return None
 
 
-def _changes(plan: TargetPlan, path: str, asker: Asker) -> list[str]:
+def _changes(plan: TargetPlan, path: str, asker: Asker) -> tuple[list[str], list[Answer]]:
+    """How the drive differs from what it was when it was planned, and the answers that say so."""
     if plan.drive is None:
-        return []
+        return [], []
     try:
         after = asker.ask(lambda: examine(path))
     except CommandError:
         after = None
     if after is None:
-        return ["it does not answer any more"]
-    return changes(plan.drive, after)
+        return ["it does not answer any more"], []
+    answers = [Answer(name=f"{one.name[:180]}, afterwards", hex=one.hex) for one in after.answers]
+    return changes(plan.drive, after), answers
 
 
 def _watch(around: Surroundings) -> erasing.Watch:

@@ -10,6 +10,7 @@ import msgspec
 
 from expunge_agent import __version__
 from expunge_agent.core import limitations
+from expunge_agent.core.erasure_progress import fewer
 from expunge_agent.core.outcome import overall
 from expunge_agent.core.progress import RunProgress
 from expunge_agent.devices import host
@@ -85,7 +86,7 @@ def _shortened(result: TargetResult, listed: int) -> TargetResult:
         space=_shortened_space(result.space, listed),
         erasure=None
         if result.erasure is None
-        else msgspec.structs.replace(result.erasure, answers=result.erasure.answers[:listed]),
+        else msgspec.structs.replace(result.erasure, answers=fewer(result.erasure.answers, listed)),
         files=None
         if result.files is None
         else msgspec.structs.replace(result.files, listed=result.files.listed[:listed]),

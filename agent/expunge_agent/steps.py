@@ -103,9 +103,9 @@ class Steps:
         """Journal whether the drive was left usable."""
         self.write("erase-settled", settled=settled, answers=answers)
 
-    def checked(self, evidence: Evidence) -> None:
-        """Journal what was found afterwards."""
-        self.write("erase-checked", evidence=evidence)
+    def checked(self, evidence: Evidence, answers: list[Answer]) -> None:
+        """Journal what was found, and what the drive said of itself, afterwards."""
+        self.write("erase-checked", evidence=evidence, answers=answers)
 
     # Keys.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
-from expunge_agent.errors import ExpungeError
 from expunge_controller import translog
 from expunge_controller.context import Controller, utc_now
+from expunge_controller.rounds import Rounds
 from expunge_controller.witness_client import cosign
 
 LOOK_SECONDS = 2.0
@@ -18,37 +17,28 @@ PAUSE = 60.0
 """Seconds after a round in which a witness failed."""
 
 
-class Cosigner:
-    """One thread; a witness that hangs delays nothing else."""
+class Cosigner(Rounds):
+    """A witness that hangs delays nothing else."""
 
     def __init__(self, controller: Controller, log: Any) -> None:
+        super().__init__("cosigner", log, every=LOOK_SECONDS, pause=PAUSE, done="cosigned", doing="cosigning")
         self._controller = controller
-        self._log = log
-        self._stopping = threading.Event()
-        self._not_before = 0.0
         self._next_round = 0.0
-        self._thread = threading.Thread(target=self._run, name="cosigner", daemon=True)
 
-    def start(self) -> None:
-        """Run in a thread of its own."""
-        self._thread.start()
-
-    def stop(self, seconds: float = 2.0) -> None:
-        """End it, waiting up to `seconds`; a request under way is given up, and made again later."""
-        self._stopping.set()
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                if time.monotonic() >= self._not_before and self._is_due():
-                    self._round()
-            except ExpungeError as error:
-                self._log.error("the log cannot be cosigned", code=error.code, problem=error.message)
-                self._not_before = time.monotonic() + PAUSE
-            except Exception:  # noqa: BLE001  (the next round may go well)
-                self._log.exception("a defect ended this round of cosigning")
-                self._not_before = time.monotonic() + PAUSE
+    def round(self) -> float:
+        """See `Rounds`."""
+        if not self._is_due():
+            return 0.0
+        rest = 0.0
+        answers, issued = cosign(self._controller, utc_now())
+        self._next_round = time.monotonic() + REST
+        for one in answers:
+            if one.problem is not None:
+                self._log.warning("no cosignature", witness=one.witness, problem=one.problem.message)
+                rest = PAUSE
+        for number in issued:
+            self._log.info("certificate issued", number=number)
+        return rest
 
     def _is_due(self) -> bool:
         with self._controller.store.read() as unit:
@@ -59,13 +49,3 @@ class Cosigner:
                 return True
             sizes = [unit.log.cosigned_size(witness.key.text) for witness in policy.witnesses if witness.url]
             return time.monotonic() >= self._next_round and min(sizes) < unit.log.size()
-
-    def _round(self) -> None:
-        answers, issued = cosign(self._controller, utc_now())
-        self._next_round = time.monotonic() + REST
-        for one in answers:
-            if one.problem is not None:
-                self._log.warning("no cosignature", witness=one.witness, problem=one.problem.message)
-                self._not_before = time.monotonic() + PAUSE
-        for number in issued:
-            self._log.info("certificate issued", number=number)

@@ -1,4 +1,4 @@
-"""Files of the controller's folder: private, written as a whole or not at all, locked."""
+"""Files of the controller's folder: private, written as a whole or not at all, locked; and small ones that a user names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from expunge_agent.errors import BusyError
+from expunge_agent.errors import BusyError, DocumentError, NotFoundError
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -28,6 +28,18 @@ def write_private(path: Path, data: bytes) -> None:
             partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+def read_small(path: Path, most: int, what: str) -> bytes:
+    """The file at `path`. Raises NotFoundError, and DocumentError where it has more than `most` bytes, too many for `what`."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path}.", "Check the path.") from error
+    if len(data) > most:
+        raise DocumentError(f"{path} is too large for {what}.", "Check the path.")
+    return data
 
 
 def sync_folder(folder: Path) -> None:

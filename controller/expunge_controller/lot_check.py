@@ -7,6 +7,7 @@ from pathlib import Path
 from expunge_agent.errors import DocumentError, NotFoundError, VerificationError
 from expunge_agent.protocol import sshsig, trust
 from expunge_controller.bundle_read import read_log_policy, read_trusted
+from expunge_controller.files import read_small
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.log_policy import LogPolicy
@@ -21,7 +22,7 @@ def check_file(path: Path, signers: Path | None, log_policy: Path | None) -> lis
 
     Raises NotFoundError, DocumentError and what reading the auditor's own files raises.
     """
-    body = _bytes_of(path)
+    body = read_small(path, MAX_FILE, "a lot")
     lot = parse_lot(body)
     checks = Checklist()
     checks.check(
@@ -39,7 +40,7 @@ def _signature(checks: Checklist, lot: Lot, body: bytes, path: Path, signers: Pa
         checks.skip(title, "bring your own allowed_signers (--signers)")
         return
     try:
-        armored = _bytes_of(path.with_name(path.name + ".sig"))
+        armored = read_small(path.with_name(path.name + ".sig"), MAX_FILE, "a lot")
         who = trust.verify(read_trusted(signers), sshsig.LOT_NAMESPACE, body, armored)
     except (NotFoundError, VerificationError) as error:
         checks.check(title, [error.message])
@@ -63,14 +64,3 @@ def _checkpoint(checks: Checklist, lot: Lot, policy: LogPolicy | None) -> None:
     if not policy.is_enough(signed):
         problems.append(f"{len(policy.cosigned(signed))} of {policy.quorum} witnesses signed it")
     checks.check(title, problems, f"{checkpoint.size} entries")
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE + 1)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path}.", "Check the path.") from error
-    if len(data) > MAX_FILE:
-        raise DocumentError(f"{path} is too large for a lot.", "Check the path.")
-    return data

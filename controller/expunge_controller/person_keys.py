@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from expunge_agent.errors import DocumentError, NotFoundError, StateError, UsageError
 from expunge_agent.protocol import security_key, sshsig
 from expunge_agent.protocol.sshsig import PrivateKeySigner, Signer
+from expunge_controller.files import read_small
 
 if TYPE_CHECKING:
     from paramiko.agent import AgentKey
@@ -27,7 +28,7 @@ _SECURITY_KEYS = tuple(security_key.STRINGS)
 
 def read_public(path: Path) -> str:
     """The public key line in the file at `path`. Raises NotFoundError, DocumentError, VerificationError."""
-    data = _bytes_of(path)
+    data = read_small(path, MAX_KEY, "a key")
     lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
     if data.startswith(_PRIVATE):
         raise DocumentError(
@@ -43,7 +44,7 @@ def signer_of(path: Path, passphrase: Callable[[], str]) -> Signer:
 
     `passphrase` is asked where the private key has one. Raises NotFoundError, StateError, UsageError.
     """
-    data = _bytes_of(path)
+    data = read_small(path, MAX_KEY, "a key")
     if not data.startswith(_PRIVATE):
         return in_agent(read_public(path))
     if _is_handle(data):
@@ -125,14 +126,3 @@ def _loaded(data: bytes, passphrase: bytes | None) -> object | None:
         if passphrase is None:
             return None
         raise ValueError(str(error)) from error
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_KEY + 1)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path}.", "Check the path.") from error
-    if len(data) > MAX_KEY:
-        raise DocumentError(f"{path} is too large for a key.", "Check the path.")
-    return data

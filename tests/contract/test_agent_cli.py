@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,14 @@ def test_a_dry_run_touches_nothing(agent: Agent, image: Path) -> None:
     assert not agent.state.exists()
 
 
+def everything(folder: Path) -> dict[str, bytes]:
+    """What lies in a folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
 def test_without_a_yes_nothing_happens(agent: Agent, image: Path) -> None:
     before = image.read_bytes()
     assert "--yes" in agent("wipe", "disk.img", "--profile", "zero", code=2).stderr
@@ -149,9 +158,10 @@ def test_profiles(agent: Agent, image: Path) -> None:
 
 
 def test_unknown_option_and_verb(agent: Agent) -> None:
-    agent("wipe", "--no-such-option", code=2)
-    agent("no-such-verb", code=2)
-    agent("wipe", code=2)
+    assert "No such option '--no-such-option'" in agent("wipe", "--no-such-option", code=2).stderr
+    assert "No such command 'no-such-verb'" in agent("no-such-verb", code=2).stderr
+    assert "Missing option '--profile'" in agent("wipe", code=2).stderr
+    assert not agent.state.exists()
 
 
 def test_a_receipt_that_was_changed_is_no_basis(agent: Agent, image: Path, tmp_path: Path) -> None:
@@ -159,17 +169,25 @@ def test_a_receipt_that_was_changed_is_no_basis(agent: Agent, image: Path, tmp_p
     agent("report", "1", "--out", "out")
     path = tmp_path / "out" / "receipt.json"
     path.write_bytes(path.read_bytes().replace(b'"sanitized"', b'"sanitised"'))
-    agent("verify", "disk.img", "--receipt", "out/receipt.json", code=9)
-    agent("verify", "disk.img", "--receipt", "out/missing.json", code=11)
+    before = image.read_bytes(), everything(tmp_path / "out"), everything(agent.state)
+    told = agent("verify", "disk.img", "--receipt", "out/receipt.json", code=9)
+    assert "signature is not valid: it does not belong to these bytes" in told.stderr
+    told = agent("verify", "disk.img", "--receipt", "out/missing.json", code=11)
+    assert "out/missing.json: No such file or directory" in told.stderr
+    assert (image.read_bytes(), everything(tmp_path / "out"), everything(agent.state)) == before
 
 
 def test_run_of_an_order_that_was_never_handed_in(agent: Agent, image: Path) -> None:
-    agent("run", "--pending", code=11)
+    assert "no agent state in" in agent("run", "--pending", code=11).stderr
+    assert not agent.state.exists()
     agent("wipe", "disk.img", "--profile", "zero", "--yes", code=5)
+    before = image.read_bytes(), everything(agent.state)
     agent("run", "--pending")
-    agent("run", "ab" * 32, code=18)
-    agent("run", "../../etc", code=18)
-    agent("run", code=2)
+    assert "There is no order abababababababab" in agent("run", "ab" * 32, code=18).stderr
+    assert "'../../etc' is not an order's digest" in agent("run", "../../etc", code=18).stderr
+    assert "Name one order, or use --pending" in agent("run", code=2).stderr
+    (agent.state / "orders" / f".{'ab' * 32}.lock").unlink()  # an empty file, to be the only one at it
+    assert (image.read_bytes(), everything(agent.state)) == before
 
 
 def test_sigterm_ends_with_a_receipt_that_says_interrupted(agent: Agent, tmp_path: Path) -> None:
@@ -211,12 +229,12 @@ def test_sigterm_ends_with_a_receipt_that_says_interrupted(agent: Agent, tmp_pat
     assert row["outcome"] == "interrupted"
 
 
-def paused_wipe(agent: Agent, tmp_path: Path) -> subprocess.Popen[str]:
+def paused_wipe(agent: Agent, tmp_path: Path, *options: str) -> subprocess.Popen[str]:
     """A wipe that would take minutes, under way."""
     image = tmp_path / "big.img"
     image.touch()
     os.truncate(image, 1 << 30)
-    process = wipe_of_big(agent, "zero", "--rate", "20M")
+    process = wipe_of_big(agent, "zero", "--rate", "20M", *options)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not written(agent):
         time.sleep(0.05)
@@ -278,9 +296,30 @@ def test_rate_pause_status_and_hang_up(agent: Agent, tmp_path: Path) -> None:
         assert not any(handle.read(1 << 20).strip(b"\0") for _ in range(1024))
 
 
-def test_idle_priority_is_taken(agent: Agent, image: Path) -> None:
-    agent("wipe", "disk.img", "--profile", "nist-clear", "--yes", "--io-priority", "idle", "--per-bus", "1")
-    agent("wipe", "disk.img", "--profile", "zero", "--yes", "--rate", "fast", code=2)
+@pytest.mark.skipif(shutil.which("ionice") is None, reason="needs ionice (package util-linux)")
+def test_idle_priority_is_taken(agent: Agent, tmp_path: Path) -> None:
+    """By every thread of the wipe, as the kernel has it; and processor time is given up with it."""
+    process = paused_wipe(agent, tmp_path, "--io-priority", "idle", "--per-bus", "1")
+    try:
+        threads = [int(one.name) for one in Path(f"/proc/{process.pid}/task").iterdir()]
+        seen = subprocess.run(
+            ["ionice", "-p", *map(str, threads)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        niceness = {os.getpriority(os.PRIO_PROCESS, one) for one in threads}
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(threads) > 1
+    assert seen == ["idle"] * len(threads)
+    assert niceness == {min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)}
+
+
+def test_a_rate_that_is_none(agent: Agent, image: Path) -> None:
+    before = image.read_bytes()
+    told = agent("wipe", "disk.img", "--profile", "zero", "--yes", "--rate", "fast", code=2)
+    assert "'fast' is not a rate such as 100M" in told.stderr
+    assert image.read_bytes() == before
+    assert not agent.state.exists()
 
 
 def test_help_is_there_for_every_verb(agent: Agent) -> None:

@@ -72,11 +72,6 @@ def serving(bench: Bench, *options: str) -> Iterator[Peer]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
-@pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
     path.write_bytes(b"RECORD 4711 " * 400_000)

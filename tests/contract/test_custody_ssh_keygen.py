@@ -24,7 +24,7 @@ from expunge_controller.intake import store_receipt
 from expunge_controller.person_keys import read_public, signer_of
 from expunge_controller.records.custody import CustodyKind
 from support.authenticator import TOUCHED, Authenticator, string
-from support.controllers import FakeAgent, enrolled, eventually, make_controller, now, ordered
+from support.controllers import FakeAgent, enrolled, eventually, now, ordered
 from support.people import Folk
 
 pytestmark = pytest.mark.skipif(
@@ -32,13 +32,6 @@ pytestmark = pytest.mark.skipif(
     reason="needs ssh-keygen and ssh-agent (openssh-client)",
 )
 EVENT = {"giver": "ann", "receiver": "bob"}
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

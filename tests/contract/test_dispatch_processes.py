@@ -50,16 +50,6 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
     made.store.close()
 
 
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
-    return enrolled(controller, agent)
-
-
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

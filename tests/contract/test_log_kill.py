@@ -8,10 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from expunge_controller import log_audit, translog, witness, witness_client
 from expunge_controller.context import Controller, opened
@@ -20,7 +17,7 @@ from expunge_controller.records import merkle
 from expunge_controller.records.checkpoint import parse_checkpoint
 from expunge_controller.records.findings import failures
 from expunge_controller.witness import WitnessState
-from support.controllers import make_controller, now
+from support.controllers import now
 
 WRITER = """
 import sys
@@ -41,13 +38,6 @@ with opened(Home(Path(sys.argv[1]))) as controller:
         row = translog.head(controller, utc_now())
         print(row.size, row.body.hex(), flush=True)
 """
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 def test_two_writers_killed_again_and_again(controller: Controller) -> None:

@@ -38,15 +38,10 @@ from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_profiles.load import builtin
-from support.agents import NOW, Bench, surroundings
+from support.agents import NOW, Bench, Crash, surroundings
 from support.luks_images import FAST, MIB, RECORD, cryptsetup, make, opens, vouched
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 def shred(bench: Bench, path: Path, keys: KeyWish | None, **changes: object) -> Receipt:
@@ -302,10 +297,6 @@ def test_a_volume_that_does_not_encrypt_all_of_its_medium_earns_nothing(bench: B
     assert (done.outcome, done.level_achieved) == (Outcome.EXCEPTIONS, Level.NONE)
     assert any("without encryption" in one for one in done.key.readable)
     assert RECORD in data.read_bytes()[:MIB]
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
 
 
 def crashing(nth: int, before: bool) -> Callable[..., object]:

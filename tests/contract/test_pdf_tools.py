@@ -43,11 +43,6 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
 @pytest.fixture(scope="module", params=[*Language, "signed"])
 def case(
     request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory

@@ -34,7 +34,7 @@ from expunge_agent.outbox import Outbox
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.wipe import run_order
-from support.agents import NOW, Bench, surroundings
+from support.agents import NOW, Bench, Crash, surroundings
 
 TIB = 1 << 40
 BORDER = (1 << 32) * 512
@@ -318,10 +318,6 @@ def test_more_than_2_to_the_32_sectors_of_4096_bytes(big: Opened) -> None:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
 
 
 def test_an_order_on_a_big_device_goes_on_near_its_end(

@@ -22,19 +22,10 @@ from expunge_agent.devices.usage import Eyes
 from expunge_agent.journal import Journal
 from expunge_agent.protocol.base import Outcome
 from expunge_agent.protocol.receipt import Reason, Receipt
-from support.agents import Bench
+from support.agents import Bench, Crash
 
 MIB = 1 << 20
 LOOP_CHANGE_FD = 0x4C06
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 def backing_of(device: str) -> str:

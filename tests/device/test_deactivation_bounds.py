@@ -27,18 +27,9 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import FileIdentity, Target
 from expunge_agent.protocol.order_keys import KeyWish
 from expunge_agent.protocol.receipt import Reason, Receipt, parse_statement
-from support.agents import Bench
+from support.agents import Bench, Crash
 
 MIB = 1 << 20
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 def made(path: Path) -> Path:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from expunge_agent.core.files_progress import Checkpoint
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.receipt import Reason, Receipt
+from expunge_agent.protocol.receipt import Reason
 from expunge_agent.steps import Steps
-from expunge_agent.techniques import files_batch
 from expunge_agent.wipe import run_order
-from support.agents import Bench, surroundings
-from support.trees import MARK, files_of, fill, left, named, shred, tree
+from support.agents import Bench, Crash, finished, surroundings
+from support.trees import MARK, before, files_of, fill, left, named, shred, tree
 
 MIB = 1 << 20
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 @pytest.fixture
@@ -37,23 +26,6 @@ def ground(lab) -> tuple[Path, Path]:
     image, mount = lab.formatted("ext4", "-F", size=96 * MIB)
     (mount / "t").mkdir()
     return image, mount / "t"
-
-
-def before(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[], object]) -> None:
-    """Have `change` happen just before that step of the batch."""
-    original = getattr(files_batch.Batch, step)
-
-    def first(self: files_batch.Batch, *given: object) -> object:
-        change()
-        return original(self, *given)
-
-    monkeypatch.setattr(files_batch.Batch, step, first)
-
-
-def finished(bench: Bench, digest: str) -> Receipt:
-    sealed = run_order(bench.state, digest, surroundings())
-    assert sealed is not None
-    return bench.checked(sealed)
 
 
 @pytest.mark.parametrize("how", ["gone", "open", "grown"])

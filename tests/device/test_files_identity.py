@@ -5,30 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from expunge_agent.engine.file_pieces import write_direct
 from expunge_agent.errors import NoSpaceError
 from expunge_agent.protocol.base import Outcome
-from expunge_agent.protocol.receipt import Receipt
 from expunge_agent.techniques import files_batch
 from expunge_agent.wipe import run_order
-from support.agents import Bench, surroundings
-from support.trees import files_of, fill, left, named, shred, tree
+from support.agents import Bench, Crash, finished, surroundings
+from support.trees import before, files_of, fill, left, named, shred, tree
 
 MIB = 1 << 20
 SIZES = {f"d/sub/f{number:03d}": 2000 for number in range(30)}
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 @pytest.fixture
@@ -52,23 +42,6 @@ def broken_off(bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch, **fi
         with pytest.raises(Crash):
             run_order(bench.state, digest, surroundings())
     return digest
-
-
-def finished(bench: Bench, digest: str) -> Receipt:
-    sealed = run_order(bench.state, digest, surroundings())
-    assert sealed is not None
-    return bench.checked(sealed)
-
-
-def before(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[], object]) -> None:
-    """Have `change` happen just before that step of the batch."""
-    original = getattr(files_batch.Batch, step)
-
-    def first(self: files_batch.Batch) -> object:
-        change()
-        return original(self)
-
-    monkeypatch.setattr(files_batch.Batch, step, first)
 
 
 @pytest.mark.parametrize("data", [b"NEW\n", b""], ids=["data", "empty"])
@@ -193,7 +166,7 @@ def test_a_change_after_the_read_back_fails_the_file(
     def written(self: files_batch.Batch) -> None:
         held = next(one for one in self._held if one.item.path.endswith(b"f007"))
         times = os.fstat(held.fd)
-        files_batch.write_direct(held.fd, False)
+        write_direct(held.fd, False)
         os.pwrite(held.fd, b"NEW", 0)
         os.utime(held.fd, ns=(times.st_atime_ns, times.st_mtime_ns))
         original(self)

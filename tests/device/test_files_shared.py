@@ -19,11 +19,6 @@ from support.trees import MARK, fill, left, named, shred, tree
 MIB = 1 << 20
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
 def run(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, capture_output=True)
 

@@ -32,11 +32,6 @@ SIZES = {
 }
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
 def made(lab, kind: str, *options: str) -> tuple[Path, Path]:
     """(image, mount point): `mkfs` options for records that nothing else copies."""
     size = {"xfs": 320 * MIB, "btrfs": 320 * MIB}.get(kind, 192 * MIB)
@@ -335,13 +330,13 @@ def test_a_file_on_a_loop_over_btrfs_is_an_exception(lab, bench: Bench) -> None:
 
 def test_a_read_back_that_differs_fails_the_file(lab, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte changed on the device between write and read-back: that file fails and keeps its name."""
-    from expunge_agent.techniques import files_batch
+    from expunge_agent.techniques import files_passes
 
     image, mount = made(lab, "ext4")
     fill(mount / "records", {"good": 5000, "bad": 5000})
-    original = files_batch.Batch._prepare_reading
+    original = files_passes.Passes._prepare_reading
 
-    def tampered(self: files_batch.Batch) -> None:
+    def tampered(self: files_passes.Passes) -> None:
         (held,) = [one for one in self._held if one.item.path == b"bad"]
         assert held.item.parts is not None
         with open(image, "r+b") as file:
@@ -350,7 +345,7 @@ def test_a_read_back_that_differs_fails_the_file(lab, bench: Bench, monkeypatch:
             os.fsync(file.fileno())
         original(self)
 
-    monkeypatch.setattr(files_batch.Batch, "_prepare_reading", tampered)
+    monkeypatch.setattr(files_passes.Passes, "_prepare_reading", tampered)
     result = shred(bench, tree(mount / "records"))
     assert result.outcome is Outcome.FAILED
     assert named(result, "failed") == {"bad": "read-back found 1 bytes that are not what was written"}

@@ -102,11 +102,6 @@ def file_system(lab, kind: str, size: int = 0, *options: str) -> tuple[Path, Pat
     return lab.formatted(kind, *force, *options, size=(size or SIZES[kind]) * MIB)
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
 @pytest.mark.parametrize("kind", SIZES)
 def test_what_was_deleted_is_gone_from_the_device(lab, bench: Bench, kind: str) -> None:
     image, mount = file_system(lab, kind)

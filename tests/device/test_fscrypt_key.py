@@ -33,7 +33,7 @@ from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.certify import certificate_from
 from expunge_controller.records.consistency import evidence_problems
 from expunge_profiles.load import builtin
-from support.agents import NOW, Bench, surroundings
+from support.agents import NOW, Bench, Crash, surroundings
 from support.encrypted import PROTECTOR, SECRET, SET_POLICY, SHARED, Folder, stored_policy
 
 ADD_KEY_CALL, KEYCTL_CALL = 248, 250
@@ -50,11 +50,6 @@ def folder(lab, tmp_path: Path) -> Folder:
         return Folder(device, Path(mount))
     except OSError as error:
         pytest.skip(f"this kernel has no fscrypt on ext4 ({error})")
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 def vouched(*but: str, search: Path | None = None) -> KeyWish:
@@ -269,10 +264,6 @@ def test_files_are_tried_at_any_depth_up_to_a_bound(folder: Folder) -> None:
     assert fscrypt.remove(str(folder.path), folder.key).complete
     after = fscrypt.stays_readable(str(folder.path))
     assert after == ([], 2, True)
-
-
-class Crash(BaseException):
-    """Stands for kill -9."""
 
 
 def crashing(nth: int, before: bool) -> Callable[..., object]:

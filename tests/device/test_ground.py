@@ -30,11 +30,6 @@ MARK = b"RECORD-OF-A-CUSTOMER-"
 SHARED = "of the file system on) shared with "
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
 def checked(receipt: Receipt) -> TargetResult:
     assert evidence_problems(receipt) == []
     (result,) = receipt.targets

@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 
 from expunge_agent.vault.session import Session
+from support.agents import Crash
 from support.vaults import VaultBench
 
 FICLONE = 0x40049409
-
-
-class Crash(BaseException):
-    """Stands for kill -9."""
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -1,6 +1,6 @@
 """One order for one simulated drive full of records, in this process and on the drive's own clock.
 
-The steps are those of `expunge_agent.erasures`, the hands and the journal's records the agent's; only what
+`planned` asks what a real order is asked first; an `Order` without its plan is forced on the drive. The steps are those of `expunge_agent.erasures`, the hands and the journal's records the agent's; only what
 would touch the machine (descriptors, sysfs, the kernel's ioctls) is answered by the simulator.
 """
 
@@ -23,12 +23,13 @@ from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, CommandTimeout
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import unseen
-from expunge_agent.core.medium import MediumType
+from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.outcome import Verdict, judge_erasure
-from expunge_agent.core.plan import TargetPlan, VerificationPlan
+from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, VerificationPlan, plan_target
 from expunge_agent.core.progress import RunProgress, apply
+from expunge_agent.core.selection import ALONE, select
 from expunge_agent.core.technique import Technique, earns
-from expunge_agent.devices.drives import with_opal
+from expunge_agent.devices.drives import judged, with_opal
 from expunge_agent.devices.examine_nvme import examine_nvme
 from expunge_agent.devices.examine_scsi import examine_ata, examine_scsi
 from expunge_agent.engine import canaries
@@ -36,7 +37,8 @@ from expunge_agent.engine.problems import EngineError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import BlockIdentity
+from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.receipt import Refusal
 from expunge_agent.results import in_words
 from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
@@ -49,6 +51,8 @@ from expunge_agent.techniques.nvme_sanitize import Eye, NvmeSanitize
 from expunge_agent.techniques.opal_revert import OpalRevert
 from expunge_agent.techniques.scsi_format import ScsiFormat
 from expunge_agent.techniques.scsi_sanitize import ScsiSanitize
+from expunge_profiles.load import builtin
+from expunge_profiles.schema import Profile, Verification
 from lab.drives import ata_words, sat, scsi
 from lab.drives.ata import AtaDrive
 from lab.drives.clock import VirtualClock
@@ -262,6 +266,10 @@ class Bench:
         extent = self.drive._find(1).size if self.device.options.get("namespaces") else SIZE
         return self.image.read_bytes()[:extent].count(MARK)
 
+    def touched(self) -> bool:
+        """Whether a byte of the medium is another than before."""
+        return self.image.read_bytes() != records(SIZE)
+
     def lost_beside(self) -> bool:
         """Whether another namespace lost records."""
         if not self.device.options.get("namespaces"):
@@ -366,6 +374,57 @@ class Book:
 IDENTITY = BlockIdentity(bus="ata", model="LAB", serial="LAB1", wwn="", size=U64(SIZE))
 
 
+def planned(bench: Bench) -> TargetPlan | str:
+    """What a real order for the drive comes to, under a profile that allows nothing but the bench's technique
+    and for the level that it earns: its steps, or in words why the technique cannot be had."""
+    seen, kind = bench.examine(), bench.device.medium
+    identity = msgspec.structs.replace(IDENTITY, size=U64(bench.size))
+    if seen is not None:  # the kernel hears the same names
+        identity = msgspec.structs.replace(identity, model=seen.model, serial=seen.serial)
+    medium = Medium(path="/dev/lab", identity=identity, type=kind)
+    psid = bench.psid if bench.technique is Technique.OPAL_REVERT else ""
+    wish = (
+        Target(identity=identity, psid=psid),
+        medium,
+        judged(medium, seen) if seen is not None else None,
+        _only(bench.technique, kind),
+        earns(bench.technique, kind),
+        False,
+        ALONE,
+    )
+    plan = plan_target(*wish, replace(NOTHING_DRAWN, bytes=lambda count: bytes(range(count))))
+    if isinstance(plan, Refusal):
+        weighed = next(one for one in select(*wish).candidates if one.technique is bench.technique)
+        return weighed.why_not or weighed.detail
+    return msgspec.structs.replace(plan, path=str(bench.image), secret=SECRET)
+
+
+def _only(technique: Technique, kind: MediumType) -> Profile:
+    """A profile that allows nothing else, on nothing else."""
+    return msgspec.structs.replace(
+        builtin()["nist-purge"],
+        id="lab",
+        level=earns(technique, kind).value,
+        media=(kind.value,),
+        techniques=(technique.value,),
+        verification=Verification(kind="full", after="last"),
+    )
+
+
+def _forced(bench: Bench, verification: str) -> TargetPlan:
+    drive = bench.examine()
+    return TargetPlan(
+        path=str(bench.image),
+        technique=bench.technique,
+        earns=earns(bench.technique, bench.device.medium),
+        verification=VerificationPlan(kind=verification),  # type: ignore[arg-type]
+        drive=drive,
+        key=bytes(range(32)).hex(),
+        secret=SECRET,
+        doubts=unseen(drive),
+    )
+
+
 class _Silent:
     """An event log that nobody reads."""
 
@@ -387,24 +446,23 @@ class _Opened:
 
 
 class Order:
-    """The order for a bench. `carry_out` may be called again, after a crash with `book.reopened()`."""
+    """The order for a bench. `carry_out` may be called again, after a crash with `book.reopened()`.
+
+    Without `plan` the command is given whatever the drive says of itself, as if nothing had objected.
+    """
 
     def __init__(
-        self, bench: Bench, *, verification: str = "full", poll: float = 10.0, canaries: int = CANARIES
+        self,
+        bench: Bench,
+        *,
+        verification: str = "full",
+        poll: float = 10.0,
+        canaries: int = CANARIES,
+        plan: TargetPlan | None = None,
     ) -> None:
         self.bench, self.poll, self.canaries = bench, poll, canaries
         self.patience, self.timeout = 120.0, TIMEOUT
-        technique, drive = bench.technique, bench.examine()
-        self.plan = TargetPlan(
-            path=str(bench.image),
-            technique=technique,
-            earns=earns(technique, bench.device.medium),
-            verification=VerificationPlan(kind=verification),  # type: ignore[arg-type]
-            drive=drive,
-            key=bytes(range(32)).hex(),
-            secret=SECRET,
-            doubts=unseen(drive),
-        )
+        self.plan = plan or _forced(bench, verification)
 
     def carry_out(self, book: Book, stop: Stop | None = None) -> Verdict:
         """Everything that is still missing, and the verdict. Raises Crash where `book` says so."""

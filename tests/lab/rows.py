@@ -9,7 +9,7 @@ from pathlib import Path
 from expunge_agent.core.technique import Technique as T
 from expunge_agent.protocol.base import Level, Outcome
 from lab import bench as b
-from lab.bench import Bench, Book, Device, Order
+from lab.bench import Bench, Book, Device, Order, planned
 from lab.drives import faults as fault
 from lab.drives import nvme_erase
 
@@ -17,6 +17,18 @@ HONEST = "none"
 POWER = "power cut in the middle"
 HIDDEN = "half of it hidden"
 WRONG_PSID = "wrong-psid"
+NO_LIE = frozenset(
+    {
+        HONEST,
+        POWER,
+        HIDDEN,
+        "loses-cache",
+        fault.REFUSES_WHILE_BUSY,
+        fault.CAPACITY_ZERO,
+        "rejects-emvs",
+    }
+)
+"""What is no lie about an erase or about what would be erased: the medium that was ordered can be erased all the same."""
 
 COMMANDS: dict[T, tuple[Device, ...]] = {
     T.NVME_SANITIZE_CRYPTO: (b.NVME,),
@@ -75,6 +87,11 @@ class Case:
         return f"{self.command}-{self.device.name}-{self.fault}".replace(" ", "_").replace(",", "")
 
     @property
+    def lies(self) -> bool:
+        """Whether the drive cannot be believed, or the command cannot be had."""
+        return self.fault not in NO_LIE
+
+    @property
     def switched_on(self) -> tuple[str, ...]:
         """The names for the simulator."""
         return () if self.fault in (HONEST, POWER, HIDDEN, WRONG_PSID) else (self.fault,)
@@ -93,6 +110,8 @@ class Row:
     """Another namespace lost records."""
     kinds: list[str]
     """The records of the journal."""
+    touched: bool
+    """Whether the medium itself is another than before."""
 
 
 def cases() -> Iterator[Case]:
@@ -125,17 +144,28 @@ def cases() -> Iterator[Case]:
         yield Case(T.ATA_SECURITY_ERASE_ENHANCED, device, HONEST)
 
 
-def run(case: Case, folder: Path) -> Row:
-    """Carry an order out on the drive of `case`, made in the empty `folder`."""
+def bench_of(case: Case, folder: Path) -> Bench:
+    """The drive of `case`, made in the empty `folder`, with what happens to it."""
     hidden = case.fault in (HIDDEN, fault.HPA_LIES, fault.HPA_LIES_DEEP)
     psid = "0" * 32 if case.fault == WRONG_PSID else ""
     bench = Bench(folder, case.command, case.device, *case.switched_on, hidden=hidden, psid=psid)
+    if case.fault == POWER or case.fault in WITH_POWER_CUT:
+        bench.cut_midway()
+    return bench
+
+
+def run(case: Case, folder: Path) -> Row:
+    """Plan an order for the drive of `case` as the agent does, and carry it out where nothing objects."""
+    bench = bench_of(case, folder)
     try:
-        if case.fault == POWER or case.fault in WITH_POWER_CUT:
-            bench.cut_midway()
+        plan = planned(bench)
+        if isinstance(plan, str):
+            left, touched = bench.left(), bench.touched()
+            return Row(case, Outcome.REFUSED, Level.NONE, plan, left, False, [], touched)
         book = Book()
-        verdict = Order(bench).carry_out(book)
+        verdict = Order(bench, plan=plan).carry_out(book)
         said = verdict.failure or " ".join(verdict.exceptions)
-        return Row(case, verdict.outcome, verdict.level, said, bench.left(), bench.lost_beside(), book.kinds)
+        left, beside = bench.left(), bench.lost_beside()
+        return Row(case, verdict.outcome, verdict.level, said, left, beside, book.kinds, bench.touched())
     finally:
         bench.close()

@@ -44,32 +44,30 @@ FAULTS = {
 }
 HEAD = f"""# Drive faults
 
-What a receipt says when a drive lies. Every row is one order carried out on a simulated drive
-(`tests/lab/drives`, written from the specifications): the agent's own steps, commands and judgement, on a drive
-of {SIZE // MIB} MiB full of records, with {CANARIES} canary sections instead of 1000, a full read-back, and
+What a receipt says when a drive lies. Every row is one order for a simulated drive (`tests/lab/drives`, written
+from the specifications), planned and then carried out with the agent's own rules, steps, commands and judgement.
+The profile allows only the command of the row, for the level that it earns. What planning refuses is not begun, and
+the last column has the reason; no byte of such a drive is changed. Everything else is carried out on a drive of
+{SIZE // MIB} MiB full of records, with {CANARIES} canary sections instead of up to 1000, a full read-back, and
 {TIMEOUT:.0f} seconds of patience. *Left* is what only the laboratory sees: the share of the old records that is
 still on the medium itself, mapped or not. Canaries overwrite some of them before, so an order that did nothing
 leaves less than all.
 
 The page is written by `make faults`; a test compares it with a run, row by row. No row with something left is
-`sanitized`, and none where the drive lied. Faults that only make the work harder (a garbled name, a drive that
-does not say how far it is) may end well.
+`sanitized`, and none of the first table is: there the drive lies about an erase or about itself, or does not do
+what was asked. In the second it is only difficult, as when it loses power, does not say how far it is, or refuses
+the look at its cells that it offers, and may be erased all the same.
 
-What no host can see is not in the table: a drive that only forgets its map and reads as zeros, while the cells
+What no host can see is not here: a drive that only forgets its map and reads as zeros, while the cells
 keep their charge. A receipt of a drive command therefore rests on the drive's word, on canaries and samples that
 are gone, and on the read-back; `docs/threat-model.md` says what that is worth.
-
-## The faults
-
-| Fault | What the drive does |
-| --- | --- |
 """
-TABLE = """
-## The table
-
+COLUMNS = """
 | Command | Drive | Fault | Outcome | Level | Left | The receipt says |
 | --- | --- | --- | --- | --- | --- | --- |
 """
+TITLES = {True: "Drives that lie or refuse", False: "Drives that are only difficult"}
+"""Of the two tables, by `Case.lies`."""
 
 
 def start(case: Case) -> str:
@@ -88,16 +86,25 @@ def line(row: Row) -> str:
     return f"{start(row.case)} {row.outcome} | {row.level} | {left} | {said} |"
 
 
-def before() -> str:
-    """The page down to the first row."""
-    used = dict.fromkeys(case.fault for case in rows.cases())
-    return HEAD + "".join(f"| {name} | {FAULTS[name]} |\n" for name in used) + TABLE
+def before(lies: bool) -> str:
+    """What stands on the page before the rows of one of its tables: its faults, and the heads of its columns."""
+    used = dict.fromkeys(case.fault for case in cases(lies))
+    told = "".join(f"| {name} | {FAULTS[name]} |\n" for name in used)
+    head = f"\n## {TITLES[lies]}\n\n| Fault | What happens |\n| --- | --- |\n"
+    return (HEAD if lies else "") + head + told + COLUMNS
+
+
+def cases(lies: bool) -> list[Case]:
+    """The rows of one of the tables."""
+    return [case for case in rows.cases() if case.lies is lies]
 
 
 def page() -> str:
     """The whole page, from a run of every row."""
     with ProcessPoolExecutor() as pool:
-        return before() + "".join(f"{one}\n" for one in pool.map(_line, list(rows.cases())))
+        return "".join(
+            before(lies) + "".join(f"{one}\n" for one in pool.map(_line, cases(lies))) for lies in TITLES
+        )
 
 
 def _line(case: Case) -> str:

@@ -28,7 +28,8 @@ from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.enrolment import Enrolment, EnrolmentToken, HostFacts
 from expunge_agent.protocol.identity import BlockIdentity, Target
 from expunge_agent.protocol.receipt import Receipt
-from expunge_agent.protocol.sshsig import PrivateKeySigner
+from expunge_agent.protocol.rotation import KeyRotation, granted
+from expunge_agent.protocol.sshsig import PrivateKeySigner, Signer
 from expunge_controller import dispatch, fleet
 from expunge_controller.bundle import SignedBytes
 from expunge_controller.context import Controller
@@ -115,6 +116,19 @@ class FakeAgent:
         )
         body = canonical.dumps(replace(document, **changes))
         return body, sshsig.sign(self.signing, sshsig.ENROLMENT_NAMESPACE, body)
+
+    def rotation(self, new: Signer, secret: str, **changes: Any) -> tuple[bytes, bytes, bytes]:
+        """Its word that `new` signs from now on: the document, the new key's signature, the old one's."""
+        document = KeyRotation(
+            format="expunge/key-rotation/v1",
+            machine_id=self.machine_id,
+            old_key=self.signing.public_line,
+            new_key=new.public_line,
+            at=timestamp(now()),
+        )
+        body = canonical.dumps(replace(granted(document, secret), **changes))
+        first, second = (sshsig.sign(key, sshsig.ROTATION_NAMESPACE, body) for key in (new, self.signing))
+        return body, first, second
 
     def receipt(self, order: bytes, **changes: Any) -> SignedBytes:
         """A signed receipt of a clean wipe by `order`."""

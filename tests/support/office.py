@@ -7,10 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from expunge_agent.protocol import canonical, sshsig
-from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.rotation import KeyRotation, granted
 from expunge_controller import fleet, rotating, translog, witness
 from expunge_controller.context import Controller
 from expunge_controller.intake import Stored, store_receipt
@@ -101,16 +98,8 @@ class Office:
         """The machine takes another key."""
         token = rotating.rotation_token(self.controller, self.machine, valid_for=HOUR, now=now())
         new = World(p256=True).agent
-        document = KeyRotation(
-            format="expunge/key-rotation/v1",
-            machine_id=self.agent.machine_id,
-            old_key=self.agent.signing.public_line,
-            new_key=new.public_line,
-            at=timestamp(now()),
-        )
-        body = canonical.dumps(granted(document, token.secret))
-        signatures = [sshsig.sign(key, sshsig.ROTATION_NAMESPACE, body) for key in (new, self.agent.signing)]
-        rotating.take_rotation(self.controller, self.agent.machine_id, body, *signatures, now())
+        said = self.agent.rotation(new, token.secret)
+        rotating.take_rotation(self.controller, self.agent.machine_id, *said, now())
         self.agent.world.agent = new
 
     @property

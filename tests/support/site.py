@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from expunge_agent.inventory_report import WANTED
 from expunge_agent.protocol import wire
@@ -23,23 +22,10 @@ from expunge_controller.context import Controller
 from expunge_controller.keys import load_key
 from expunge_controller.transport.ssh_out import dial
 from support.controllers import make_controller, now
+from support.ran import Ran
 from support.sshd import Sshd, separation
 
 MACHINE = "alpha"
-
-
-@dataclass
-class Ran:
-    """A finished program."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Its standard output as one JSON document."""
-        return json.loads(self.out)
 
 
 @dataclass

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from expunge_agent.devices.look import look
 from expunge_agent.protocol.identity import Target, TreeIdentity
 from expunge_agent.protocol.receipt import Receipt, TargetResult
 from expunge_agent.protocol.receipt_files import Files
+from expunge_agent.techniques import files_batch
 from support.agents import Bench
 
 MARK = b"RECORD-OF-A-CUSTOMER-"
@@ -72,3 +75,14 @@ def files_of(result: TargetResult) -> Files:
 def named(result: TargetResult, outcome: str) -> dict[str, str]:
     """Why each listed file ended with this outcome, by path."""
     return {one.path: one.why for one in files_of(result).listed if one.outcome == outcome}
+
+
+def before(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[], object]) -> None:
+    """Have `change` happen just before that step of every batch of files."""
+    original = getattr(files_batch.Batch, step)
+
+    def first(self: files_batch.Batch, *given: object) -> object:
+        change()
+        return original(self, *given)
+
+    monkeypatch.setattr(files_batch.Batch, step, first)

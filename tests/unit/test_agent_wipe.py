@@ -34,19 +34,10 @@ from expunge_agent.wipe import run_order
 from expunge_profiles.load import builtin
 from expunge_profiles.schema import Verification
 from support import evidence
-from support.agents import Bench, surroundings
+from support.agents import Bench, Crash, surroundings
 
 SIZE = 3 * 1024 * 1024 + 777
 RECORD = b"RECORD 4711 "
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 @pytest.fixture

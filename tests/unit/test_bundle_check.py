@@ -36,16 +36,6 @@ def failed(files: dict[str, bytes], trusted: list[TrustedSigner] | None = None) 
     return " | ".join(f"{step.title}: {step.detail}" for step in failures(check(files, trusted)))
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def parts(world: World) -> BundleParts:
-    return world.parts()
-
-
 @pytest.fixture
 def files(parts: BundleParts) -> dict[str, bytes]:
     return bundle_files(parts)

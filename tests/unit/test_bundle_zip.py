@@ -31,16 +31,6 @@ from expunge_controller.records.log_check import LogOutside
 from support.evidence import PROFILE, World
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def parts(world: World) -> BundleParts:
-    return world.parts()
-
-
 def test_round_trip(tmp_path: Path, world: World, parts: BundleParts) -> None:
     path = tmp_path / "bundle.zip"
     files = write_bundle(path, parts)

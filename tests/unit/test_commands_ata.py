@@ -76,7 +76,6 @@ def test_a_block_to_the_drive() -> None:
             features.sanitize_overwrite(pattern=0, passes=3, invert=True),
             "features 0014 count 0093 lba 4f5700000000",
         ),
-        (features.sanitize_freeze_lock(), "features 0020 count 0000 lba 000046724c6b"),
         (features.sanitize_antifreeze(), "features 0040 count 0000 lba 0000416e7469"),
     ],
 )

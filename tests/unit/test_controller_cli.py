@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,68 +20,15 @@ from expunge_agent.protocol.identity import SpaceIdentity, TreeIdentity
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import format_allowed_signers
 from expunge_controller import dispatch, fleet, key_history
-from expunge_controller.cli import VERBS, main, reach, targets
+from expunge_controller.cli import VERBS, reach, targets
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
 from expunge_controller.records import log_check, second_checks, stamp_check
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
 from expunge_profiles.load import builtin
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
-
-
-class Ran:
-    """A finished command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        """Its standard output as one JSON document."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """Its standard output as JSON Lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``expunge --home HOME ARGUMENTS`` in this process."""
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
-
-    def call(*arguments: object, home: Path | None = None) -> Ran:
-        argv = ["expunge", "--home", str(home or tmp_path / "home"), *(str(part) for part in arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Ran(int(ended.value.code or 0), out, err)
-
-    return call
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
-    return enrolled(controller, agent)
+from support.controllers import FakeAgent, disk, enrolled, now, ordered
+from support.fixtures import Run
 
 
 def registered(controller: Controller, machine: MachineRow, number: int = 1) -> str:

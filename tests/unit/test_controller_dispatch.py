@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -19,19 +17,7 @@ from expunge_controller import dispatch, fleet
 from expunge_controller.context import Controller
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def machine(controller: Controller) -> MachineRow:
-    return enrolled(controller, FakeAgent())
+from support.controllers import FakeAgent, disk, enrolled, now, ordered
 
 
 def again(controller: Controller, order: OrderRow) -> OrderRow:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -20,17 +18,10 @@ from expunge_agent.protocol.enrolment import EnrolmentToken, parse_token
 from expunge_controller import fleet
 from expunge_controller.context import Controller
 from expunge_controller.store.rows import MachineRow, Reach, SshAddress
-from support.controllers import FakeAgent, enrolled, fresh_machine_id, make_controller, now
+from support.controllers import FakeAgent, enrolled, fresh_machine_id, now
 
 HOUR = timedelta(hours=1)
 ADDRESS = SshAddress(user="expunge", host="store-17.example", port=22, host_key="SHA256:" + "A" * 43)
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 def token_for(controller: Controller, name: str = "alpha", valid_for: timedelta = HOUR) -> EnrolmentToken:

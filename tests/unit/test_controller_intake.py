@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +29,7 @@ from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store.rows import MachineRow, OrderRow, OrderStatus
 from expunge_profiles.load import builtin
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, enrolled, now, ordered
 from support.evidence import (
     a_read_back,
     a_verification,
@@ -40,23 +38,6 @@ from support.evidence import (
     some_canaries,
     target_result,
 )
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
-    return enrolled(controller, agent)
 
 
 def store(controller: Controller, machine: MachineRow, receipt: SignedBytes, hint: str = "") -> Stored:

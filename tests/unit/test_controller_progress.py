@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,19 +16,7 @@ from expunge_controller.cli.follow import _BarView, _LineView
 from expunge_controller.context import Controller
 from expunge_controller.progress import Update, watch
 from expunge_controller.store.rows import MachineRow, OrderRow
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def machine(controller: Controller) -> MachineRow:
-    return enrolled(controller, FakeAgent())
+from support.controllers import now, ordered
 
 
 def event(order: OrderRow, kind: EventKind, **changes: Any) -> Event:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,18 +24,10 @@ from support.controllers import (
     enrolled,
     eventually,
     in_thread,
-    make_controller,
     now,
     ordered,
     quiet_log,
 )
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 class Machines:

@@ -7,16 +7,14 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from expunge_agent.errors import ExpungeError
-from expunge_agent.protocol import canonical, sshsig, wire
+from expunge_agent.protocol import canonical, wire
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.event import Event, EventKind
-from expunge_agent.protocol.rotation import KeyRotation, granted
 from expunge_agent.protocol.sshsig import PrivateKeySigner
 from expunge_controller import fleet, rotating
 from expunge_controller.context import Controller
@@ -31,24 +29,11 @@ from support.controllers import (
     enrolled,
     eventually,
     in_thread,
-    make_controller,
     now,
     ordered,
     quiet_log,
 )
 from support.logs import fresh_signer
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
 
 
 class Line:
@@ -498,17 +483,9 @@ def test_a_new_signing_key_comes_before_the_receipts_signed_with_it(
 
     def rotation(secret: str) -> tuple[wire.RotateKey, PrivateKeySigner]:
         new = fresh_signer()
-        document = KeyRotation(
-            format="expunge/key-rotation/v1",
-            machine_id=agent.machine_id,
-            old_key=agent.signing.public_line,
-            new_key=new.public_line,
-            at=timestamp(now()),
-        )
-        body = canonical.dumps(granted(document, secret))
-        signatures = [sshsig.sign(key, sshsig.ROTATION_NAMESPACE, body) for key in (new, agent.signing)]
-        told = wire.Document.of(body, signatures[0])
-        return wire.RotateKey(document=told, endorsement=signatures[1].decode()), new
+        body, signature, endorsement = agent.rotation(new, secret)
+        told = wire.Document.of(body, signature)
+        return wire.RotateKey(document=told, endorsement=endorsement.decode()), new
 
     # One without a token is refused, and the connection goes on.
     refused, _ = rotation("0" * 32)

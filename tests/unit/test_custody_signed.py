@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from expunge_controller import custodian, people
 from expunge_controller.bundle import bundle_files
 from expunge_controller.bundle_read import read_bundle
 from expunge_controller.bundling import collect
-from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import append_custody, register_medium
@@ -37,19 +34,12 @@ from expunge_controller.records.review import NOT_SIGNED
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from support.authenticator import TOUCHED, TOUCHED_WITH_PIN, Authenticator
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, enrolled, now, ordered
+from support.fixtures import Run
 from support.people import PHOTO, Folk, key_file
 
 K = CustodyKind
-Run = Callable[..., tuple[int, str, str]]
 SHREDDED = Destruction(method="shredding", particle_mm="2")
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture
@@ -570,22 +560,6 @@ def test_paper_is_a_medium_too(controller: Controller, folk: Folk) -> None:
 # The verbs.
 
 
-@pytest.fixture
-def run(controller: Controller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        argv = ["expunge", "--home", str(controller.home.path), *(str(part) for part in arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
 def test_the_way_through_the_verbs(run: Run, tmp_path: Path, wiped: tuple[str, str]) -> None:
     order, medium = wiped
     keys = {name: key_file(tmp_path / name) for name in ("ann", "bob", "val")}
@@ -675,6 +649,7 @@ def test_a_lot_through_the_verbs(run: Run, tmp_path: Path, wiped: tuple[str, str
     assert json.loads(run("lot", "list", "--json")[1])[0]["failed"] == "1"
 
 
+@pytest.mark.usefixtures("controller")
 def test_paper_through_the_verbs(run: Run) -> None:
     arguments = (
         "media",

@@ -21,18 +21,13 @@ from expunge_agent.protocol.order import parse_order
 from expunge_agent.protocol.receipt import Reason, Receipt
 from expunge_agent.protocol.receipt_files import FileTally, ManifestLine
 from expunge_agent.surroundings import Surroundings
-from expunge_agent.techniques import files_batch
+from expunge_agent.techniques import files_batch, files_passes
 from expunge_agent.techniques.files_list import Item
 from expunge_agent.wipe import run_order
 from expunge_controller.records.consistency import evidence_problems
 from expunge_profiles.load import builtin
-from support.agents import Bench, surroundings
-from support.trees import MARK, files_of, named, record, shred, shredded, tree
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
+from support.agents import Bench, Crash, surroundings
+from support.trees import MARK, before, files_of, named, record, shred, shredded, tree
 
 
 @pytest.fixture
@@ -147,17 +142,6 @@ def test_hard_links_inside_go_together_and_outside_are_refused(
     assert files_of(result).names_removed == 20
 
 
-def changed(monkeypatch: pytest.MonkeyPatch, name: str, change: object) -> None:
-    """Have `change` happen just before step `name` of the first batch."""
-    original = getattr(files_batch.Batch, name)
-
-    def first(self: files_batch.Batch, *args: object) -> object:
-        change()  # type: ignore[operator]
-        return original(self, *args)
-
-    monkeypatch.setattr(files_batch.Batch, name, first)
-
-
 def test_a_file_that_grows_before_its_turn_is_left(
     bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +149,7 @@ def test_a_file_that_grows_before_its_turn_is_left(
         with (folder / "0/03.txt").open("ab") as file:
             file.write(b"more")
 
-    changed(monkeypatch, "_open", grow)
+    before(monkeypatch, "_open", grow)
     result = shred(bench, tree(folder))
     assert result.outcome is Outcome.FAILED
     assert "its size changed from 2101 to 2105 bytes" in named(result, "refused")["0/03.txt"]
@@ -175,14 +159,14 @@ def test_a_file_that_grows_before_its_turn_is_left(
 def test_a_file_that_grows_during_the_pass_has_failed(
     bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = files_batch.settle
+    original = files_passes.settle
 
-    def grown(held: files_batch.Held) -> None:
+    def grown(held: files_passes.Held) -> None:
         if held.item.path == b"0/03.txt":
             os.ftruncate(held.fd, 9000)
         original(held)
 
-    monkeypatch.setattr(files_batch, "settle", grown)
+    monkeypatch.setattr(files_passes, "settle", grown)
     result = shred(bench, tree(folder))
     assert result.outcome is Outcome.FAILED
     assert "changed during the pass" in named(result, "failed")["0/03.txt"]
@@ -196,7 +180,7 @@ def test_a_file_that_is_replaced_before_its_turn_is_left(
         (folder / "new").write_bytes(record("new", 2101))
         (folder / "new").rename(folder / "0/03.txt")
 
-    changed(monkeypatch, "_open", replace)
+    before(monkeypatch, "_open", replace)
     result = shred(bench, tree(folder))
     assert "another file has its name now" in named(result, "refused")["0/03.txt"]
     assert contents(folder) == {"0/03.txt": record("new", 2101)}
@@ -209,7 +193,7 @@ def test_a_file_that_is_replaced_after_the_pass_is_not_unlinked(
         (folder / "new").write_bytes(b"another")
         (folder / "new").rename(folder / "0/03.txt")
 
-    changed(monkeypatch, "_end", replace)
+    before(monkeypatch, "_end", replace)
     result = shred(bench, tree(folder))
     assert result.outcome is Outcome.EXCEPTIONS
     assert "its name leads to another file now" in named(result, "sanitized-with-exceptions")["0/03.txt"]
@@ -217,7 +201,7 @@ def test_a_file_that_is_replaced_after_the_pass_is_not_unlinked(
 
 
 def test_a_file_that_vanishes_has_failed(bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed(monkeypatch, "_open", (folder / "0/03.txt").unlink)
+    before(monkeypatch, "_open", (folder / "0/03.txt").unlink)
     result = shred(bench, tree(folder))
     assert result.outcome is Outcome.FAILED
     assert "gone before it was overwritten" in named(result, "failed")["0/03.txt"]
@@ -255,10 +239,6 @@ def test_the_manifest_is_what_the_receipt_names(bench: Bench, folder: Path) -> N
     lines = [canonical.loads(line, ManifestLine) for line in data.splitlines()]
     assert [canonical.dumps(line) for line in lines] == data.splitlines()
     assert len(lines) == 21
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["remove", "keep"])

@@ -9,13 +9,11 @@ from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.bundle import KeyEventParts, SignedBytes, bundle_files
 from expunge_controller.records import key_check, merkle, tiles
-from expunge_controller.records.bundle_check import verify_bundle
-from expunge_controller.records.findings import Status, Step, failures
+from expunge_controller.records.findings import Status
 from expunge_controller.records.key_event import KeyEventKind, check_chain, narrowed, signers_of
 from expunge_controller.records.log_check import LogOutside
-from expunge_controller.render.bundle_readme import readme
-from expunge_controller.render.certificate_html import certificate_html
-from support.evidence import CONTROLLER, PROFILE, at, key_entry
+from support.bundles import failed, steps_of
+from support.evidence import CONTROLLER, at, key_entry
 from support.key_story import AGENT, Story, seen
 from support.logs import WITNESSED_AT, fresh_signer
 
@@ -25,26 +23,8 @@ def story() -> Story:
     return Story()
 
 
-def check(
-    files: dict[str, bytes], trusted: list[TrustedSigner] | None = None, outside: LogOutside | None = None
-) -> dict[str, Step]:
-    steps = verify_bundle(
-        files,
-        trusted,
-        page=certificate_html,
-        readme=readme,
-        profiles={PROFILE.digest: PROFILE},
-        log=outside or LogOutside(),
-    )
-    return {step.title: step for step in steps}
-
-
-def failed(steps: dict[str, Step]) -> dict[str, str]:
-    return {step.title: step.detail for step in failures(steps.values())}
-
-
 def test_a_key_that_is_still_good(story: Story) -> None:
-    steps = check(story.bundle(), outside=LogOutside(story.log.policy))
+    steps = steps_of(story.bundle(), outside=LogOutside(story.log.policy))
     assert not failed(steps)
     assert steps[key_check.GOOD].status is Status.PASSED
     assert steps[key_check.LOGGED].detail == "entry 1, entry 2"
@@ -59,14 +39,14 @@ def test_what_the_log_has_before_the_end_of_a_key_counts_and_nothing_after(
     after = fresh_signer().public_line if kind is KeyEventKind.ROTATED else ""
     # A minute before the witness signed: no clock has to be believed, the place in the log says it.
     end = story.about(kind, seen(-60), successor=after)
-    steps = check(story.bundle((5, end), witnessed=witnessed))
+    steps = steps_of(story.bundle((5, end), witnessed=witnessed))
     assert not failed(steps)
     assert steps[key_check.GOOD].status is Status.PASSED
     # The same event before the receipt, whatever times the documents give.
     early = Story()
     end = early.about(kind, seen(60), successor=after)
     files = moved_up(early, end, witnessed)
-    assert "and the receipt is entry 3" in failed(check(files))[key_check.GOOD]
+    assert "and the receipt is entry 3" in failed(steps_of(files))[key_check.GOOD]
 
 
 def moved_up(story: Story, end: SignedBytes, witnessed: bool) -> dict[str, bytes]:
@@ -97,7 +77,7 @@ def test_a_compromised_key_counts_for_what_witnesses_saw_before(story: Story) ->
     """The event comes later in the log than the receipt: that proves nothing where the thief was there before."""
     for since, good in ((seen(1), True), (seen(0), False), (seen(-60), False), (at(-10), False)):
         event = story.about(KeyEventKind.COMPROMISED, seen(3600), since=since)
-        found = failed(check(story.bundle((5, event))))
+        found = failed(steps_of(story.bundle((5, event))))
         assert (key_check.GOOD not in found) is good, since
         if not good:
             assert "the log proves only that the receipt was there at" in found[key_check.GOOD]
@@ -105,15 +85,15 @@ def test_a_compromised_key_counts_for_what_witnesses_saw_before(story: Story) ->
 
 def test_without_a_witness_their_own_times_must_fit_and_that_is_not_called_proven(story: Story) -> None:
     event = story.about(KeyEventKind.COMPROMISED, seen(3600), since=at(3000))
-    steps = check(story.bundle((5, event), witnessed=False))
+    steps = steps_of(story.bundle((5, event), witnessed=False))
     assert not failed(steps)
     assert steps[key_check.GOOD].status is Status.SKIPPED
     assert "no witness and no time stamp proves it" in steps[key_check.GOOD].detail
     # The auditor who asks for witnesses finds none.
-    assert failed(check(story.bundle((5, event), witnessed=False), outside=LogOutside(story.log.policy)))
+    assert failed(steps_of(story.bundle((5, event), witnessed=False), outside=LogOutside(story.log.policy)))
     for since in (at(9), at(0), at(-100)):
         event = story.about(KeyEventKind.COMPROMISED, seen(3600), since=since)
-        found = failed(check(story.bundle((5, event), witnessed=False)))
+        found = failed(steps_of(story.bundle((5, event), witnessed=False)))
         assert "and the receipt is of" in found[key_check.GOOD]
 
 
@@ -124,13 +104,13 @@ def test_the_auditors_newer_list_counts_against_an_older_bundle(story: Story) ->
     def brought(**window: str) -> list[TrustedSigner]:
         return [story.controller_signer, replace(story.agent_signer, **window)]
 
-    assert not failed(check(files, brought(valid_before=seen(10))))
-    assert key_check.GOOD in failed(check(files, brought(valid_before=seen(-10))))
-    assert key_check.GOOD in failed(check(files, brought(valid_after=seen(86_400))))
+    assert not failed(steps_of(files, brought(valid_before=seen(10))))
+    assert key_check.GOOD in failed(steps_of(files, brought(valid_before=seen(-10))))
+    assert key_check.GOOD in failed(steps_of(files, brought(valid_after=seen(86_400))))
     # The bundle knows of a theft, and the auditor of an earlier one.
     files = story.bundle((5, story.about(KeyEventKind.COMPROMISED, seen(3600), since=seen(60))))
-    assert not failed(check(files, brought(valid_before=seen(59))))
-    assert key_check.GOOD in failed(check(files, brought(valid_before=seen(-10))))
+    assert not failed(steps_of(files, brought(valid_before=seen(59))))
+    assert key_check.GOOD in failed(steps_of(files, brought(valid_before=seen(-10))))
 
 
 def test_a_receipt_signed_again_by_another_enrolled_agent(story: Story) -> None:
@@ -142,7 +122,7 @@ def test_a_receipt_signed_again_by_another_enrolled_agent(story: Story) -> None:
         public_line=thief.public_line,
     )
     files["receipt.json.sig"] = sshsig.sign(thief, sshsig.RECEIPT_NAMESPACE, files["receipt.json"])
-    found = failed(check(files, [*story.signers, other]))
+    found = failed(steps_of(files, [*story.signers, other]))
     assert "its key is agent:7777" in found["the receipt is about the machine that signed it"]
 
 
@@ -150,15 +130,15 @@ def test_events_left_out_or_not_fitting_the_enclosed_keys(story: Story) -> None:
     event = story.about(KeyEventKind.REVOKED, seen(10))
     files = story.bundle((5, event))
     short = {name: data for name, data in files.items() if not name.startswith("key-events/003")}
-    assert "is not what follows from them" in failed(check(short))[key_check.WHOLE]
+    assert "is not what follows from them" in failed(steps_of(short))[key_check.WHOLE]
     gone = {name: data for name, data in files.items() if not name.startswith("key-events/")}
-    assert "no event says why" in failed(check(gone))[key_check.WHOLE]
+    assert "no event says why" in failed(steps_of(gone))[key_check.WHOLE]
     swapped = {**files, "key-events/003.tlog-proof": files["key-events/002.tlog-proof"]}
-    assert "003.tlog-proof" in failed(check(swapped))[key_check.LOGGED]
+    assert "003.tlog-proof" in failed(steps_of(swapped))[key_check.LOGGED]
     stray = {**files, "key-events/004.tlog-proof": files["key-events/002.tlog-proof"]}
-    assert "004.tlog-proof proves nothing" in failed(check(stray))[key_check.WHOLE]
+    assert "004.tlog-proof proves nothing" in failed(steps_of(stray))[key_check.WHOLE]
     unproven = {name: data for name, data in files.items() if name != "key-events/003.tlog-proof"}
-    assert "003.tlog-proof" in failed(check(unproven))[key_check.LOGGED]
+    assert "003.tlog-proof" in failed(steps_of(unproven))[key_check.LOGGED]
 
 
 def test_an_event_from_a_fork_is_found_with_a_copy_of_the_log(story: Story) -> None:
@@ -175,9 +155,9 @@ def test_an_event_from_a_fork_is_found_with_a_copy_of_the_log(story: Story) -> N
         return LogOutside(story.log.policy, copy=read, copy_head=head)
 
     same = story.log.tree(receipt, 9)
-    assert not failed(check(files, outside=brought(same)))
+    assert not failed(steps_of(files, outside=brought(same)))
     story.log.fixed.pop(5)
-    assert "FORKED" in failed(check(files, outside=brought(story.log.tree(receipt, 9))))[key_check.LOGGED]
+    assert "FORKED" in failed(steps_of(files, outside=brought(story.log.tree(receipt, 9))))[key_check.LOGGED]
 
 
 def test_an_event_that_the_machine_signed_itself_is_none(story: Story) -> None:
@@ -190,7 +170,7 @@ def test_an_event_that_the_machine_signed_itself_is_none(story: Story) -> None:
     )
     files = story.bundle()
     files |= {"key-events/003.json": event.body, "key-events/003.json.sig": event.signature}
-    assert "not trusted for expunge-key-event" in failed(check(files))[key_check.WHOLE]
+    assert "not trusted for expunge-key-event" in failed(steps_of(files))[key_check.WHOLE]
 
 
 def controller_story(since: str) -> dict[str, bytes]:
@@ -218,11 +198,11 @@ def controller_story(since: str) -> dict[str, bytes]:
 
 
 def test_what_a_stolen_controllers_key_signed() -> None:
-    steps = check(controller_story(seen(3600)))
+    steps = steps_of(controller_story(seen(3600)))
     assert not failed(steps)
     assert steps[key_check.IN_TIME].status is Status.SKIPPED
     assert "compromised later, and dates itself" in steps[key_check.IN_TIME].detail
-    found = failed(check(controller_story(at(-90))))
+    found = failed(steps_of(controller_story(at(-90))))
     assert f"order.json is of {at(-60)}, its key counts until {at(-91)}" in found[key_check.IN_TIME]
 
 
@@ -240,7 +220,7 @@ def test_a_controllers_key_is_replaced_by_nobody_but_itself(story: Story) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("expunge_controller.bundle.readme", lambda files, signers: "")
         files = story.bundle(others=(forged,))
-    assert "goes with its own signature" in failed(check(files))[key_check.WHOLE]
+    assert "goes with its own signature" in failed(steps_of(files))[key_check.WHOLE]
 
 
 def test_the_readme_names_the_time_where_it_matters(story: Story) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -21,7 +19,7 @@ from expunge_agent.errors import (
 from expunge_agent.protocol import canonical, sshsig
 from expunge_agent.protocol.base import timestamp
 from expunge_agent.protocol.enrolment import EnrolmentToken
-from expunge_agent.protocol.rotation import KeyRotation, granted
+from expunge_agent.protocol.rotation import KeyRotation
 from expunge_agent.protocol.sshsig import Signer
 from expunge_controller import bundling, files, fleet, intake, key_history, log_audit, rotating
 from expunge_controller.bundle import bundle_files
@@ -33,17 +31,10 @@ from expunge_controller.records.key_event import KeyEventKind
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
 from expunge_controller.store.rows import MachineRow, OrderRow
-from support.controllers import FakeAgent, disk, enrolled, fresh_machine_id, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, enrolled, fresh_machine_id, now, ordered
 from support.logs import fresh_signer
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture
@@ -72,16 +63,8 @@ def rotation(
     agent: FakeAgent, token: EnrolmentToken, new: Signer, endorsed: bool = True, **changes: object
 ) -> tuple[bytes, bytes, bytes]:
     """What a machine sends."""
-    document = KeyRotation(
-        format="expunge/key-rotation/v1",
-        machine_id=agent.machine_id,
-        old_key=agent.signing.public_line,
-        new_key=new.public_line,
-        at=timestamp(now()),
-    )
-    body = canonical.dumps(replace(granted(document, token.secret), **changes))
-    old = sshsig.sign(agent.signing, sshsig.ROTATION_NAMESPACE, body) if endorsed else b""
-    return body, sshsig.sign(new, sshsig.ROTATION_NAMESPACE, body), old
+    body, signature, endorsement = agent.rotation(new, token.secret, **changes)
+    return body, signature, endorsement if endorsed else b""
 
 
 def take(controller: Controller, agent: FakeAgent, document: tuple[bytes, bytes, bytes]) -> MachineRow:

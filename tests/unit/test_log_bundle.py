@@ -11,50 +11,22 @@ from msgspec.structs import replace
 from expunge_controller.bundle import BundleParts, LogParts, bundle_files
 from expunge_controller.bundle_read import read_log_policy
 from expunge_controller.records import log_check, merkle, tiles
-from expunge_controller.records.bundle_check import verify_bundle
 from expunge_controller.records.certificate import LogReference, freeze_certificate, parse_certificate
 from expunge_controller.records.checkpoint import parse_proof
-from expunge_controller.records.findings import Status, Step, failures
+from expunge_controller.records.findings import Status, Step
 from expunge_controller.records.log_check import LogOutside
 from expunge_controller.records.log_policy import LogPolicy, Witness, format_policy, parse_policy
 from expunge_controller.records.log_words import NO_WITNESS
 from expunge_controller.records.note import COSIGNATURE, Note, format_note, key_of, parse_note, sign
-from expunge_controller.render.bundle_readme import readme
-from expunge_controller.render.certificate_html import certificate_html
-from support.evidence import PROFILE, World
+from support.bundles import failed, steps_of
+from support.evidence import World
 from support.logs import WITNESSED_AT, LogWorld, fresh_signer
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def parts(world: World) -> BundleParts:
-    return world.parts()
 
 
 def check(parts: BundleParts, outside: LogOutside | None = None, **files: bytes) -> dict[str, Step]:
     made = {**bundle_files(parts), **files}
     made = {name: data for name, data in made.items() if data != b"LEFT OUT"}
-    return steps_of(made, outside)
-
-
-def steps_of(files: dict[str, bytes], outside: LogOutside | None = None) -> dict[str, Step]:
-    steps = verify_bundle(
-        files,
-        None,
-        page=certificate_html,
-        readme=readme,
-        profiles={PROFILE.digest: PROFILE},
-        log=outside or LogOutside(),
-    )
-    return {step.title: step for step in steps}
-
-
-def failed(steps: dict[str, Step]) -> dict[str, str]:
-    return {step.title: step.detail for step in failures(steps.values())}
+    return steps_of(made, outside=outside)
 
 
 def with_log(

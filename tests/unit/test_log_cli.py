@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from expunge_controller import translog
-from expunge_controller.cli import main
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.records import stamp_check
@@ -20,47 +15,9 @@ from expunge_controller.records.log_policy import LogPolicy, Witness, format_pol
 from expunge_controller.records.note import COSIGNATURE, key_of, parse_key
 from expunge_controller.witness import WitnessState
 from expunge_controller.witness_http import WitnessServer
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered, quiet_log
+from support.controllers import FakeAgent, enrolled, now, ordered, quiet_log
+from support.fixtures import Run
 from support.logs import fresh_signer
-
-
-class Ran:
-    """A finished command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        """Its standard output as one JSON document."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``expunge --home HOME ARGUMENTS`` in this process."""
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
-
-    def call(*arguments: object, home: Path | None = None) -> Ran:
-        argv = ["expunge", "--home", str(home or tmp_path / "home"), *(str(part) for part in arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Ran(int(ended.value.code or 0), out, err)
-
-    return call
 
 
 @pytest.fixture

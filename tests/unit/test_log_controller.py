@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ from expunge_controller.store.rows import OrderRow
 from expunge_controller.store.schema import TRIGGERS
 from expunge_controller.store.sqlite import open_store
 from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 def wiped(controller: Controller, agent: FakeAgent, number: int = 1, name: str = "alpha") -> OrderRow:

@@ -176,11 +176,6 @@ class Proof:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
-@pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
     lines = b"".join(b"RECORD %08d of what nobody may read any more\n" % number for number in range(5000))

@@ -25,7 +25,7 @@ from expunge_agent.techniques import pass_watch
 from expunge_agent.wipe import run_order
 from expunge_profiles.load import builtin
 from expunge_profiles.schema import Verification
-from support.agents import Bench, surroundings
+from support.agents import Bench, Crash, surroundings
 
 BLOCK = 512
 CHUNK = 64 * 1024
@@ -33,15 +33,6 @@ SIZE = 48 * CHUNK + 777
 HALF = 24 * CHUNK
 OLD = b"\xa5"
 ONE = Tuning(chunk=CHUNK, stripes=1)
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing after it runs."""
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
 
 
 @pytest.fixture

@@ -53,11 +53,6 @@ def said(files: dict[str, bytes]) -> dict[str, tuple[Status, str]]:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return signing_home(tmp_path_factory.mktemp("signer") / "home")
 

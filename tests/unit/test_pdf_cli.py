@@ -5,43 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from expunge_agent.protocol import sshsig
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import Reason, Refusal
-from expunge_controller import pdf_made
-from expunge_controller.cli import main
+from expunge_controller import custodian, holdings, pdf_made
 from expunge_controller.context import Controller
 from expunge_controller.intake import store_receipt
 from expunge_controller.ledger import register_medium
+from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.csv_text import BOM
+from expunge_controller.records.custody import CustodyKind
+from expunge_controller.records.review import NOT_SIGNED
+from expunge_controller.render.pdf_summary import summary_data
+from expunge_controller.render.pdf_words import Language
 from expunge_controller.store.rows import MachineRow, OrderRow
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, now, ordered
+from support.fixtures import Run
 from support.pdfs import needs_font
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def agent() -> FakeAgent:
-    return FakeAgent()
-
-
-@pytest.fixture
-def machine(controller: Controller, agent: FakeAgent) -> MachineRow:
-    return enrolled(controller, agent)
+from support.people import Folk
 
 
 @pytest.fixture
@@ -61,23 +47,6 @@ def order(controller: Controller, agent: FakeAgent, machine: MachineRow) -> Orde
             property_number="PN-0002",
         )
     return row
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``expunge --home HOME ARGUMENTS`` in this process: exit code, output, complaints."""
-    monkeypatch.setattr("os.umask", lambda _mask: 0)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        argv = ["expunge", "--home", str(tmp_path / "home"), *(str(part) for part in arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @needs_font
@@ -205,6 +174,50 @@ def test_the_destruction_register_on_the_screen(
     only = json.loads(run("register", "destruction", "--order", order.order_id, "--json")[1])
     assert len(only) == 1
     assert run("register", "destruction", "--order", "a", "--machine", "b")[0] == 2
+
+
+def summary_status(controller: Controller, order: OrderRow) -> dict[str, str]:
+    """What the summary of an order says in large letters."""
+    with controller.store.read() as unit:
+        lines = holdings.of_order(unit, order.order_id)
+    data = summary_data("a", lines, Language.BOTH, [], issued_at=now(), issuer="x")
+    status: dict[str, str] = json.loads(data["data.json"])["status"]
+    return status
+
+
+def test_summary_and_register_follow_the_decision(
+    run: Run, controller: Controller, order: OrderRow, tmp_path: Path
+) -> None:
+    table = tmp_path / "register.csv"
+    (one,) = json.loads(run("register", "destruction", "--order", order.order_id, "--json")[1])
+    assert (one["status"], one["decisions"]) == ("awaiting validation", [])
+    assert summary_status(controller, order) == {"en": "awaiting validation", "zh": "待验证"}
+
+    folk = Folk(controller)
+    key = folk.add("val", "validator")
+    folk.record(medium_of(disk(1))[1], CustodyKind.APPROVED, {"validator": "val"})
+    (one,) = json.loads(run("register", "destruction", "--order", order.order_id, "--json")[1])
+    (decision,) = one["decisions"]
+    assert (one["status"], decision["decision"], decision["who"]) == ("approved", "approved", "Val Example")
+    assert decision["key"] == sshsig.fingerprint(key.public_line)
+    assert summary_status(controller, order) == {"en": "approved", "zh": "已批准"}
+    code, shown, _ = run("register", "destruction", "--order", order.order_id, "-o", table)
+    said = f"approved by Val Example, {decision['at']}"
+    (row,) = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8").removeprefix(BOM)))
+    assert (code, "Example" in shown, row["status"], row["decided"]) == (0, True, "approved", said)
+
+
+def test_a_decision_under_a_name_only_is_called_that(
+    run: Run, controller: Controller, order: OrderRow, tmp_path: Path
+) -> None:
+    folk, table = Folk(controller), tmp_path / "register.csv"
+    body = folk.draft(medium_of(disk(1))[1], CustodyKind.APPROVED, {}, actor="somebody")
+    custodian.record(controller, body, [], now())
+    (one,) = json.loads(run("register", "destruction", "--order", order.order_id, "--json")[1])
+    assert [(said["name"], said["key"]) for said in one["decisions"]] == [("somebody", "")]
+    assert "somebody" in run("register", "destruction", "-o", table)[1]
+    assert f"approved by somebody, {one['decisions'][0]['at']}, {NOT_SIGNED}" in table.read_text()
+    assert summary_status(controller, order) == {"en": "approved", "zh": "已批准"}
 
 
 def test_a_refused_medium_is_not_called_destroyed(

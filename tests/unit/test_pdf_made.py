@@ -26,9 +26,10 @@ from expunge_controller.bundle import bundle_files
 from expunge_controller.pdf_made import make_pdf
 from expunge_controller.records.certificate import Person, freeze_certificate, parse_certificate
 from expunge_controller.records.destruction import items_of
-from expunge_controller.records.media_lines import SignedCertificate, medium_line
+from expunge_controller.records.media_lines import MediumLine, SignedCertificate, medium_line
 from expunge_controller.records.media_list import parse_list
 from expunge_controller.records.reconcile import reconcile
+from expunge_controller.records.review import Decision
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Hint, Label
 from expunge_controller.render.pdf_certificate import certificate_data, qr_text
@@ -45,11 +46,6 @@ NOW = datetime(2026, 3, 3, tzinfo=UTC)
 LOOK = pdf_blocks.Look(
     Label("a", "甲"), "1", NOW, "somebody", Label("b", "乙"), Label("c", "丙"), Label("d", "丁")
 )
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +310,83 @@ def test_a_summary_hides_no_medium_without_a_certificate() -> None:
     told = " ".join(every_cell(json.loads(data["data.json"])))
     assert "no receipt 无回执" in told
     assert "With a certificate 已取得证书 0" in told
+
+
+DECIDED = Decision(
+    decision="approved",
+    name="val",
+    full_name="Val Example",
+    title="",
+    organisation="",
+    location="",
+    at="2026-03-02T10:00:00Z",
+    seq=5,
+    event="ab" * 32,
+    key="SHA256:x",
+    security_key="none",
+    remedy="",
+    lot="",
+    tool="",
+    remarks="",
+)
+
+
+def certified(number: int, status: str, *decisions: Decision) -> MediumLine:
+    """A medium with a certificate of that status."""
+    line = medium_line(replace(DISK, serial=f"S{number}"), path="/dev/sdz")
+    return line._replace(certificate=f"C-{number}", status=status, decisions=decisions)
+
+
+WAITING = certified(1, "awaiting validation")
+APPROVED = certified(2, "approved", DECIDED)
+NAMED = certified(3, "approved", replace(DECIDED, key=""))
+REJECTED = certified(4, "rejected", replace(DECIDED, decision="rejected", full_name=""))
+BARE = medium_line(replace(DISK, serial="S5"), path="/dev/sdz")
+
+
+@pytest.mark.parametrize(
+    ("media", "english", "chinese"),
+    [
+        ([WAITING], "awaiting validation", "待验证"),
+        ([APPROVED, NAMED], "approved", "已批准"),
+        ([REJECTED], "rejected", "已驳回"),
+        ([BARE], "without a certificate", "无证书"),
+        ([], "without a certificate", "无证书"),
+        ([APPROVED, BARE], "1 approved, 1 without a certificate", "已批准 1，无证书 1"),
+        (
+            [BARE, REJECTED, APPROVED, WAITING, APPROVED],
+            "1 awaiting validation, 2 approved, 1 rejected, 1 without a certificate",
+            "待验证 1，已批准 2，已驳回 1，无证书 1",
+        ),
+    ],
+)
+def test_a_summary_says_of_the_certificates_what_they_say(
+    media: list[MediumLine], english: str, chinese: str
+) -> None:
+    told = json.loads(summary_data("a", media, Language.BOTH, [], issued_at=NOW, issuer="x")["data.json"])
+    assert told["status"] == {"en": english, "zh": chinese}
+
+
+def test_lists_say_who_decided_and_whether_they_signed() -> None:
+    media = [WAITING, APPROVED, NAMED, REJECTED, BARE]
+    summary = summary_data("a", media, Language.BOTH, [], issued_at=NOW, issuer="x")
+    register = destruction_data("a", items_of(media, []), Language.BOTH, b"", issued_at=NOW, issuer="x")
+    for data in (summary, register):
+        (grid, *_) = (
+            part
+            for section in json.loads(data["data.json"])["parts"]
+            for part in section.get("parts", [])
+            if part["kind"] == "grid"
+        )
+        assert [one["en"] for one in grid["head"][-2:]] == ["Status", "Decided by"]
+        assert len(grid["widths"]) == len(grid["head"]) == len(grid["rows"][0])
+        assert [" / ".join(every_cell(row[-2:])) for row in grid["rows"]] == [
+            "awaiting validation 待验证 / –",
+            "approved 已批准 / Val Example (approved), 2026-03-02T10:00:00Z",
+            "approved, not signed by a person 已批准，未经本人签名 / Val Example (approved), 2026-03-02T10:00:00Z",
+            "rejected 已驳回 / val (rejected), 2026-03-02T10:00:00Z",
+            "none 无 / –",
+        ]
 
 
 def test_the_register_has_five_opinions_and_three_supervisors() -> None:

@@ -141,6 +141,18 @@ def test_a_drive_that_declares_its_time_and_hides_space(capsys: pytest.CaptureFi
     assert "The HPA of 4096 bytes is given back first." in text
 
 
+def test_where_a_time_comes_from_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def of(technique: Technique, protocol: Any, kind: MediumType) -> str:
+        ability = Ability(technique=technique, offered=True, seconds=30)
+        return shown(capsys, Drive(protocol=protocol, abilities=[ability]), kind)
+
+    declared = of(Technique.ATA_SANITIZE_BLOCK, "ata", MediumType.SSD)
+    assert "Time: ~00:30 (declared by the drive), reading back" in declared
+    nominal = of(Technique.SCSI_SANITIZE_BLOCK, "scsi", MediumType.SSD)
+    assert "~00:30 nominal" in nominal
+    assert "Time: ~00:30 (the drive's nominal timeout, " in nominal
+
+
 def test_namespaces_that_would_go_too_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     drive = Drive(
         protocol="nvme",

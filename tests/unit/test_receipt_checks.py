@@ -45,11 +45,6 @@ NEW = KnownReceipts()
 BAD_RANGE = RangeProblem(range=ByteRange(start=U64(4096), length=U64(512)), what="I/O error")
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
 def judge(world: World, signed: SignedBytes, **options: Any) -> ReceiptVerdict:
     settings: dict[str, Any] = {
         "agent_signers": [world.agent_signer],

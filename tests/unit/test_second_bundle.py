@@ -39,11 +39,6 @@ def failed(files: dict[str, bytes], keys: list[str] | None = None) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
 def files(world: World) -> dict[str, bytes]:
     return bundle_files(world.parts())
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from alembic.config import Config
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from msgspec.structs import replace
 
@@ -27,18 +24,11 @@ from expunge_controller.records.findings import failures
 from expunge_controller.records.log_entry import parse_entry
 from expunge_controller.render.bundle_readme import readme
 from expunge_controller.render.certificate_html import certificate_html
-from expunge_controller.store import migrate
 from expunge_controller.store.rows import MachineRow
 from expunge_controller.store.sqlite import open_store
-from support.controllers import FakeAgent, disk, enrolled, make_controller, now, ordered
+from support.controllers import FakeAgent, disk, enrolled, now, ordered
+from support.databases import database_at
 from support.evidence import World
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
 
 
 @pytest.fixture
@@ -226,15 +216,8 @@ def test_kept_signatures_cannot_be_changed_by_sql(
 
 def test_what_was_kept_before_stays_in_the_log(tmp_path: Path) -> None:
     """A database of migration 3 with a receipt and one kept aside: the same entries, no second signatures."""
-    from alembic import command
-
     path = tmp_path / "controller.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
+    with database_at(path, "0003") as connection:
         machine = ("m", "alpha", "k", "d", "dial-in", "", "", 0, "", "t", b"e", b"s", "{}", "0" * 20, "")
         connection.exec_driver_sql(
             "INSERT INTO machines (machine_id, name, signing_key, dial_key, reach, ssh_user, ssh_host, ssh_port,"
@@ -250,7 +233,6 @@ def test_what_was_kept_before_stays_in_the_log(tmp_path: Path) -> None:
             "INSERT INTO aside VALUES (?,?,?,?,?,?,?,?,?)",
             (1, "e" * 64, "m", "o", "0" * 20, "[]", b"other", b"sig", "t"),
         )
-    engine.dispose()
     store = open_store(path)
     with store.read() as unit:
         documents = [parse_entry(entry) for entry in unit.log.documents()]

@@ -24,11 +24,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench.make(tmp_path / "state")
-
-
-@pytest.fixture
 def image(tmp_path: Path) -> Path:
     made = tmp_path / "image"
     made.write_bytes(os.urandom(256 * 1024))

@@ -22,8 +22,8 @@ from expunge_agent.core.drive import (
 )
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import is_command, settled_type
-from expunge_agent.core.plan import NOTHING_DRAWN, facts_for, plan_target
-from expunge_agent.core.preference import RATES, preference
+from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, facts_for, plan_target
+from expunge_agent.core.preference import BY_RATE, DECLARED, NOMINAL, RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.protocol import canonical
@@ -93,11 +93,15 @@ def pick(
     psid: str = "",
 ) -> Selection:
     policy = PROFILES[profile] if isinstance(profile, str) else profile
-    if what is not None and found.type is HDD and what.rotation < 0:
-        what = msgspec.structs.replace(what, rotation=7200)
-    return select(
-        Target(identity=found.identity, psid=psid), found, what, policy, level, allow_downgrade, scope
-    )
+    target = Target(identity=found.identity, psid=psid)
+    return select(target, found, turning(found, what), policy, level, allow_downgrade, scope)
+
+
+def turning(found: Medium, what: Drive | None) -> Drive | None:
+    """`what` with a rotation rate, where it gives none and is to be a hard disk."""
+    if what is None or found.type is not HDD or what.rotation >= 0:
+        return what
+    return msgspec.structs.replace(what, rotation=7200)
 
 
 def of(selection: Selection, technique: Technique) -> Candidate:
@@ -429,10 +433,38 @@ def test_a_hidden_area_is_given_back_first_or_nothing_counts() -> None:
     assert "cannot be given back" in refusal(pick(medium(HDD), doubted, "nist-clear", CLEAR)).detail
 
 
+def planned(found: Medium, what: Drive, profile: Profile, *, downgrade: bool = False) -> TargetPlan | Refusal:
+    wish = Target(identity=found.identity)
+    return plan_target(wish, found, turning(found, what), profile, CLEAR, downgrade, ALONE, NOTHING_DRAWN)
+
+
+@pytest.mark.parametrize("downgrade", [False, True])
+def test_an_overwrite_of_a_drive_that_hides_space_is_refused_by_plan_and_wipe_alike(downgrade: bool) -> None:
+    """It was shown as giving the area back first, and the order was refused."""
+    weighed = pick(medium(HDD), hpa(True), "nist-clear", CLEAR, allow_downgrade=downgrade)
+    shown, refused = refusal(weighed), planned(medium(HDD), hpa(True), PROFILES["nist-clear"])
+    assert shown == refused
+    assert weighed.restores == []
+    assert not of(weighed, T.OVERWRITE).usable
+    assert "no overwrite reaches: HPA of 8192 bytes" in of(weighed, T.OVERWRITE).why_not
+    assert "hdparm -N" in shown.remedy
+
+
+def test_where_a_profile_allows_a_command_as_well_it_is_taken_instead_of_the_overwrite() -> None:
+    words = ("overwrite", "ata-sanitize-overwrite")
+    both = msgspec.structs.replace(PROFILES["nist-clear"], media=("hdd",), techniques=words)
+    found = planned(medium(HDD), hpa(True), both)
+    assert isinstance(found, TargetPlan)
+    assert found.technique is T.ATA_SANITIZE_OVERWRITE
+    assert planned(medium(HDD), drive(*ATA), both).technique is T.OVERWRITE  # type: ignore[union-attr]
+    weighed = pick(medium(HDD), hpa(True), both, CLEAR)
+    assert [area.size for area in weighed.restores] == [8192]
+
+
 def test_a_partition_claims_nothing_of_hidden_areas() -> None:
     part = medium(HDD, partition=True)
     assert pick(part, hpa(False), "nist-clear", CLEAR).chosen is T.OVERWRITE
-    assert pick(part, hpa(True), "nist-clear", CLEAR).restores == []
+    assert pick(part, hpa(True), "nist-clear", CLEAR).chosen is T.OVERWRITE
 
 
 @pytest.mark.parametrize(
@@ -539,10 +571,31 @@ def test_what_the_drive_declares_comes_before_what_its_size_suggests() -> None:
     abilities = [Ability(technique=T.ATA_SANITIZE_OVERWRITE, offered=True, seconds=77)]
     declared = pick(medium(HDD), drive(abilities=abilities))
     assert of(declared, T.ATA_SANITIZE_OVERWRITE).seconds == 77
+    assert of(declared, T.ATA_SANITIZE_OVERWRITE).seconds_from == DECLARED
     silent = pick(medium(HDD), drive(*ATA), None)
     assert of(silent, T.ATA_SANITIZE_OVERWRITE).seconds == -(-SIZE // RATES[HDD])
-    assert of(silent, T.ATA_SANITIZE_CRYPTO).seconds == -1
+    assert of(silent, T.ATA_SANITIZE_OVERWRITE).seconds_from == BY_RATE
+    assert (of(silent, T.ATA_SANITIZE_CRYPTO).seconds, of(silent, T.ATA_SANITIZE_CRYPTO).seconds_from) == (
+        -1,
+        "",
+    )
     assert of(silent, T.SCSI_SANITIZE_OVERWRITE).seconds == -1, "this drive has none"
+
+
+def test_a_nominal_timeout_is_called_so_and_is_no_duration() -> None:
+    """A drive that says 30 s of an overwrite means that it takes the command by then."""
+    short, long = 30, 90_000
+    for told, technique, seconds, source in (
+        (short, T.SCSI_SANITIZE_CRYPTO, short, NOMINAL),
+        (short, T.SCSI_SANITIZE_BLOCK, short, NOMINAL),
+        (short, T.SCSI_SANITIZE_OVERWRITE, -(-SIZE // RATES[HDD]), BY_RATE),
+        (short, T.SCSI_FORMAT_UNIT, -(-SIZE // RATES[HDD]), BY_RATE),
+        (long, T.SCSI_SANITIZE_OVERWRITE, long, NOMINAL),
+        (-1, T.SCSI_SANITIZE_BLOCK, -1, ""),
+    ):
+        abilities = [Ability(technique=technique, offered=True, seconds=told)]
+        one = of(pick(medium(HDD), drive(protocol="scsi", abilities=abilities)), technique)
+        assert (one.seconds, one.seconds_from) == (seconds, source), technique
 
 
 def test_passes_and_reading_back_take_their_time() -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -23,14 +21,8 @@ from expunge_controller.store.custody_rows import CustodySignatureRow, LotRow, R
 from expunge_controller.store.rows import CosignatureRow, CustodyRow, OrderStatus, StampRow
 from expunge_controller.store.schema import APPEND_ONLY, TRIGGERS, metadata
 from expunge_controller.store.sqlite import open_store
-from support.controllers import FakeAgent, enrolled, make_controller, now, ordered
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[Controller]:
-    made = make_controller(tmp_path / "home")
-    yield made
-    made.store.close()
+from support.controllers import FakeAgent, enrolled, now, ordered
+from support.databases import database_at, scripts
 
 
 def raw(controller: Controller) -> sqlite3.Connection:
@@ -48,9 +40,7 @@ def test_the_migrations_make_the_tables_of_the_schema(controller: Controller) ->
 
 
 def test_the_known_head_is_the_newest_script() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+    assert ScriptDirectory.from_config(scripts()).get_current_head() == migrate.HEAD
 
 
 def test_every_connection_is_durable_and_checks_references(controller: Controller) -> None:
@@ -193,16 +183,9 @@ def test_what_was_ordered_cannot_be_changed(controller: Controller, column: str)
 
 
 def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
-    from alembic import command
-
     path = tmp_path / "controller.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    engine.dispose()
+    with database_at(path, "0001"):
+        pass
     store = open_store(path)
     with store.read() as unit:
         assert unit.orders.newest(1) == []
@@ -211,16 +194,9 @@ def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -
 
 def test_media_of_an_earlier_release_keep_their_custody(tmp_path: Path) -> None:
     """`media` is made again while custody and certificates refer to it."""
-    from alembic import command
-
     path = tmp_path / "controller.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-    engine.dispose()
+    with database_at(path, "0003"):
+        pass
     with sqlite3.connect(path) as plain:
         plain.execute(
             "INSERT INTO machines VALUES ('m','n','s','d','ssh','','',0,'','',x'00',x'00','{}',NULL,'0',NULL,'','')"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from expunge_agent.commands import ata_features as features
-from expunge_agent.commands.ata import Ata
+from expunge_agent.commands.ata import Ata, AtaCommand
 from expunge_agent.commands.ata_identify import identify
 from expunge_agent.commands.port import CommandError, CommandTimeout, DriveGone, NoPassThrough, ScsiReply
 from expunge_agent.core.technique import Technique
@@ -20,7 +20,8 @@ from expunge_agent.techniques.hand import Rejected, State
 from expunge_agent.techniques.hidden_areas import restored
 from lab.drives import faults as fault
 from lab.drives import sat
-from lab.drives.ata import AtaDrive
+from lab.drives.ata import AtaDrive, Result
+from lab.drives.ata_core import Abort
 from lab.drives.ata_words import AtaModel, hdd, ssd
 from lab.drives.clock import VirtualClock
 from lab.drives.ports import SimulatedPort
@@ -29,6 +30,14 @@ from lab.drives.store import StateFile, Store
 SECTORS = 4096
 SIZE = SECTORS * 512
 MARK = b"secret customer data "
+# What the firmware of a machine sends, and the agent never does (ACS-3 §7.36, ATA8-ACS §7.11, ACS-3 §7.2).
+SANITIZE_FREEZE_LOCK = AtaCommand(
+    0xB4, "SANITIZE FREEZE LOCK EXT", features=0x0020, lba=0x46724C6B, device=0x40, extended=True
+)
+DCO_FREEZE_LOCK = AtaCommand(0xB1, "DEVICE CONFIGURATION FREEZE LOCK", features=0xC1)
+AMA_FREEZE = AtaCommand(
+    0x78, "FREEZE ACCESSIBLE MAX ADDRESS EXT", features=0x0002, device=0x40, extended=True
+)
 PASSWORD = b"expunge-0123456789abcdef"
 
 
@@ -91,6 +100,46 @@ def test_a_sanitize_goes_on_after_a_power_cut(bench: Callable[..., Bench]) -> No
     assert hand.poll().state is State.RUNNING
     with pytest.raises(Rejected, match="already running"):
         AtaSanitize(one.port, Technique.ATA_SANITIZE_BLOCK).prepare()
+
+
+def test_once_prepared_nobody_can_freeze_the_drive(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    hand = AtaSanitize(one.port, Technique.ATA_SANITIZE_BLOCK)
+    answers = hand.prepare()
+    assert sum("ANTIFREEZE" in answer.name for answer in answers) == 1
+    frozen = Ata(one.port).run(SANITIZE_FREEZE_LOCK)
+    assert (frozen.ok, features.sanitize_reason(frozen)) == (False, "the antifreeze lock is set")
+    assert not any("ANTIFREEZE" in answer.name for answer in hand.prepare()), "it was set already"
+    hand.start()
+    assert hand.poll().state is State.RUNNING
+
+
+def test_a_drive_without_antifreeze_is_not_sent_it_and_can_be_frozen(bench: Callable[..., Bench]) -> None:
+    one = bench(model=ssd(antifreeze=False))
+    hand = AtaSanitize(one.port, Technique.ATA_SANITIZE_BLOCK)
+    assert not any("ANTIFREEZE" in answer.name for answer in hand.prepare())
+    assert Ata(one.port).run(SANITIZE_FREEZE_LOCK).ok
+    with pytest.raises(Rejected, match="frozen"):
+        hand.start()
+
+
+def test_a_drive_that_refuses_the_antifreeze_lock_is_erased_all_the_same(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It claims it in word 59 and refuses it: the answer is kept."""
+    one = bench()
+    monkeypatch.setattr(one.drive.sanitize, "_antifreeze", _aborted)
+    hand = AtaSanitize(one.port, Technique.ATA_SANITIZE_BLOCK)
+    (answer,) = (answer for answer in hand.prepare() if "ANTIFREEZE" in answer.name)
+    assert answer.hex, "its registers"
+    assert Ata(one.port).run(SANITIZE_FREEZE_LOCK).ok, "it is not protected"
+    one.drive.power_cut()
+    hand.start()
+    assert hand.poll().state is State.RUNNING
+
+
+def _aborted() -> Result:
+    raise Abort
 
 
 def test_a_failed_sanitize_is_left(bench: Callable[..., Bench]) -> None:
@@ -315,9 +364,9 @@ def test_an_accessible_max_address_is_raised(bench: Callable[..., Bench]) -> Non
     assert restored(one.port).after.accessible == SECTORS
 
 
-@pytest.mark.parametrize(("model", "freeze"), [(hdd, features.AMA_FREEZE), (ssd, features.DCO_FREEZE_LOCK)])
+@pytest.mark.parametrize(("model", "freeze"), [(hdd, AMA_FREEZE), (ssd, DCO_FREEZE_LOCK)])
 def test_frozen_areas_are_refused_or_said_to_be_unknown(
-    bench: Callable[..., Bench], model: Callable[[], AtaModel], freeze: features.AtaCommand
+    bench: Callable[..., Bench], model: Callable[[], AtaModel], freeze: AtaCommand
 ) -> None:
     one = bench(model=model())
     one.drive.hide(accessible=1000 if model is hdd else None, configured=None if model is hdd else 3000)

@@ -297,3 +297,36 @@ def test_whatever_comes_back_an_examination_ends_in_a_drive_or_a_command_error(
         return
     text = dumps(drive)
     assert loads(text, Drive) == drive
+
+
+HOUR, DAY = 3600, 86_400
+BIG = 16_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("technique", "nominal", "recommended", "size", "limit"),
+    [
+        (Technique.SCSI_SANITIZE_CRYPTO, 30, 0, BIG, HOUR),  # it was a day, whatever the drive declares
+        (Technique.SCSI_SANITIZE_CRYPTO, 30, 5400, BIG, 5400),
+        (Technique.SCSI_SANITIZE_BLOCK, 4000, 5400, BIG, 12_000),
+        (Technique.SCSI_SANITIZE_BLOCK, 0, 200_000, BIG, 200_000),
+        (Technique.SCSI_SANITIZE_BLOCK, 0, 0, BIG, DAY),
+        (Technique.SCSI_SANITIZE_OVERWRITE, 30, 60, BIG, BIG / 20_000_000),  # the time of its acceptance only
+        (Technique.SCSI_SANITIZE_OVERWRITE, 30, 60, SIZE, HOUR),
+        (Technique.SCSI_SANITIZE_OVERWRITE, 0, 0, SIZE, DAY),
+        (Technique.SCSI_FORMAT_UNIT, 30, 900_000, BIG, 900_000),
+        (Technique.SCSI_FORMAT_UNIT, 30, 0, SIZE, HOUR),
+    ],
+)
+def test_how_long_it_is_waited_for(
+    bench: Callable[..., Bench], technique: Technique, nominal: int, recommended: int, size: int, limit: float
+) -> None:
+    port = bench(model=sas_ssd(nominal=nominal, recommended=recommended)).port
+    hand = (
+        ScsiFormat(port, size=size)
+        if technique is Technique.SCSI_FORMAT_UNIT
+        else ScsiSanitize(port, technique, size=size)
+    )
+    assert hand.timeout == limit
+    offered = examine_scsi(port).ability(technique)
+    assert (offered.offered, offered.seconds) == (True, nominal or -1)

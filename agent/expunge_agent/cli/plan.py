@@ -20,6 +20,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Found, Medium
+from expunge_agent.core.preference import NOMINAL
 from expunge_agent.core.selection import Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.deactivating import closed_by, taking_of
@@ -200,7 +201,7 @@ def _show_candidates(selection: Selection) -> None:
                 one.technique.value,
                 "yes" if one.usable else "no",
                 one.earns.value,
-                _time(one.seconds),
+                _time(one.seconds) + (" nominal" if one.seconds_from == NOMINAL else ""),
                 one.why_not or one.detail,
             ]
             for one in selection.candidates
@@ -218,7 +219,8 @@ def _verdict(selection: Selection) -> str:
     lines += [
         f"The {area.kind.upper()} of {area.size} bytes is given back first." for area in selection.restores
     ]
-    lines.append(f"Time: {_time(chosen.seconds)}, reading back {_time(selection.read_back_seconds)}.")
+    source = f" ({chosen.seconds_from})" if chosen.seconds_from else ""
+    lines.append(f"Time: {_time(chosen.seconds)}{source}, reading back {_time(selection.read_back_seconds)}.")
     return " ".join(lines)
 
 

@@ -47,11 +47,6 @@ def sanitize_overwrite(
     return _sanitize(0x0014, "OVERWRITE EXT", count=count, lba=0x4F57 << 32 | pattern & 0xFFFFFFFF)
 
 
-def sanitize_freeze_lock() -> AtaCommand:
-    """SANITIZE FREEZE LOCK EXT, 0020h, key "FrLk"."""
-    return _sanitize(0x0020, "SANITIZE FREEZE LOCK EXT", lba=0x46724C6B)
-
-
 def sanitize_antifreeze() -> AtaCommand:
     """SANITIZE ANTIFREEZE LOCK EXT, 0040h, key "Anti": no freeze lock is taken until the next power cycle."""
     return _sanitize(0x0040, "SANITIZE ANTIFREEZE LOCK EXT", lba=0x416E7469)
@@ -122,7 +117,6 @@ SECURITY_SET_PASSWORD = AtaCommand(0xF1, "SECURITY SET PASSWORD", Protocol.PIO_O
 SECURITY_UNLOCK = AtaCommand(0xF2, "SECURITY UNLOCK", Protocol.PIO_OUT, blocks=1)
 SECURITY_ERASE_PREPARE = AtaCommand(0xF3, "SECURITY ERASE PREPARE")
 SECURITY_ERASE_UNIT = AtaCommand(0xF4, "SECURITY ERASE UNIT", Protocol.PIO_OUT, blocks=1)
-SECURITY_FREEZE_LOCK = AtaCommand(0xF5, "SECURITY FREEZE LOCK")
 SECURITY_DISABLE_PASSWORD = AtaCommand(0xF6, "SECURITY DISABLE PASSWORD", Protocol.PIO_OUT, blocks=1)
 
 
@@ -143,12 +137,8 @@ def user_password_data(password: bytes, *, enhanced: bool = False) -> bytes:
 READ_NATIVE_MAX = AtaCommand(0xF8, "READ NATIVE MAX ADDRESS", device=_LBA_MODE)
 READ_NATIVE_MAX_EXT = AtaCommand(0x27, "READ NATIVE MAX ADDRESS EXT", device=_LBA_MODE, extended=True)
 DCO_RESTORE = AtaCommand(0xB1, "DEVICE CONFIGURATION RESTORE", features=0xC0)
-DCO_FREEZE_LOCK = AtaCommand(0xB1, "DEVICE CONFIGURATION FREEZE LOCK", features=0xC1)
 DCO_IDENTIFY = AtaCommand(0xB1, "DEVICE CONFIGURATION IDENTIFY", Protocol.PIO_IN, features=0xC2, blocks=1)
 AMA_NATIVE = AtaCommand(0x78, "GET NATIVE MAX ADDRESS EXT", features=0x0000, device=_LBA_MODE, extended=True)
-AMA_FREEZE = AtaCommand(
-    0x78, "FREEZE ACCESSIBLE MAX ADDRESS EXT", features=0x0002, device=_LBA_MODE, extended=True
-)
 
 
 def read_sectors(lba: int, count: int, *, extended: bool) -> AtaCommand:

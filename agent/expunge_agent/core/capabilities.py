@@ -85,7 +85,8 @@ def details(drive: Drive) -> list[str]:
     found += [f"names: {', '.join(drive.names)}"] if drive.names else []
     found += [*_capacity(drive), *_state(drive)]
     for one in drive.abilities:
-        time = f", about {one.seconds} s" if one.seconds >= 0 else ""
+        nominal = " (nominal timeout)" if one.technique.startswith("scsi-") else ""
+        time = f", declares {one.seconds} s{nominal}" if one.seconds >= 0 else ""
         found.append(f"{one.technique.value}: {f'offered{time}' if one.offered else f'no ({one.why})'}")
     if drive.media_verification:
         found.append("media verification: its cells can be read after a block or crypto erase")

@@ -56,7 +56,8 @@ class NvmeNamespace(Frozen, frozen=True):
 class Ability(Frozen, frozen=True):
     """A technique the drive claims or lacks: ``offered`` by its own capability bits, ``why`` in words if not.
 
-    ``seconds``: the time it declares for it; −1 where it declares none.
+    ``seconds``: the time it declares for it; −1 where it declares none. Of a SCSI drive it is the nominal timeout,
+    after which it is worth asking how far it is (SPC-5 §6.35.4).
     """
 
     technique: Technique

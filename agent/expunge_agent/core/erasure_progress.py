@@ -22,6 +22,8 @@ from expunge_agent.protocol.receipt_erasure import (
 
 MAX_ATTEMPTS = 3
 """How often a command is begun when the drive forgets it over a loss of power."""
+GAP = DriveAnswer(name="More answers came here than are kept")
+"""Stands in a receipt where answers of the drive are left out."""
 End = Literal["not-begun", "done", "failed", "running", "unknown"]
 KINDS = (
     "laid-open",
@@ -36,6 +38,17 @@ KINDS = (
     "erase-settled",
     "erase-checked",
 )
+
+
+def fewer(answers: list[DriveAnswer], most: int) -> list[DriveAnswer]:
+    """At most `most` of them: the first and the last, which tell of the drive before and after, with a word of
+    the gap between."""
+    if len(answers) <= most:
+        return answers
+    if most < 3:
+        return [GAP][:most]
+    first = most // 2
+    return [*answers[:first], GAP, *answers[first + 1 - most :]]
 
 
 class Neighbour(Frozen, frozen=True):
@@ -169,10 +182,13 @@ class ErasureProgress:
             canaries=evidence.canaries if evidence is not None else None,
             read_back=evidence.read_back if evidence is not None else None,
             changes=evidence.changes if evidence is not None else [],
-            answers=[
-                DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192])
-                for one in [*(before.answers if before is not None else []), *self.answers][:MAX_ANSWERS]
-            ],
+            answers=fewer(
+                [
+                    DriveAnswer(name=one.name, hex=one.hex[: 2 * 8192])
+                    for one in [*(before.answers if before is not None else []), *self.answers]
+                ],
+                MAX_ANSWERS,
+            ),
             laid_open=self.laid_open,
             beside=evidence.beside if evidence is not None else [],
             cells=self.cells,

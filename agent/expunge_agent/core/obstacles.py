@@ -6,7 +6,8 @@ Rules in the order in which a person would want to hear of them; the first that 
  4. another command set          5. the drive does not offer it             6. its answers are doubtful
  7. locked                       8. security frozen, password set           9. sanitize frozen
 10. a sanitize runs, or failed  11. PSID not given                         12. not in the profile
-13. other namespaces would go too                                          14. the profile is for other media
+13. an overwrite, and space is hidden                                      14. other namespaces would go too
+15. the profile is for other media
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import basename
 
-from expunge_agent.core.drive import Drive, NvmeNamespace
+from expunge_agent.core.drive import Drive, HiddenArea, NvmeNamespace
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
@@ -176,6 +177,17 @@ def shortfall(case: Case, technique: Technique) -> str:
     if technique is Technique.OVERWRITE and apparent > case.medium.size:
         return f"the host reaches {case.medium.size} of the {apparent} bytes that the drive says it has"
     return ""
+
+
+def given_back(case: Case, technique: Technique) -> list[HiddenArea]:
+    """Hidden areas that the drive gives back before it is given the command; an overwrite gives none back."""
+    return _restorable(case) if is_command(technique) else []
+
+
+def _restorable(case: Case) -> list[HiddenArea]:
+    if case.drive is None or case.medium.partition or case.drive.distrusted:
+        return []
+    return [area for area in case.drive.hidden if area.size and area.restorable]
 
 
 def reaches_all(case: Case, technique: Technique) -> bool:
@@ -345,6 +357,19 @@ def _not_in_profile(case: Case, technique: Technique) -> Obstacle | None:
     )
 
 
+def _hidden_from_overwrite(case: Case, technique: Technique) -> Obstacle | None:
+    """Overwriting writes what the host sees; an order is for a medium of the size it names (ADR 0018)."""
+    areas = _restorable(case) if technique is Technique.OVERWRITE else []
+    if not areas:
+        return None
+    told = " and ".join(f"{one.kind.upper()} of {one.size} bytes" for one in areas)
+    return Obstacle(
+        f"the drive hides space from the host, which no overwrite reaches: {told}",
+        "Give it back (hdparm -N, hdparm --dco-restore), take the inventory again and order the whole size; or "
+        "choose a profile with commands of the drive, which reach it.",
+    )
+
+
 def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | None:
     """Why `technique` may not take the other namespaces with it; also asked right before it is begun."""
     if not reaches_all(case, technique):
@@ -405,6 +430,7 @@ RULES: tuple[Rule, ...] = (
     _sanitize_state,
     _psid,
     _not_in_profile,
+    _hidden_from_overwrite,
     other_namespaces_objection,
     _other_media,
 )

@@ -152,8 +152,6 @@ def plan_target(
             doubts=[*doubts, *unseen(drive)],
             downgrade=selection.downgrade,
         )
-    if selection.restores:
-        return _hidden(medium, selection)
     passes, verify_after = planned_passes(profile, draw)
     return TargetPlan(
         path=medium.path,
@@ -200,17 +198,6 @@ def _luks(
         doubts=doubts,
         downgrade=selection.downgrade,
         luks=luks,
-    )
-
-
-def _hidden(medium: Medium, selection: Selection) -> Refusal:
-    """Overwriting writes what the host sees; an order is for a medium of the size it names."""
-    areas = " and ".join(f"{one.kind.upper()} of {one.size} bytes" for one in selection.restores)
-    return Refusal(
-        reason=Reason.UNSUPPORTED,
-        detail=f"{medium.path} hides space from the host, which no overwrite reaches: {areas}.",
-        remedy="Give it back (hdparm -N, hdparm --dco-restore), take the inventory again and order the whole "
-        "size; or choose a profile with commands of the drive, which reach it.",
     )
 
 

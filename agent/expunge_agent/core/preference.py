@@ -8,6 +8,7 @@ For clear the host's overwrite stands first, then the drive's own erase.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.medium import MediumType
@@ -62,23 +63,38 @@ def preference(medium: MediumType, level: Level, profile: Profile | None = None)
     return tuple(dict.fromkeys((*named, *rest, *last)))
 
 
-def erase_seconds(
+class Estimate(NamedTuple):
+    """How long an erase may take, in seconds (−1 unknown), and where that comes from, in words."""
+
+    seconds: int
+    source: str
+
+
+UNKNOWN = Estimate(-1, "")
+DECLARED = "declared by the drive"
+NOMINAL = "the drive's nominal timeout, by which some drives mean only that they take the command"
+BY_RATE = "by its capacity and the rate of an ordinary medium of the kind"
+
+
+def estimate(
     technique: Technique, size: int, medium: MediumType, drive: Drive | None, passes: int
-) -> int:
-    """Seconds the erase takes, without reading back; −1 where nothing tells.
+) -> Estimate:
+    """How long the erase takes, without reading back.
 
     What the drive declares comes first (ATA: IDENTIFY DEVICE words 89 and 90; NVMe: sanitize log), then
     capacity over `RATES`. Changing a key or erasing blocks does not go by capacity: unknown if undeclared.
+    A SCSI drive declares no duration but a nominal timeout (SPC-5 §6.35.4): what goes by capacity takes no less than that.
     """
     if technique is Technique.OVERWRITE:
-        return _over(size * max(1, passes), medium)
+        return Estimate(_over(size * max(1, passes), medium), BY_RATE)
     if technique in (*_NOTHING, *BY_KEY):
-        return -1
-    declared = _declared(technique, drive)
-    if declared >= 0:
-        return declared
+        return UNKNOWN
     by_capacity = (*_OVERWRITE, _T.ATA_SECURITY_ERASE, _T.ATA_SECURITY_ERASE_ENHANCED, _T.SCSI_FORMAT_UNIT)
-    return _over(max(size, _native(drive)), medium) if technique in by_capacity else -1
+    rated = _over(max(size, _native(drive)), medium) if technique in by_capacity else -1
+    declared, nominal = _declared(technique, drive), technique.startswith("scsi-")
+    if declared >= 0 and not (nominal and rated > declared):
+        return Estimate(declared, NOMINAL if nominal else DECLARED)
+    return Estimate(rated, BY_RATE) if rated >= 0 else UNKNOWN
 
 
 def read_back_seconds(size: int, medium: MediumType, profile: Profile | None) -> int:

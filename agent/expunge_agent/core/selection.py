@@ -16,6 +16,7 @@ from expunge_agent.core.obstacles import (
     Obstacle,
     Scope,
     credit,
+    given_back,
     obstacle,
     other_namespaces,
     reaches_all,
@@ -23,7 +24,7 @@ from expunge_agent.core.obstacles import (
     shortfall,
     unfit_medium,
 )
-from expunge_agent.core.preference import erase_seconds, preference, read_back_seconds
+from expunge_agent.core.preference import UNKNOWN, estimate, preference, read_back_seconds
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.core.volume import uncredited
 from expunge_agent.protocol.base import Frozen, Level, Text
@@ -42,7 +43,7 @@ class Candidate(Frozen, frozen=True):
 
     ``earns``: the most it earns on this very medium, or would if nothing stood in its way; lower than the
     table's where something is left out, which ``detail`` then says. ``seconds``: an estimate of the erase
-    itself, −1 unknown.
+    itself, −1 unknown; ``seconds_from``: where it comes from, in words.
     """
 
     technique: Technique
@@ -50,6 +51,7 @@ class Candidate(Frozen, frozen=True):
     earns: Level
     why_not: Text = ""
     seconds: int = -1
+    seconds_from: Text = ""
     detail: Text = ""
 
 
@@ -99,7 +101,7 @@ def select(
         type=case.type,
         candidates=candidates,
         chosen=chosen.technique if chosen is not None else _refusal(case, level, found, candidates),
-        restores=_restores(case) if chosen is not None else [],
+        restores=given_back(case, chosen.technique) if chosen is not None else [],
         takes_too=_takes_too(case, chosen),
         downgrade=downgrade,
         read_back_seconds=read_back_seconds(medium.size, case.type, profile),
@@ -117,12 +119,14 @@ def _candidate(case: Case, technique: Technique, against: Obstacle | None) -> Ca
     missing = shortfall(case, technique)
     passes = len(case.profile.passes) if case.profile is not None else 1
     possible = against is None or (case.drive is not None and case.drive.ability(technique).offered)
+    time = estimate(technique, case.medium.size, case.type, case.drive, passes) if possible else UNKNOWN
     return Candidate(
         technique=technique,
         usable=against is None,
         earns=Level.NONE if missing else credit(case, technique),
         why_not=against.why[:1000] if against is not None else "",
-        seconds=erase_seconds(technique, case.medium.size, case.type, case.drive, passes) if possible else -1,
+        seconds=time.seconds,
+        seconds_from=time.source,
         detail="" if against is not None else _detail(case, technique, missing, passes),
     )
 
@@ -134,7 +138,10 @@ def _detail(case: Case, technique: Technique, missing: str, passes: int) -> str:
         said.append(f"earns nothing for the whole medium: {missing}")
     if technique is Technique.OVERWRITE and case.profile is not None:
         said.append("1 pass" if passes == 1 else f"{passes} passes")
-    said += [f"gives the {area.kind.upper()} of {area.size} bytes back first" for area in _restores(case)]
+    said += [
+        f"gives the {area.kind.upper()} of {area.size} bytes back first"
+        for area in given_back(case, technique)
+    ]
     if reaches_all(case, technique):
         others = other_namespaces(case) or ()
         said += [f"takes {readable(one.node, 100)} too" for one in others]
@@ -160,12 +167,6 @@ def _best(candidates: list[Candidate]) -> Candidate | None:
 
 def _higher(one: Level, other: Level) -> Level:
     return one if one.reaches(other) else other
-
-
-def _restores(case: Case) -> list[HiddenArea]:
-    if case.drive is None or case.medium.partition or case.drive.distrusted:
-        return []
-    return [area for area in case.drive.hidden if area.size and area.restorable]
 
 
 def _takes_too(case: Case, chosen: Candidate | None) -> list[NvmeNamespace]:

@@ -18,6 +18,8 @@ _VERSION_SANITIZE = 0x10300  # Sanitize came with NVM Express 1.3
 _VERSION_2_0 = 0x20000
 _MAX_LISTS = 64
 """Pages of 1024 namespace numbers that are read at most: a drive that repeats itself ends there."""
+_MAX_OTHERS = 16
+"""Namespaces beside the one asked about whose raw data are kept: receipts and journals hold them."""
 _SANITIZE_STATES: dict[int, Literal["idle", "running", "failed", "done"]] = {
     Sos.NEVER: "idle",
     Sos.DONE: "done",
@@ -77,6 +79,7 @@ class _Look:
         self.answers: list[Answer] = []
         self.doubtful: list[str] = []
         self.unlisted = ""
+        self._others = 0
 
     def ask(self, name: str, command: NvmeCommand, size: int = nvme_identify.IDENTIFY_BYTES) -> bytes:
         """Raises CommandError."""
@@ -151,7 +154,12 @@ class _Look:
 
     def _other(self, nsid: int) -> nvme_identify.Namespace | None:
         reply = self._port.admin(nvme.identify(Cns.NAMESPACE, nsid), data_in=nvme_identify.IDENTIFY_BYTES)
-        return None if reply.status else nvme_identify.namespace(reply.data)
+        if reply.status:
+            return None
+        self._others += 1
+        if self._others <= _MAX_OTHERS:
+            self.answers.append(Answer(name=f"Identify Namespace {nsid}", hex=reply.data.hex()))
+        return nvme_identify.namespace(reply.data)
 
     def _numbers(self, cns: Cns, must: str) -> list[int]:
         """A whole namespace list (Base 2.0 §5.17.2.2), empty when it is not answered; `must` as for `maybe`."""
@@ -166,6 +174,8 @@ class _Look:
                         f"the list of {title} is not answered ({words(reply.status)}), although {must}"
                     )
                 break
+            beyond = f" beyond {numbers[-1]}" if numbers else ""
+            self.answers.append(Answer(name=f"List of {title}{beyond}", hex=reply.data.hex()))
             part = nvme_identify.namespace_list(reply.data)
             together = sorted({*numbers, *part})
             ordered = together == numbers + part

@@ -55,7 +55,7 @@ class AtaSanitize:
         self.timeout = max(_DAY, overwrites * size / _SLOWEST)
 
     def prepare(self) -> list[Answer]:
-        """See `Hand`: not frozen, not locked, none running; hidden areas restored."""
+        """See `Hand`: not frozen, not locked, none running; nobody can freeze it now; hidden areas restored."""
         self._identity, self._identified = identify(self._ata)
         answers = [self._identified.answer()]
         if not self._offered(self._identity.sanitize):
@@ -76,6 +76,7 @@ class AtaSanitize:
             status, more = self._clear()
             answers += more
         if not status.failed:  # else every other command would be aborted, and only a sanitize helps
+            answers += self._antifreeze(status)
             answers += restored(self._port).answers
         return answers
 
@@ -151,6 +152,13 @@ class AtaSanitize:
                 answers,
             )
         return answers
+
+    def _antifreeze(self, status: SanitizeStatus) -> list[Answer]:
+        """Have the drive refuse a freeze lock until it loses power, from the machine's firmware at a resume or from
+        other software (ACS-3 §7.36). That it will not is no obstacle: it is not frozen now."""
+        if not self._identity.sanitize.antifreeze or status.antifreeze:
+            return []
+        return [self._ata.run(features.sanitize_antifreeze()).answer()]
 
     def _command(self, *, failure_mode: bool) -> AtaCommand:
         if self.technique is Technique.ATA_SANITIZE_CRYPTO:

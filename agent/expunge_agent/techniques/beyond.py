@@ -10,7 +10,8 @@ import errno
 
 from expunge_agent.commands import ata_features as features
 from expunge_agent.commands.ata import BLOCK, Ata, AtaCommand
-from expunge_agent.commands.port import CommandError, CommandTimeout, DriveGone, ScsiPort
+from expunge_agent.commands.kernel_errors import as_os_error
+from expunge_agent.commands.port import ScsiPort
 from expunge_agent.engine.blocks import Blocks
 
 _MOST = 128
@@ -96,14 +97,8 @@ class Beyond:
         return [(at, min(step, length - at) // BLOCK) for at in range(done, length, step)]
 
     def _run(self, command: AtaCommand, data: bytes = b"") -> bytes:
-        try:
+        with as_os_error():
             reply = self._ata.run(command, data_out=data)
-        except DriveGone as error:
-            raise OSError(errno.ENODEV, str(error)) from error
-        except CommandTimeout as error:
-            raise OSError(errno.ETIMEDOUT, str(error)) from error
-        except CommandError as error:
-            raise OSError(errno.EIO, str(error)) from error
         if not reply.ok:
             raise OSError(errno.EIO, reply.words)
         return reply.data

@@ -1,7 +1,8 @@
 """Discard, secure discard and zero-out through the block layer, a range at a time.
 
 None of them earns anything (`expunge_agent.core.technique`): the drive may keep the data, and what reads
-as zeros afterwards is no evidence. They leave a drive fresh after an erase that does count.
+as zeros afterwards is no evidence. So no order is carried out by one of them alone. Discard is the unmapping before a
+UFS purge (`techniques.table`); no other technique has a step of this kind, before or after it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from expunge_agent.core.drive import Answer
 from expunge_agent.core.erasure_progress import ErasureProgress, Evidence, Neighbour, Placed
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.engine import canaries
@@ -56,10 +57,13 @@ def check(
     so_far: ErasureProgress,
     recorder: Recorder,
     watch: Watch,
-    changes: Callable[[], list[str]],
+    changes: Callable[[], tuple[list[str], list[Answer]]],
     beside: Beside,
 ) -> None:
-    """Look for canaries and old data, read back what the profile asks for. Raises an EngineError."""
+    """Look for canaries and old data, read back what the profile asks for. Raises an EngineError.
+
+    `changes` asks the drive again: how it differs from before, and what it answered.
+    """
     key, placed = bytes.fromhex(plan.key), so_far.placed
     planned = canaries.places(int(placed.size) if placed is not None else target.size, key)
     failed = {int(one) for one in placed.failed} if placed is not None else set(planned)
@@ -81,10 +85,11 @@ def check(
         lost=placed.lost if placed is not None else 0,
         samples_unreadable=remains.unreadable_samples,
     )
-    told, lost = changes(), [] if placed is None else _lost(placed.beside, beside, key)
+    (told, answers), lost = changes(), [] if placed is None else _lost(placed.beside, beside, key)
     read_back = _read_back(target, plan, recorder, watch) if _is_done(so_far) else None
     if not watch.stop.is_set():
-        recorder.checked(Evidence(canaries=found, read_back=read_back, changes=told, beside=lost))
+        evidence = Evidence(canaries=found, read_back=read_back, changes=told, beside=lost)
+        recorder.checked(evidence, answers)
 
 
 def _sampled(beside: Beside, key: bytes) -> list[Neighbour]:

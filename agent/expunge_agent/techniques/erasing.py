@@ -66,8 +66,8 @@ class Recorder(Protocol):
     def settled(self, settled: Settled, answers: list[Answer]) -> None:
         """It was left usable, or not."""
 
-    def checked(self, evidence: Evidence) -> None:
-        """What was found afterwards."""
+    def checked(self, evidence: Evidence, answers: list[Answer]) -> None:
+        """What was found, and what the drive said of itself, afterwards."""
 
     def progress(self, step: int, title: str, progress: Progress) -> None:
         """For the eyes only."""

@@ -32,9 +32,10 @@ from expunge_agent.protocol.receipt_files import (
     ListedFile,
     ManifestLine,
 )
-from expunge_agent.techniques.files_batch import Batch, Stopped
+from expunge_agent.techniques.files_batch import Batch
 from expunge_agent.techniques.files_ends import Ends
 from expunge_agent.techniques.files_list import Item, Lister, batches, digest_of, read_list, shown, write_list
+from expunge_agent.techniques.files_passes import Stopped, Tools
 from expunge_agent.techniques.files_work import FilesWork
 from expunge_agent.techniques.overwrite_work import source_of
 
@@ -95,12 +96,13 @@ def overwrite_files(work: FilesWork) -> None:
     sources = [source_of(step) for step in work.plan.passes]
     view = _View(work, int(listing.data) * (len(sources) + len(work.plan.verify_after)))
     with PieceEngine() as engine, work.list_path.open("rb") as file:
+        tools = Tools(engine, sources, view.tell)
         for number, items in batches(read_list(file), work.so_far.done):
             if work.stop.is_set():
                 return
             work.recheck()
             try:
-                Batch(work, number, items, engine, sources, view.tell).run()
+                Batch(work, tools, number, items).run()
             except Stopped:
                 return
     if not work.keep and not work.identity.names and not work.identity.include:

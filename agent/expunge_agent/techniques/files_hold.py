@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 
 from expunge_agent.core.file_reach import own, stayed
+from expunge_agent.core.files_progress import Trouble
 from expunge_agent.devices.below import Below, reason
 from expunge_agent.devices.seen import mark_of, seen_of
 from expunge_agent.engine.extents import parts as parts_of
@@ -101,6 +102,17 @@ def hold_again(item: Item, below: Below) -> Held:
     if held.is_out:
         held.close()
     return held
+
+
+def trouble_of(held: Held) -> Trouble:
+    """What the journal and the list of outcomes say of it."""
+    return Trouble(
+        number=held.item.number,
+        path=held.item.shown,
+        outcome=held.outcome,
+        why=held.why[:4000],
+        remedy=held.remedy,
+    )
 
 
 def stamp_of(fd: int) -> tuple[int, int, int]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 
 from expunge_agent.commands import nvme
+from expunge_agent.commands.kernel_errors import as_os_error
 from expunge_agent.commands.nvme_status import SUCCESS, VERIFICATION_READ, words
-from expunge_agent.commands.port import CommandError, CommandTimeout, DriveGone, NvmeReader
+from expunge_agent.commands.port import NvmeReader
 
 _MOST = 64 * 1024
 """Bytes of one command: within what every controller and the driver take at once."""
@@ -44,14 +45,8 @@ class NvmeCells:
 
     def _read(self, offset: int, length: int) -> bytes:
         command = nvme.read_blocks(self._nsid, offset // self.block, length // self.block)
-        try:
+        with as_os_error():
             reply = self._reader.read(command, length)
-        except DriveGone as error:
-            raise OSError(errno.ENODEV, str(error)) from error
-        except CommandTimeout as error:
-            raise OSError(errno.ETIMEDOUT, str(error)) from error
-        except CommandError as error:
-            raise OSError(errno.EIO, str(error)) from error
         if reply.status not in (SUCCESS, VERIFICATION_READ):
             raise OSError(errno.EIO, words(reply.status))
         if len(reply.data) < length:

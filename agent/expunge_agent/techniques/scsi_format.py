@@ -13,11 +13,9 @@ from expunge_agent.commands.sense import Garbled
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Rejected, State, Status
+from expunge_agent.techniques.scsi_patience import patience
 
 OPCODE = 0x04
-_DAY = 86_400.0
-_SLOWEST = 20_000_000
-_ALLOWANCE = 3
 _ACCEPTING = 300.0
 
 
@@ -29,8 +27,7 @@ class ScsiFormat:
 
     def __init__(self, port: ScsiPort, *, size: int = 0) -> None:
         self._port = port
-        declared = scsi.support(port, OPCODE).seconds
-        self.timeout = max(_DAY, _ALLOWANCE * declared if declared > 0 else 0.0, size / _SLOWEST)
+        self.timeout = patience(scsi.support(port, OPCODE), size)
 
     def prepare(self) -> list[Answer]:
         """See `Hand`: ready (or left half formatted by an earlier one) and writable."""

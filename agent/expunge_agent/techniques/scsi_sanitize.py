@@ -14,6 +14,7 @@ from expunge_agent.commands.sense import ILLEGAL
 from expunge_agent.core.drive import Answer
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Rejected, State, Status
+from expunge_agent.techniques.scsi_patience import patience
 
 OPCODE = 0x48
 _ACTIONS = {
@@ -21,10 +22,6 @@ _ACTIONS = {
     Technique.SCSI_SANITIZE_BLOCK: SanitizeAction.BLOCK_ERASE,
     Technique.SCSI_SANITIZE_OVERWRITE: SanitizeAction.OVERWRITE,
 }
-_ALLOWANCE = 3
-_DAY = 86_400.0
-_SLOWEST = 20_000_000
-"""Bytes a second that any drive overwrites, where it declares no time."""
 _ACCEPTING = 300.0
 
 
@@ -51,9 +48,8 @@ class ScsiSanitize:
         self._action = _ACTIONS[technique]
         self._port = port
         self._passes, self._pattern, self._invert = passes, pattern, invert
-        times = passes if self._action is SanitizeAction.OVERWRITE else 1
-        declared = scsi.support(port, OPCODE, self._action).seconds
-        self.timeout = max(_DAY, _ALLOWANCE * declared if declared > 0 else 0.0, times * size / _SLOWEST)
+        written = passes * size if self._action is SanitizeAction.OVERWRITE else 0
+        self.timeout = patience(scsi.support(port, OPCODE, self._action), written)
 
     def prepare(self) -> list[Answer]:
         """See `Hand`: ready, writable, out of an earlier failure where that can be left."""

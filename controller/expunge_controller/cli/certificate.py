@@ -194,13 +194,8 @@ def _summary(row: CertificateRow) -> None:
         "receipt": certificate.evidence.receipt,
     }
     if certificate.review is not None:
-        for one in (
-            certificate.review.validation,
-            certificate.review.concurrence,
-            *certificate.review.quality,
-        ):
-            if one is not None:
-                lines[one.decision] = f"{one.full_name or one.name}, {one.at}: {one.key or NOT_SIGNED}"
+        for one in certificate.review.decisions:
+            lines[one.decision] = f"{one.who}, {one.at}: {one.key or NOT_SIGNED}"
     for name, value in lines.items():
         click.echo(f"{name:<14}{plain(value)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from expunge_controller.records.media_lines import MediumLine
     from expunge_controller.records.media_list import ListLine
     from expunge_controller.records.reconcile import Match
+    from expunge_controller.records.review import Decision
     from expunge_controller.store.port import Unit
 
 _output = click.option(
@@ -51,7 +52,7 @@ def reconcile(
     from expunge_controller.render.pdf_reconciliation import reconciliation_data
     from expunge_controller.render.pdf_words import Language
 
-    form = _form(output)
+    _check(output)
     wanted = _read_list(expected)
     with app.controller() as controller:
         with controller.store.read() as unit:
@@ -59,18 +60,16 @@ def reconcile(
             seen = holdings.of_machine(unit, row.machine_id)
         matches = rules.reconcile(wanted, seen)
         table = rules.reconciliation_csv(matches).encode()
-        if output is not None and form == "pdf":
-            data = reconciliation_data(
-                row.name,
-                matches,
-                Language(language or controller.config.language),
-                table,
-                issued_at=utc_now(),
-                issuer=controller.principal,
-            )
-            table = _set(data)
-    if output is not None:
-        _put(output, table)
+        tongue, now, issuer = (
+            Language(language or controller.config.language),
+            utc_now(),
+            controller.principal,
+        )
+    _put(
+        output,
+        table,
+        lambda: reconciliation_data(row.name, matches, tongue, table, issued_at=now, issuer=issuer),
+    )
     done = rules.complete(matches)
     _show_matches(row.name, matches, done, as_json)
     return EXIT_OK if done else NotFoundError.exit_code
@@ -118,25 +117,20 @@ def destruction(
 
     if machine and order:
         raise UsageError("Say --machine or --order, not both.", "See --help.")
-    form = _form(output)
+    _check(output)
     said = [] if details is None else _read_list(details)
     with app.controller() as controller:
         with controller.store.read() as unit:
             media = _media(unit, machine, order)
         items = items_of(media, said)
         table = destruction_csv(items).encode()
-        if output is not None and form == "pdf":
-            data = destruction_data(
-                order or machine or controller.config.name,
-                items,
-                Language(language or controller.config.language),
-                table,
-                issued_at=utc_now(),
-                issuer=controller.principal,
-            )
-            table = _set(data)
-    if output is not None:
-        _put(output, table)
+        about = order or machine or controller.config.name
+        tongue, now, issuer = (
+            Language(language or controller.config.language),
+            utc_now(),
+            controller.principal,
+        )
+    _put(output, table, lambda: destruction_data(about, items, tongue, table, issued_at=now, issuer=issuer))
     _show_items(items, as_json)
 
 
@@ -151,6 +145,8 @@ def _media(unit: Unit, machine: str, order: str) -> list[MediumLine]:
 
 
 def _show_items(items: Sequence[Item], as_json: bool) -> None:
+    from expunge_controller.records.media_lines import decided
+
     lines = [(item.title or item.medium.name, item.medium, item.destroyed_at) for item in items]
     if as_json:
         print_json(
@@ -161,28 +157,35 @@ def _show_items(items: Sequence[Item], as_json: bool) -> None:
                     "destroyed_at": at,
                     "outcome": one.outcome,
                     "certificate": one.certificate,
+                    "status": one.status,
+                    "decisions": [_shown_decision(decision) for decision in one.decisions],
                 }
                 for name, one, at in lines
             ]
         )
         return
     print_table(
-        ["name", "serial", "destroyed at", "outcome", "certificate"],
+        ["name", "serial", "destroyed at", "outcome", "certificate", "status", "decided"],
         [
-            [name, one.serial, at or "not destroyed", one.outcome or "no receipt", one.certificate]
+            [
+                *(name, one.serial, at or "not destroyed", one.outcome or "no receipt"),
+                *(one.certificate, one.status, decided(one)),
+            ]
             for name, one, at in lines
         ],
         "No medium is registered. Next: expunge media register MACHINE PATH",
     )
 
 
-def _form(output: Path | None) -> str:
+def _shown_decision(one: Decision) -> dict[str, str]:
+    return {"decision": one.decision, "name": one.name, "who": one.who, "at": one.at, "key": one.key}
+
+
+def _check(output: Path | None) -> None:
     from expunge_agent.errors import UsageError
 
-    form = "" if output is None else output.suffix.lower().removeprefix(".")
-    if output is not None and form not in ("pdf", "csv"):
+    if output is not None and output.suffix.lower() not in (".pdf", ".csv"):
         raise UsageError(f"{output} ends neither in .pdf nor in .csv.", "The ending says what is written.")
-    return form
 
 
 def _read_list(path: Path) -> list[ListLine]:
@@ -192,17 +195,15 @@ def _read_list(path: Path) -> list[ListLine]:
         return parse_list(stream.read(MAX_LIST + 1))
 
 
-def _set(data: dict[str, bytes]) -> bytes:
+def _put(output: Path | None, table: bytes, data: Callable[[], dict[str, bytes]]) -> None:
+    """Write what was asked for, if anything: `table`, or the PDF made from `data`."""
+    from expunge_controller.bundle import write_output
     from expunge_controller.pdf_made import make_pdf
 
-    return make_pdf(data)
-
-
-def _put(path: Path, data: bytes) -> None:
-    from expunge_controller.bundle import write_output
-
-    write_output(path, data)
-    click.echo(str(path), err=True)
+    if output is None:
+        return
+    write_output(output, make_pdf(data()) if output.suffix.lower() == ".pdf" else table)
+    click.echo(str(output), err=True)
 
 
 def _shown(match: Match) -> dict[str, str]:

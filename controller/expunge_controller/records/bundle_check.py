@@ -10,21 +10,18 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from expunge_agent.errors import DocumentError, VerificationError
-from expunge_agent.protocol import canonical, sshsig, trust
+from expunge_agent.protocol import sshsig, trust
 from expunge_agent.protocol.order import Order, parse_order
 from expunge_agent.protocol.receipt import Receipt, Statement
 from expunge_agent.protocol.trust import TrustedSigner
 from expunge_controller.records import bundle_layout as layout
+from expunge_controller.records.bundle_names import check_custody_names, check_names
 from expunge_controller.records.certificate import Certificate, freeze_certificate, parse_certificate
 from expunge_controller.records.certificate_check import certificate_problems
 from expunge_controller.records.consistency import SUCCESS, medium_of
-from expunge_controller.records.custody import (
-    CustodyEvent,
-    CustodyKind,
-    check_chain,
-    parse_custody_event,
-)
-from expunge_controller.records.custody_check import check_people, not_people
+from expunge_controller.records.custody import parse_custody_event
+from expunge_controller.records.custody_check import check_people
+from expunge_controller.records.custody_story import check_custody, check_story
 from expunge_controller.records.findings import Checklist, Step
 from expunge_controller.records.key_check import check_keys
 from expunge_controller.records.log_check import LogOutside, check_log
@@ -54,22 +51,6 @@ NAMESPACES = frozenset(
 )
 _PRINCIPAL = re.compile(
     r"(agent:[0-9a-f]{32}|controller:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|person:[a-z0-9][a-z0-9_-]{0,63})"
-)
-_NUMBERED = re.compile(
-    r"custody/[0-9]{3}\.json((\.(?!sig\.)[a-z0-9][a-z0-9_-]{0,63})?\.sig)?|people/[0-9]{3}\.json(\.sig)?"
-    r"|key-events/[0-9]{3}(\.json(\.sig)?|\.tlog-proof)|stamps/[0-9]{3}\.(tsr|tlog-proof)"
-)
-_ALONE = (
-    layout.RECEIPT,
-    layout.ORDER,
-    layout.CERTIFICATE,
-    layout.CERTIFICATE_HTML,
-    layout.CERTIFICATE_PDF,
-    layout.TRUST,
-    layout.README,
-    layout.SCRIPT,
-    layout.SUMS,
-    *layout.LOG_FILES,
 )
 
 NOTHING_BROUGHT = LogOutside()
@@ -142,7 +123,7 @@ class _BundleCheck:
 
     def run(self) -> list[Step]:
         """Take every step."""
-        self._names()
+        check_names(self.checks, self.files)
         check_sums(self.checks, self.files)
         self._keys()
         receipt = self._receipt()
@@ -151,7 +132,9 @@ class _BundleCheck:
         certificate = self._certificate(receipt, order)
         self._page(certificate)
         self._pdf(certificate)
-        chain = self._custody(receipt, order, certificate)
+        chain = check_custody(self.checks, self.files, self.signers)
+        body = self.files.get(layout.RECEIPT, b"")
+        check_story(self.checks, chain, receipt, body, order, certificate)
         check_people(self.checks, self.files, chain, certificate, self.signers)
         check_log(self.checks, self.files, certificate, self.log)
         check_stamps(self.checks, self.files, receipt, self.log)
@@ -161,48 +144,12 @@ class _BundleCheck:
 
     def run_custody(self) -> list[Step]:
         """Take the steps that need neither receipt nor certificate."""
-        due = set(layout.signed_names(self.files)) | {layout.custody_name(1)}
-        due |= {name + layout.SIGNATURE for name in due} | {layout.TRUST}
-        problems = [f"{name} is missing" for name in sorted(due - set(self.files))]
-        problems += [
-            f"{name[:80]!r} does not belong here"
-            for name in sorted(self.files)
-            if name != layout.TRUST
-            and not (_NUMBERED.fullmatch(name) and layout.signed_document(name) in self.files)
-        ]
-        self.checks.check("the files are those of a custody record", problems, f"{len(self.files)} files")
+        check_custody_names(self.checks, self.files)
         self._keys()
-        check_people(self.checks, self.files, self._custody(None, None, None), None, self.signers)
+        chain = check_custody(self.checks, self.files, self.signers)
+        check_story(self.checks, chain, None, b"", None, None)
+        check_people(self.checks, self.files, chain, None, self.signers)
         return self.checks.steps
-
-    def _names(self) -> None:
-        names = set(self.files)
-        due = {layout.RECEIPT, layout.TRUST, layout.README, layout.custody_name(1)}
-        signed = set(layout.signed_names(names)) | {layout.RECEIPT, layout.custody_name(1)}
-        due |= {name + layout.SIGNATURE for name in signed}
-        if layout.CERTIFICATE in names:
-            due.add(layout.CERTIFICATE_HTML)
-        if names & layout.second_names(names):
-            due |= layout.second_names(names)
-        if layout.CERTIFICATE_PDF in names:
-            due.add(layout.CERTIFICATE)
-        if names & {layout.SCRIPT, layout.SUMS}:
-            due |= {layout.SCRIPT, layout.SUMS}
-        if names & set(layout.LOG_FILES):
-            due |= set(layout.LOG_FILES)
-        problems = [f"{name} is missing" for name in sorted(due - names)]
-        problems += [
-            f"{name[:80]!r} does not belong here"
-            for name in sorted(names)
-            if name not in due and name not in _ALONE and not _NUMBERED.fullmatch(name)
-        ]
-        problems += [
-            f"{name} signs nothing"
-            for name in sorted(names)
-            if name.endswith(layout.SIGNATURE) and layout.signed_document(name) not in names
-            if name not in layout.second_names(names)
-        ]
-        self.checks.check("the files are those of a bundle", problems, f"{len(names)} files")
 
     def _keys(self) -> None:
         problems: list[str] = []
@@ -352,42 +299,6 @@ class _BundleCheck:
         if self.pdf is not None:
             self.pdf(self.checks, self.files)
 
-    def _custody(
-        self, statement: Statement | None, order: Order | None, certificate: Certificate | None
-    ) -> list[CustodyEvent]:
-        names = layout.custody_names(self.files)
-        problems = []
-        for name in names:
-            try:
-                trust.verify(
-                    not_people(self.signers),
-                    sshsig.CUSTODY_NAMESPACE,
-                    self.files[name],
-                    self.files.get(name + layout.SIGNATURE, b""),
-                )
-            except VerificationError as error:
-                problems.append(f"{name}: {error.message}")
-        if not names:
-            problems.append("there is no custody event")
-        self.checks.check("every custody event is signed", problems, f"{len(names)} events")
-        chain: list[CustodyEvent] = []
-        problems = [
-            f"{name} is not event {number}"
-            for number, name in enumerate(names, start=1)
-            if name != layout.custody_name(number)
-        ]
-        try:
-            chain = check_chain([self.files[name] for name in names])
-        except VerificationError as error:
-            problems.append(error.message)
-        self.checks.check("the custody chain is whole", problems)
-        title = "custody, receipt and certificate are about one medium"
-        if not chain or statement is None:
-            self.checks.skip(title, "there is no readable custody chain or no receipt")
-            return chain
-        self.checks.check(title, _one_story(chain, statement, self.files[layout.RECEIPT], order, certificate))
-        return chain
-
     def _guide(self) -> None:
         title = "README.txt is the one for these files"
         rest = {name: data for name, data in self.files.items() if name != layout.README}
@@ -415,38 +326,3 @@ def _parsed(body: bytes, parse: Callable[[bytes], T]) -> tuple[T | None, list[st
 
 def _was_ordered(receipt: Receipt) -> bool:
     return receipt.order.issuer.startswith("controller:")
-
-
-def _one_story(
-    chain: list[CustodyEvent],
-    statement: Statement,
-    body: bytes,
-    order: Order | None,
-    certificate: Certificate | None,
-) -> list[str]:
-    """Where custody, receipt and certificate do not speak of one medium, order and receipt."""
-    receipt, medium = statement.predicate, (chain[0].subject, chain[0].medium)
-    digest = canonical.sha256_hex(body)
-    problems = []
-    targets = [result.target for result in receipt.targets]
-    if not targets and order is not None:
-        targets = order.targets  # an order refused as a whole names its media, its receipt does not
-    if medium not in [medium_of(target.identity) for target in targets]:
-        problems.append("custody is about a medium that the receipt does not name")
-    if certificate is not None and (certificate.media.subject, certificate.media.digest) != medium:
-        problems.append("the certificate is about another medium than custody")
-    telling = [event for event in chain if event.receipt == digest]
-    if not telling:
-        problems.append("no custody event names this receipt")
-    if certificate is not None and telling and certificate.issued_at < telling[0].at:
-        problems.append(
-            f"the certificate is of {certificate.issued_at}, before the receipt came at {telling[0].at}"
-        )
-    if any(event.order not in ("", receipt.order.digest) for event in telling):
-        problems.append("custody names this receipt beside another order")
-    outcome = [result.outcome for result in receipt.targets if medium_of(result.target.identity) == medium]
-    for event in telling:
-        if event.event is CustodyKind.WIPED and not (outcome and set(outcome) <= set(SUCCESS)):
-            said = ", ".join(outcome) or str(receipt.outcome)
-            problems.append(f"custody event {event.seq} says wiped, the receipt says {said}")
-    return problems

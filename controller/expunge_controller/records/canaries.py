@@ -19,7 +19,8 @@ def canary_places(size: int, key: bytes) -> list[int]:
     blocks = size // BLOCK
     if not blocks:
         return []
-    return [number * BLOCK for number in sorted({0, blocks - 1, *_drawn(blocks, key, "canary", SECTIONS)})]
+    drawn = _drawn(blocks, key, "canary", min(SECTIONS, (blocks + 3) // 4))
+    return [number * BLOCK for number in sorted({0, blocks - 1, *drawn})]
 
 
 def sample_places(size: int, key: bytes) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol import sshsig, trust
@@ -21,7 +21,22 @@ REPEATED = "the certificate says of people what custody says"
 Files = Mapping[str, bytes]
 
 
-def not_people(signers: Sequence[TrustedSigner]) -> list[TrustedSigner]:
+def must_be_ours(files: Files, name: str, namespace: str, signers: Sequence[TrustedSigner]) -> None:
+    """Raise VerificationError unless the file called `name` is signed by a controller."""
+    signature = files.get(name + layout.SIGNATURE, b"")
+    trust.verify(_not_people(signers), namespace, files[name], signature)
+
+
+def misplaced(names: Sequence[str], name_of: Callable[[int], str], what: str) -> list[str]:
+    """Which of numbered files do not bear the number of their place, from 1."""
+    return [
+        f"{name} is not {what} {number}"
+        for number, name in enumerate(names, start=1)
+        if name != name_of(number)
+    ]
+
+
+def _not_people(signers: Sequence[TrustedSigner]) -> list[TrustedSigner]:
     """The signers who may sign for the controller, by what else they are trusted for, whatever they are called:
     people are trusted for custody only, and their keys never stand for the controller's."""
     ours = {sshsig.ORDER_NAMESPACE, sshsig.CERTIFICATE_NAMESPACE}
@@ -60,21 +75,12 @@ def check_people(
 def _known(files: Files, signers: Sequence[TrustedSigner]) -> tuple[list[PersonRecord], list[str]]:
     """The person records that check out, and what is wrong with the others."""
     names = layout.people_names(files)
-    problems = [
-        f"{name} is not record {number}"
-        for number, name in enumerate(names, start=1)
-        if name != layout.person_name(number)
-    ]
+    problems = misplaced(names, layout.person_name, "record")
     trusted = {one.public_line for one in signers if sshsig.CUSTODY_NAMESPACE in one.namespaces}
     known = []
     for name in names:
         try:
-            trust.verify(
-                not_people(signers),
-                sshsig.PERSON_NAMESPACE,
-                files[name],
-                files.get(name + layout.SIGNATURE, b""),
-            )
+            must_be_ours(files, name, sshsig.PERSON_NAMESPACE, signers)
             record = parse_person(files[name])
         except (DocumentError, VerificationError) as error:
             problems.append(f"{name}: {error.message}")

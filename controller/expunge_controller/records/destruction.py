@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from expunge_agent.errors import DocumentError
 from expunge_controller.records.csv_text import csv_text
-from expunge_controller.records.media_lines import MediumLine, is_sanitized
+from expunge_controller.records.media_lines import MediumLine, decided, is_sanitized
 from expunge_controller.records.media_list import ListLine, fitting, index_of
 
 DETAILS = ("title", "volume", "copies", "years", "archive_number", "retention", "kept")
@@ -63,7 +63,7 @@ def destruction_csv(items: Sequence[Item]) -> str:
     """The register as a table."""
     head = (
         *("number", *DETAILS, "destroyed_at", "name", "serial", "property_number", "technique", "level"),
-        *("outcome", "order", "receipt", "certificate"),
+        *("outcome", "order", "receipt", "certificate", "status", "decided"),
     )
     return csv_text(head, (_row(number, item) for number, item in enumerate(items, start=1)))
 
@@ -71,5 +71,6 @@ def destruction_csv(items: Sequence[Item]) -> str:
 def _row(number: int, item: Item) -> tuple[object, ...]:
     one = item.medium
     details = (getattr(item, name) for name in DETAILS)
-    made = (one.technique, one.level_achieved, one.outcome, one.order_id, one.receipt, one.certificate)
-    return (number, *details, item.destroyed_at, one.name, one.serial, one.property_number, *made)
+    made = (one.technique, one.level_achieved, one.outcome, one.order_id, one.receipt)
+    told = (one.certificate, one.status, decided(one))
+    return (number, *details, item.destroyed_at, one.name, one.serial, one.property_number, *made, *told)

@@ -10,13 +10,14 @@ from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records.certificate import Certificate
 from expunge_controller.records.consistency import medium_of
 from expunge_controller.records.paper import Registered, registered_as
+from expunge_controller.records.review import NOT_SIGNED, Decision
 
 
 class MediumLine(NamedTuple):
     """Empty strings where nothing is known, or there is no receipt or certificate yet.
 
     ``size`` in bytes; ``outcome`` to ``receipt`` are of the receipt, ``leaf`` of its entry in the log;
-    ``standing`` where custody has it now.
+    ``standing`` where custody has it now; ``status`` and ``decisions`` as the certificate has them.
     """
 
     digest: str
@@ -42,6 +43,8 @@ class MediumLine(NamedTuple):
     receipt: str = ""
     certificate: str = ""
     leaf: str = ""
+    status: str = ""
+    decisions: tuple[Decision, ...] = ()
 
 
 class SignedCertificate(NamedTuple):
@@ -114,5 +117,18 @@ def with_receipt(line: MediumLine, digest: str, body: bytes) -> MediumLine:
 
 def with_certificate(line: MediumLine, certificate: Certificate) -> MediumLine:
     """`line` with the certificate that rests on its receipt."""
-    log = certificate.evidence.log
-    return line._replace(certificate=certificate.number, leaf=log.leaf if log else "")
+    log, review = certificate.evidence.log, certificate.review
+    return line._replace(
+        certificate=certificate.number,
+        leaf=log.leaf if log else "",
+        status=certificate.status,
+        decisions=tuple(review.decisions) if review else (),
+    )
+
+
+def decided(line: MediumLine) -> str:
+    """Who decided what of it and when, on one line; empty where nobody did."""
+    return "; ".join(
+        f"{one.decision} by {one.who}, {one.at}" + ("" if one.key else f", {NOT_SIGNED}")
+        for one in line.decisions
+    )

@@ -41,6 +41,11 @@ class Decision(Frozen, frozen=True):
     tool: Text
     remarks: Text
 
+    @property
+    def who(self) -> str:
+        """The full name, or the short one where that is all there is."""
+        return self.full_name or self.name
+
 
 class Review(Frozen, frozen=True):
     """What people made of the result so far; ``concurrence`` is with this very validation."""
@@ -59,10 +64,15 @@ class Review(Frozen, frozen=True):
         return "approved" if self.validation.decision == "approved" else "rejected"
 
     @property
+    def decisions(self) -> list[Decision]:
+        """All that people decided: validation, concurrence, quality checks."""
+        return [one for one in (self.validation, self.concurrence, *self.quality) if one is not None]
+
+    @property
     def sentences(self) -> list[str]:
         """What is not behind it, for the certificate's assurance."""
         return [
-            f"{one.decision} under the name of {one.full_name or one.name}: {NOT_SIGNED}."
+            f"{one.decision} under the name of {one.who}: {NOT_SIGNED}."
             for one in (self.validation, self.concurrence)
             if one is not None and not one.key
         ]

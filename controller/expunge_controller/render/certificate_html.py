@@ -5,12 +5,13 @@ Made from ``certificate.json`` alone, so that anyone can make it again and compa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import dumps
 from expunge_agent.protocol.identity import BlockIdentity, TreeIdentity
 from expunge_controller.records.certificate import (
     NOT_RECORDED,
-    Blank,
     Certificate,
     Evidence,
     LogReference,
@@ -21,7 +22,7 @@ from expunge_controller.records.text_forms import LINE
 from expunge_controller.render.certificate_erasure import command_section, findings
 from expunge_controller.render.certificate_files import files_section
 from expunge_controller.render.certificate_key import key_section
-from expunge_controller.render.certificate_review import review_section, status_banner
+from expunge_controller.render.certificate_review import review_section, signature_boxes, status_banner
 from expunge_controller.render.certificate_space import space_section
 from expunge_controller.render.certificate_style import PAGE
 from expunge_controller.render.certificate_volume import volume_section
@@ -350,23 +351,12 @@ def _signatures(certificate: Certificate) -> str:
         f'<p class="attest">{text(certificate.attestation_text)} '
         '<span class="zh" lang="zh">本人保证，就本人所知，本证书所载信息准确、完整。</span></p>',
         '<div class="signatures">',
-        _blank(Label("Attestation: performed by", "执行人签署"), certificate.attestation),
-        _blank(Label("Validation: approved or rejected by", "验证人（批准/驳回）"), certificate.validation),
-        _blank(Label("Concurrence", "复核会签"), certificate.concurrence),
+        *(_box(title, lines) for title, lines in signature_boxes(certificate)),
         "</div>",
     )
 
 
-def _blank(title: Label, blank: Blank) -> str:
-    lines = (
-        (Label("Name", "姓名"), blank.name),
-        (Label("Title", "职务"), blank.title),
-        (Label("Organisation", "单位"), blank.organisation),
-        (Label("Location", "地点"), blank.location),
-        (Label("Phone", "电话"), blank.phone),
-        (Label("Signature", "签名"), blank.signature),
-        (Label("Date", "日期"), blank.date),
-    )
+def _box(title: Label, lines: Sequence[tuple[Label, str]]) -> str:
     body = "".join(
         f'<p class="line"><span>{label.markup}</span><span class="fill">{text(value)}</span></p>'
         for label, value in lines

@@ -1,12 +1,20 @@
-"""The parts of a certificate's page about what people made of the result: the banner's words, decisions, quality checks."""
+"""The parts of a certificate's page about what people made of the result: the banner's words, decisions, quality checks; and
+the boxes that they sign in."""
 
 from __future__ import annotations
 
-from expunge_controller.records.certificate import Certificate
+from collections.abc import Mapping
+
+from expunge_controller.records.certificate import Blank, Certificate
 from expunge_controller.records.review import NOT_SIGNED, Decision, Review
 from expunge_controller.render.markup import Label, Section, fields, hint, section, text
 
-_STATUS = {"awaiting validation": "待验证", "approved": "已批准", "rejected": "已驳回"}
+STATUS: Mapping[str, Label] = {
+    "awaiting validation": Label("awaiting validation", "待验证"),
+    "approved": Label("approved", "已批准"),
+    "rejected": Label("rejected", "已驳回"),
+}
+UNSIGNED = Label(NOT_SIGNED, "未经本人签名")
 _DECISIONS = {
     "approved": Label("Approved by", "批准人"),
     "rejected": Label("Rejected by", "驳回人"),
@@ -36,7 +44,7 @@ def status_words(certificate: Certificate) -> tuple[Label, Label]:
         words = _FAILED
     elif review is not None and review.validation is not None:
         words = _SIGNED if review.validation.key else _NAMED
-    return Label(certificate.status, _STATUS[certificate.status]), words
+    return STATUS[certificate.status], words
 
 
 def status_banner(certificate: Certificate) -> str:
@@ -50,14 +58,34 @@ def status_banner(certificate: Certificate) -> str:
 
 def review_section(review: Review) -> Section:
     """Each decision, who made it, and with which key."""
-    made = [one for one in (review.validation, review.concurrence, *review.quality) if one is not None]
-    rows = [row for one in made for row in _rows(one)]
+    rows = [row for one in review.decisions for row in _rows(one)]
     return section(Label("Decisions of people", "人员决定"), fields(rows))
 
 
+def signature_boxes(certificate: Certificate) -> list[tuple[Label, list[tuple[Label, str]]]]:
+    """Who performed, decided and concurs: the title of a box, and its lines, empty where they are filled by hand."""
+    return [
+        (Label("Attestation: performed by", "执行人签署"), _lines(certificate.attestation)),
+        (Label("Validation: approved or rejected by", "验证人（批准/驳回）"), _lines(certificate.validation)),
+        (Label("Concurrence", "复核会签"), _lines(certificate.concurrence)),
+    ]
+
+
+def _lines(blank: Blank) -> list[tuple[Label, str]]:
+    return [
+        (Label("Name", "姓名"), blank.name),
+        (Label("Title", "职务"), blank.title),
+        (Label("Organisation", "单位"), blank.organisation),
+        (Label("Location", "地点"), blank.location),
+        (Label("Phone", "电话"), blank.phone),
+        (Label("Signature", "签名"), blank.signature),
+        (Label("Date", "日期"), blank.date),
+    ]
+
+
 def _rows(one: Decision) -> list[tuple[Label, str]]:
-    who = ", ".join(part for part in (one.full_name or one.name, one.title, one.organisation) if part)
-    key = one.key or f"{NOT_SIGNED} 未经本人签名"
+    who = ", ".join(part for part in (one.who, one.title, one.organisation) if part)
+    key = one.key or UNSIGNED.plain
     if one.security_key != "none":
         key += f" (security key, {one.security_key})"
     rows = [

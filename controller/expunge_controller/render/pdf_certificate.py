@@ -8,10 +8,10 @@ from typing import Any
 from expunge_agent.protocol.base import Level, moment
 from expunge_agent.protocol.receipt import parse_statement
 from expunge_controller.records import bundle_layout as layout
-from expunge_controller.records.certificate import Blank, Certificate, LogReference, Person, parse_certificate
+from expunge_controller.records.certificate import Certificate, LogReference, Person, parse_certificate
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.certificate_html import sections
-from expunge_controller.render.certificate_review import status_words
+from expunge_controller.render.certificate_review import signature_boxes, status_words
 from expunge_controller.render.markup import Label, number
 from expunge_controller.render.pdf_blocks import Attachment, Look
 from expunge_controller.render.pdf_picture import picture, ranges
@@ -144,27 +144,6 @@ def _signatures(certificate: Certificate) -> dict[str, Any]:
     return pdf_blocks.titled(
         Label("Signatures", "签署"),
         {"kind": "hint", "text": cell(certificate.attestation_text)},
-        pdf_blocks.blanks(
-            [
-                (Label("Attestation: performed by", "执行人签署"), _lines(certificate.attestation)),
-                (
-                    Label("Validation: approved or rejected by", "验证人（批准/驳回）"),
-                    _lines(certificate.validation),
-                ),
-                (Label("Concurrence", "复核会签"), _lines(certificate.concurrence)),
-            ]
-        ),
+        pdf_blocks.blanks(signature_boxes(certificate)),
         {"kind": "hint", "text": label(_AS_RECORDED)},
     )
-
-
-def _lines(blank: Blank) -> list[tuple[Label, str]]:
-    return [
-        (Label("Name", "姓名"), blank.name),
-        (Label("Title", "职务"), blank.title),
-        (Label("Organisation", "单位"), blank.organisation),
-        (Label("Location", "地点"), blank.location),
-        (Label("Phone", "电话"), blank.phone),
-        (Label("Signature", "签名"), blank.signature),
-        (Label("Date", "日期"), blank.date),
-    ]

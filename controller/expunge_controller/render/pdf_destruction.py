@@ -10,7 +10,7 @@ from expunge_controller.records.media_lines import MediumLine
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Grid, Hint, Label, Section, number
 from expunge_controller.render.pdf_blocks import Attachment
-from expunge_controller.render.pdf_lists import NO_RECEIPT, NONE, list_look, named, places
+from expunge_controller.render.pdf_lists import NO_RECEIPT, NONE, deciders, list_look, named, places, status
 from expunge_controller.render.pdf_words import Language
 
 _SIGNERS = (
@@ -27,16 +27,18 @@ _SUPERVISORS = (
 )
 _HEAD = (
     (3, Label("No.", "序")),
-    (15, Label("Archive or medium", "档案/介质名称")),
-    (7, Label("Volume", "卷号")),
-    (7, Label("Copies", "册数")),
+    (13, Label("Archive or medium", "档案/介质名称")),
+    (6, Label("Volume", "卷号")),
+    (6, Label("Copies", "册数")),
     (8, Label("Years", "起止年度")),
-    (10, Label("Archive number", "档案编号")),
+    (9, Label("Archive number", "档案编号")),
     (8, Label("To be kept", "应保管期限")),
     (8, Label("Kept", "已保管期限")),
-    (11, Label("Destroyed at", "销毁时间")),
+    (14, Label("Destroyed at", "销毁时间")),
     (12, Label("How, and result", "销毁方式与结果")),
-    (11, Label("Certificate", "证书")),
+    (12, Label("Certificate", "证书")),
+    (9, Label("Status", "状态")),
+    (14, Label("Decided by", "决定人")),
 )
 _HINT = Label(
     "Kept permanently. It records; approval is by the signatures below.",
@@ -88,6 +90,8 @@ def _row(place: int, item: Item) -> tuple[object, ...]:
         item.destroyed_at or Label("not destroyed", "未销毁"),
         _how(item.medium),
         item.medium.certificate or NONE,
+        status(item.medium),
+        deciders(item.medium),
     )
 
 

@@ -10,42 +10,34 @@ from expunge_controller.records.media_lines import MediumLine, SignedCertificate
 from expunge_controller.render import pdf_blocks
 from expunge_controller.render.markup import Grid, Label, Section, number
 from expunge_controller.render.pdf_blocks import Attachment
-from expunge_controller.render.pdf_lists import NO_RECEIPT, NONE, list_look, named, places
+from expunge_controller.render.pdf_lists import (
+    NO_RECEIPT,
+    NONE,
+    deciders,
+    list_look,
+    named,
+    places,
+    status,
+    status_of_all,
+)
 from expunge_controller.render.pdf_words import Language
 
 _HINT = Label(
-    "A summary: each certificate awaits validation by a person on its own. Media without a certificate are listed, too.",
-    "本表为汇总；各证书须分别经人员验证。未取得证书的介质一并列出。",
-)
-_SIGNATURES = Label("Signatures", "签署")
-_LINES = (
-    (Label("Name", "姓名"), ""),
-    (Label("Opinion", "意见"), ""),
-    (Label("Signature or seal", "签名或盖章"), ""),
-    (Label("Date", "日期"), ""),
-)
-_SIGNERS = (
-    Label("Head of the organisation", "单位负责人"),
-    Label("Head of archives", "档案管理机构负责人"),
-    Label("Head of accounting", "会计管理机构负责人"),
-    Label("Archivist", "档案管理机构经办人"),
-    Label("Accountant", "会计管理机构经办人"),
-)
-_SUPERVISORS = (
-    Label("Supervisor, archives", "监销人（档案管理机构）"),
-    Label("Supervisor, accounting", "监销人（会计管理机构）"),
-    Label("Supervisor, information systems", "监销人（信息系统管理机构）"),
+    "A summary: people decide about each certificate on its own. Media without a certificate are listed, too.",
+    "本表为汇总；各证书分别由人员验证决定。未取得证书的介质一并列出。",
 )
 _HEAD = (
     (4, Label("No.", "序")),
-    (20, Label("Medium", "介质")),
-    (12, Label("Property number", "资产编号")),
-    (12, Label("Outcome", "结果")),
-    (10, Label("Level asked / achieved", "级别：要求/达到")),
-    (12, Label("Technique", "技术")),
-    (8, Label("Exceptions / not covered", "例外/未覆盖")),
-    (11, Label("Finished", "完成时间")),
-    (11, Label("Certificate", "证书")),
+    (16, Label("Medium", "介质")),
+    (10, Label("Property number", "资产编号")),
+    (10, Label("Outcome", "结果")),
+    (9, Label("Level asked / achieved", "级别：要求/达到")),
+    (10, Label("Technique", "技术")),
+    (7, Label("Exceptions / not covered", "例外/未覆盖")),
+    (14, Label("Finished", "完成时间")),
+    (13, Label("Certificate", "证书")),
+    (10, Label("Status", "状态")),
+    (15, Label("Decided by", "决定人")),
 )
 _DIGESTS = (
     (4, Label("No.", "序")),
@@ -78,7 +70,7 @@ def summary_data(
     look = list_look(
         Label("Summary of media sanitization", "介质数据清除汇总证书"),
         about,
-        Label("awaiting validation", "待验证"),
+        status_of_all(lines),
         _HINT,
         issued_at=issued_at,
         issuer=issuer,
@@ -111,6 +103,8 @@ def _row(place: int, line: MediumLine) -> tuple[object, ...]:
         f"{line.exceptions} / {line.not_covered}" if line.outcome else "–",
         line.finished_at or "–",
         line.certificate or NONE,
+        status(line),
+        deciders(line),
     )
 
 

@@ -42,7 +42,6 @@ _WORDS: Final[dict[str, Label]] = {
     "sampled": Label("sampled", "抽样读回"),
     "not measured": Label("not measured", "未测量"),
     "overwrite": Label("overwrite", "覆写"),
-    "awaiting validation": Label("awaiting validation", "待验证"),
     **{english: Label(english, chinese) for english, chinese in IN_CHINESE.items()},
 }
 """Values that are ours, word for word; all others are shown as they were recorded."""

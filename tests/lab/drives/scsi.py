@@ -359,7 +359,8 @@ class ScsiDrive:
         if cdb[1] & 0x1F != 0x0C:
             raise Check(wire.INVALID_FIELD_IN_CDB)
         claimed = self.model.sanitize | ({"crypto"} if fault.WRONG_CAPABILITIES in self.faults else set())
-        data = data_of.supported_operation_codes(data_of.commands(self.model, frozenset(claimed)), cdb)
+        table = data_of.commands(self.model, frozenset(claimed))
+        data = data_of.supported_operation_codes(self.model, table, cdb)
         if data is None:
             raise Check(wire.INVALID_FIELD_IN_CDB)
         return Completion(data=_cut(data, int.from_bytes(cdb[6:10], "big")))

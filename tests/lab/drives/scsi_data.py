@@ -10,7 +10,9 @@ from lab.drives import scsi_wire as wire
 @dataclass(frozen=True)
 class ScsiModel:
     """What was built. ``rotation``: nominal rate, 1 for flash; ``sanitize``: which of overwrite, block, crypto;
-    ``thin``: UNMAP is offered; ``wwn`` 0: made from the serial number; times in seconds."""
+    ``thin``: UNMAP is offered; ``wwn`` 0: made from the serial number; times in seconds.
+
+    ``nominal`` and ``recommended``: what is declared of SANITIZE and FORMAT UNIT (SPC-5 §6.35.4); 0: not indicated."""
 
     vendor: str = "EXPUNGE"
     product: str = "LAB SAS SSD"
@@ -24,6 +26,8 @@ class ScsiModel:
     sanitize: frozenset[str] = frozenset({"overwrite", "block", "crypto"})
     sanitize_seconds: float = 120.0
     format_seconds: float = 300.0
+    nominal: int = 0
+    recommended: int = 0
     temperature: int = 34
 
     @property
@@ -145,8 +149,13 @@ def commands(model: ScsiModel, claimed: frozenset[str]) -> dict[tuple[int, int |
     return table
 
 
-def supported_operation_codes(table: dict[tuple[int, int | None], bytes], cdb: bytes) -> bytes | None:
-    """REPORT SUPPORTED OPERATION CODES data (SPC-5 §6.35) that `cdb` asks for; None when it asks badly."""
+def supported_operation_codes(
+    model: ScsiModel, table: dict[tuple[int, int | None], bytes], cdb: bytes
+) -> bytes | None:
+    """REPORT SUPPORTED OPERATION CODES data (SPC-5 §6.35) that `cdb` asks for; None when it asks badly.
+
+    With RCTD a command timeouts descriptor follows the usage data of what erases.
+    """
     options, opcode = cdb[2] & 0x07, cdb[3]
     action = int.from_bytes(cdb[4:6], "big")
     if options == 0:
@@ -164,4 +173,8 @@ def supported_operation_codes(table: dict[tuple[int, int | None], bytes], cdb: b
         usage_data = None
     if usage_data is None:
         return bytes([0, 0x01, 0, 0])
-    return bytes([0, 0x03]) + len(usage_data).to_bytes(2, "big") + usage_data
+    told = cdb[2] & 0x80 and opcode in (0x48, 0x04)
+    timeouts = b"".join(one.to_bytes(4, "big") for one in (model.nominal, model.recommended))
+    descriptor = bytes([0, 0x0A, 0, 0]) + timeouts if told else b""
+    flags = 0x80 | 0x03 if told else 0x03
+    return bytes([0, flags]) + len(usage_data).to_bytes(2, "big") + usage_data + descriptor
