@@ -16,6 +16,7 @@ import msgspec
 
 from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
+from expunge_agent.core.obstacles import settled_type
 from expunge_agent.devices import host
 from expunge_agent.devices.aliases import resolve
 from expunge_agent.devices.inventory import Entry, survey
@@ -41,7 +42,7 @@ _MOST_WANTED = 2 * 1024 * 1024
 MOST_PATHS = 256
 _NOT_OURS = (Reason.NOT_PERMITTED, Reason.READ_ONLY)
 """What the rights and mounts of a process say that does not run the orders."""
-_TOLD = ("drive", "members", "silent", "can", "hidden", "condition")
+_TOLD = ("drive", "type", "members", "silent", "can", "hidden", "condition")
 
 
 class Record(Frozen, frozen=True):
@@ -200,12 +201,16 @@ def _item(entry: Entry, against: list[str]) -> wire.InventoryItem | None:
     return wire.InventoryItem(
         identity=medium.identity,
         path=medium.path,
-        type=medium.type.value,
+        type=settled_type(medium, drive).value,
         firmware=medium.firmware,
         logical_sector=medium.logical_sector,
         physical_sector=medium.physical_sector,
         blocked=against,
-        notes=[*medium.notes, *entry.found.usage.notes],
+        notes=[
+            *medium.notes,
+            *entry.found.usage.notes,
+            *([f"one medium with the multipath map {entry.map}"] if entry.map else []),
+        ],
         paths=list(entry.paths),
         drive=_document(drive, without="answers"),
         stack=_document(entry.layers),

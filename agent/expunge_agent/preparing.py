@@ -8,7 +8,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard, standing_objections
 from expunge_agent.core.medium import Medium
 from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
-from expunge_agent.core.plan import TargetPlan, is_file, plan_target
+from expunge_agent.core.plan import TargetPlan, facts_for, is_file, plan_target
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.reach import whole_subsystem
 from expunge_agent.deactivating import free, volume_facts
@@ -109,9 +109,7 @@ class Preparation:
             return against
         if volume is not None:
             where["volume"] = volume
-        facts = medium.facts()
-        if plan.drive is not None:
-            facts = replace(facts, notes=[*facts.notes, *plan.drive.doubtful_names])
+        facts = facts_for(plan, medium)
         self._steps.write("planned", plan=plan, before=medium.identity, medium=facts, **where)
         return None
 

@@ -55,6 +55,18 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_inventory_of_a_path_where_nothing_is(agent: Agent, image: Path) -> None:
+    done = agent("inventory", "disk.img", "not-there", code=18)
+    assert str(image) in done.stdout
+    assert f"There is nothing at {image.with_name('not-there')}." in done.stderr
+    told = json.loads(agent("inventory", "--json", "disk.img", "not-there", "disk.img", code=18).stdout)
+    assert [item["path"] for item in told if item["type"] in ("file", "missing")] == [
+        str(image),
+        str(image.with_name("not-there")),
+    ]
+    agent("inventory", "disk.img", code=0)
+
+
 def test_wipe_alone_and_check_the_seal(agent: Agent, image: Path, tmp_path: Path) -> None:
     done = agent("wipe", "disk.img", "--profile", "random-verified", "--yes", "--json")
     *events, last = [json.loads(line) for line in done.stdout.splitlines()]

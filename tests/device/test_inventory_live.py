@@ -56,6 +56,14 @@ def test_partitions_and_mounts_are_in_the_tree(lab, tmp_path: Path) -> None:
     assert item["blocked"][0]["reason"] == "mounted"
 
 
+def test_a_device_that_is_named_is_listed_once(lab, tmp_path: Path) -> None:
+    device = lab.loop(size=32 * MIB)
+    part = lab.partition(device, 1, MIB, 16 * MIB)
+    paths = [item["path"] for item in agent(tmp_path, device, part, device)]
+    assert paths.count(device) == paths.count(part) == 1
+    assert set(paths) == {*(item["path"] for item in agent(tmp_path)), part}
+
+
 def test_device_mapper_in_the_tree(lab, tmp_path: Path) -> None:
     device = lab.loop()
     mapped = lab.mapped(f"0 16384 linear {device} 0", uuid="CRYPT-PLAIN-expunge-test")

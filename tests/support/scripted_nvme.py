@@ -62,6 +62,7 @@ def controller_data(
     namespaces: int = 4,
     capacity: int = 0,
     unallocated: int = 0,
+    cmic: int = 0,
 ) -> bytes:
     """Identify Controller, by the byte offsets of Base 2.0 figure 275."""
     return placed(
@@ -70,6 +71,7 @@ def controller_data(
         sn=(4, serial),
         mn=(24, b"SCRIPTED NVME DRIVE".ljust(40)),
         fr=(64, b"1.0".ljust(8)),
+        cmic=(76, bytes((cmic,))),
         cntlid=(78, bytes((0x21, 0x00))),
         ver=(80, version.to_bytes(4, "little")),
         cntrltype=(111, b"\x01"),

@@ -56,6 +56,10 @@ def test_identify_controller() -> None:
     assert seen.format_crypto and seen.format_reaches_all
     assert [seen.sanitizes(action) for action in Action] == [False, False, True, True, False]
     assert seen.no_deallocate_inhibited and seen.media_modified == 2
+    assert not seen.in_company
+    assert [
+        bit for bit in range(8) if nvme_identify.controller(controller_data(cmic=1 << bit)).in_company
+    ] == [1]
     assert not seen.media_verification
     assert nvme_identify.controller(controller_data(sanicap=0x8)).media_verification
 

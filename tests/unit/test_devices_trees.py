@@ -10,22 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge_agent.cli import inventory as cli_inventory
 from expunge_agent.core import capabilities
 from expunge_agent.core.doubts import doubts, filler, garbled
-from expunge_agent.core.drive import Ability, AtaSecurity, Drive, Health, HiddenArea, NvmeNamespace
-from expunge_agent.core.guard import guard
+from expunge_agent.core.drive import Ability, AtaSecurity, Drive, Health, HiddenArea, NvmeNamespace, Opal
+from expunge_agent.core.guard import SystemPaths, guard
 from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
 from expunge_agent.core.stack import Layer
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, drives, raid, sectors, uevents, zfs
+from expunge_agent.devices import inventory as inventories
 from expunge_agent.devices.inventory import survey
-from expunge_agent.devices.look import find
+from expunge_agent.devices.look import find, look_at_node
 from expunge_agent.devices.multipath import groups
 from expunge_agent.devices.nodes import Node, all_disks
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.devices.roots import Roots
 from expunge_agent.devices.stack import stack
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.inventory_report import _item
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.receipt import Reason
@@ -78,6 +81,43 @@ def test_a_path_of_a_multipath_disk_is_refused_by_that_name(roots: Roots) -> Non
     assert refusal is not None
     assert refusal.reason is Reason.HELD
     assert "one path of the multipath disk dm-0 (vault, multipath)" in refusal.detail
+
+
+def test_a_multipath_map_and_its_paths_name_each_other(roots: Roots) -> None:
+    twin(roots)
+    (disk(roots, "dm-0").folder / "dm/uuid").write_text("mpath-35000c50000000011\n")
+    entries = {entry.found.usage.path: entry for entry in survey((), roots)}
+    assert entries["/dev/sdc"].map == "/dev/dm-0"
+    assert entries["/dev/sdc"].paths == ("/dev/sdc", "/dev/sdd")
+    assert entries["/dev/dm-0"].paths == ("/dev/sdc",), "what the kernel shows below it"
+    assert entries["/dev/dm-0"].map == ""
+    assert [path for path, entry in entries.items() if entry.map] == ["/dev/sdc"]
+    row = cli_inventory._row(entries["/dev/dm-0"], SystemPaths())
+    assert row[2] == "multipath map"
+    assert "multipath map: /dev/dm-0" in list(cli_inventory._details(entries["/dev/sdc"], SystemPaths()))
+    assert cli_inventory._plain(entries["/dev/sdc"], SystemPaths())["map"] == "/dev/dm-0"
+    item = _item(entries["/dev/sdc"], [])
+    assert item is not None
+    assert "one medium with the multipath map /dev/dm-0" in item.notes
+
+
+def test_a_path_that_is_named_stands_for_its_medium(roots: Roots) -> None:
+    twin(roots)
+    eyes = Eyes.open(roots)
+    seen = inventories._disks(eyes)
+    before = [found.usage.path for _node, found in seen]
+    second = disk(roots, "sdd")
+    inventories._name(seen, second, look_at_node(second, eyes), eyes)
+    after = [found.usage.path for _node, found in seen]
+    assert after == ["/dev/sdd" if path == "/dev/sdc" else path for path in before]
+    part = disk(roots, "sdb").partitions[0]
+    for _ in range(2):
+        inventories._name(seen, part, look_at_node(part, eyes), eyes)
+    assert [found.usage.path for _node, found in seen] == [*after, "/dev/sdb1"]
+
+
+def test_a_mapping_that_is_no_multipath_is_no_map(roots: Roots) -> None:
+    assert not any(entry.map for entry in survey((), roots)), "dm-0 is a volume on sdc"
 
 
 def test_the_same_name_with_another_serial_number_is_another_disk(roots: Roots) -> None:
@@ -266,6 +306,55 @@ def test_capabilities_in_short() -> None:
     assert capabilities.hidden(one) == "hpa 1048576"
     assert capabilities.condition(one) == "frozen, FAILING, 41 °C"
     assert capabilities.can(Drive(protocol="none")) == capabilities.condition(Drive(protocol="none")) == ""
+
+
+def test_all_that_a_drive_answers_is_in_the_details() -> None:
+    """Every field of it, but the raw bytes, and the doubts that stand in two lists: whatever it says, a line changes."""
+    space = NvmeNamespace(nsid=3, attached=True)
+    locks = AtaSecurity(
+        supported=True, enabled=False, locked=False, frozen=True, expired=False, enhanced=True, minutes=4
+    )
+    opal = Opal(ssc="Opal 2", locking_enabled=True, locked=False, mbr_enabled=False, media_encryption=True)
+    spoken: dict[str, object] = {
+        "protocol": "nvme", "transport": "tcp", "bridge": "ACME", "vendor": "MAKER", "model": "ROTOR", "serial": "S77",
+        "firmware": "FW9", "names": ["naa.5000c50000000001"], "rotation": 5400, "logical_sector": 512,
+        "physical_sector": 4096, "apparent": U64(1001), "native": U64(2002), "total": U64(9009), "unallocated": U64(3003),
+        "hidden": [HiddenArea(kind="hpa", size=U64(77), restorable=False)],
+        "abilities": [Ability(technique=Technique.DISCARD, offered=True)], "security": locks, "sanitize_frozen": True,
+        "sanitize_state": "done", "media_verification": True, "namespaces": [space], "unlisted": "nobody knows",
+        "health": Health(power_on_hours=41), "opal": opal, "unreached": ["RPMB"], "doubtful": ["odd"],
+    }  # fmt: skip
+    silent = Drive(protocol="none")
+    assert capabilities.details(silent) == []
+    left_out = {"answers", "doubtful_names", "doubtful_areas", "nsid"}
+    assert spoken.keys() == set(Drive.__struct_fields__) - left_out
+    for name, value in spoken.items():
+        lines = capabilities.details(msgspec.structs.replace(silent, **{name: value}))
+        assert len(lines) == 1, (name, lines)
+    whole = capabilities.details(Drive(**spoken))  # type: ignore[arg-type]
+    assert "capacity: 1001 bytes, native 2002 bytes" in whole
+    assert "sectors: 512 bytes logical, 4096 bytes physical" in whole
+    assert "unallocated: 3003 of 9009 bytes are in no namespace, as of deleted ones" in whole
+    assert "hidden: HPA of 77 bytes, cannot be given back" in whole
+    assert "namespace 3: attached" in whole
+    assert any(
+        line.startswith("ATA security: ") and "frozen yes" in line and "erase 4 min" in line for line in whole
+    )
+
+
+def test_each_figure_of_health_is_in_the_details() -> None:
+    figures: dict[str, object] = {
+        "passed": False, "celsius": 0, "power_on_hours": 0, "used_percent": 0, "media_errors": 0, "reallocated": 0,
+    }  # fmt: skip
+    assert figures.keys() == set(Health.__struct_fields__)
+    told = {
+        tuple(capabilities.details(Drive(protocol="none", health=Health(**{name: value}))))  # type: ignore[arg-type]
+        for name, value in figures.items()
+    }
+    assert told == {
+        (f"health: {words}",)
+        for words in ("FAILING", "0 °C", "0 hours on", "0 % worn", "0 media errors", "0 reallocated sectors")
+    }
 
 
 @pytest.mark.parametrize("length", [520, 528, 4160])

@@ -134,6 +134,7 @@ def test_a_drive_that_declares_its_time_and_hides_space(capsys: pytest.CaptureFi
         protocol="ata",
         abilities=[Ability(technique=technique, offered=True, seconds=7384)],
         hidden=[HiddenArea(kind="hpa", size=U64(4096), restorable=True)],
+        rotation=7200,
     )
     text = shown(capsys, drive, MediumType.HDD)
     assert "~2:03:04" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from expunge_agent.core.drive import (
 )
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import is_command, settled_type
-from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, plan_target
+from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, facts_for, plan_target
 from expunge_agent.core.preference import BY_RATE, DECLARED, NOMINAL, RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
 from expunge_agent.core.technique import Technique, earns
@@ -92,9 +93,15 @@ def pick(
     psid: str = "",
 ) -> Selection:
     policy = PROFILES[profile] if isinstance(profile, str) else profile
-    return select(
-        Target(identity=found.identity, psid=psid), found, what, policy, level, allow_downgrade, scope
-    )
+    target = Target(identity=found.identity, psid=psid)
+    return select(target, found, turning(found, what), policy, level, allow_downgrade, scope)
+
+
+def turning(found: Medium, what: Drive | None) -> Drive | None:
+    """`what` with a rotation rate, where it gives none and is to be a hard disk."""
+    if what is None or found.type is not HDD or what.rotation >= 0:
+        return what
+    return msgspec.structs.replace(what, rotation=7200)
 
 
 def of(selection: Selection, technique: Technique) -> Candidate:
@@ -276,6 +283,7 @@ def test_without_any_technique_a_downgrade_does_not_help() -> None:
             T.NVME_SANITIZE_CRYPTO,
             "not attached",
         ),
+        (nvme_medium(), nvme(*SANITIZE, unlisted="none lists all"), T.NVME_SANITIZE_CRYPTO, "none lists all"),
         (nvme_medium(), nvme(*FORMAT, fna=1, namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
         (nvme_medium(), nvme(*FORMAT, fna=2, namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
         (nvme_medium(), nvme(*FORMAT, answers=[], namespaces=2), T.NVME_FORMAT_CRYPTO, "every namespace"),
@@ -384,6 +392,17 @@ def test_a_format_of_one_namespace_alone_is_taken_where_a_sanitize_would_take_al
     assert selection.takes_too == []
 
 
+def test_namespaces_that_nobody_lists_may_hold_live_data() -> None:
+    alone = nvme(*SANITIZE, *FORMAT, unlisted="the subsystem may have further controllers")
+    told = pick(nvme_medium(), alone, scope=BOTH)
+    assert told.chosen is T.NVME_FORMAT_CRYPTO, "which takes this namespace and no other"
+    none = pick(
+        nvme_medium(), nvme(*SANITIZE, unlisted="the subsystem may have further controllers"), scope=BOTH
+    )
+    assert refusal(none).reason is Reason.OTHER_NAMESPACES
+    assert "further controllers" in refusal(none).detail
+
+
 def test_the_targets_namespace_is_found_by_its_node_where_no_nsid_is_told() -> None:
     assert pick(nvme_medium(), nvme(*SANITIZE, nsid=0)).chosen is T.NVME_SANITIZE_CRYPTO
     strange = pick(medium(path="/dev/nvme7n1"), nvme(*SANITIZE, nsid=0))
@@ -416,7 +435,7 @@ def test_a_hidden_area_is_given_back_first_or_nothing_counts() -> None:
 
 def planned(found: Medium, what: Drive, profile: Profile, *, downgrade: bool = False) -> TargetPlan | Refusal:
     wish = Target(identity=found.identity)
-    return plan_target(wish, found, what, profile, CLEAR, downgrade, ALONE, NOTHING_DRAWN)
+    return plan_target(wish, found, turning(found, what), profile, CLEAR, downgrade, ALONE, NOTHING_DRAWN)
 
 
 @pytest.mark.parametrize("downgrade", [False, True])
@@ -474,7 +493,10 @@ def test_capacities_that_do_not_agree(apparent: int, native: int, says: str) -> 
         (HDD, 1, UNKNOWN),
         (SSD, 5400, UNKNOWN),
         (HDD, 7200, HDD),
-        (HDD, -1, HDD),
+        (HDD, 0, UNKNOWN),
+        (HDD, -1, UNKNOWN),
+        (HDD, 0x400, UNKNOWN),
+        (SSD, 0, SSD),
         (MediumType.USB_FLASH, 1, MediumType.USB_FLASH),
         (MediumType.USB_FLASH, 7200, UNKNOWN),
         (MediumType.VIRTUAL, 7200, MediumType.VIRTUAL),
@@ -485,6 +507,34 @@ def test_the_type_needs_evidence_that_does_not_contradict(
 ) -> None:
     assert settled_type(medium(kernel), drive(rotation=rotation)) is settled
     assert settled_type(medium(kernel), drive(rotation=rotation, doubtful=["garbled"])) is kernel
+
+
+def test_the_whole_drive_settles_the_type_of_a_partition() -> None:
+    part = medium(UNKNOWN, partition=True)
+    said = "/dev/sdx1 is a partition: what is said here is said of the whole drive /dev/sdx"
+    assert settled_type(part, drive(rotation=7200, doubtful=[said])) is HDD
+    assert settled_type(part, drive(rotation=7200, doubtful=[said, "garbled"])) is UNKNOWN
+
+
+def test_a_plan_is_for_the_type_that_the_drive_itself_settles() -> None:
+    """The receipt gives that type, and whoever checks it holds the level against it."""
+    found, what = medium(UNKNOWN), drive(T.ATA_SANITIZE_OVERWRITE, rotation=7200)
+    target = Target(identity=found.identity)
+    plan = plan_target(target, found, what, PROFILES["nist-purge"], PURGE, False, ALONE, NOTHING_DRAWN)
+    assert not isinstance(plan, Refusal)
+    assert (plan.technique, plan.type, plan.earns) == (T.ATA_SANITIZE_OVERWRITE, HDD, PURGE)
+    bridged = msgspec.structs.replace(plan, drive=msgspec.structs.replace(what, doubtful_names=["two names"]))
+    facts = facts_for(bridged, replace(found, notes=("over USB",)))
+    assert (facts.type, facts.notes) == ("hdd", ["over USB", "two names"])
+    rotating = PROFILES["dod-5220.22-m"]
+    passes = plan_target(target, found, what, rotating, CLEAR, False, ALONE, NOTHING_DRAWN)
+    assert not isinstance(passes, Refusal)
+    assert passes.type is HDD
+    nothing = plan_target(
+        target, medium(HDD), drive(rotation=0), rotating, CLEAR, False, ALONE, NOTHING_DRAWN
+    )
+    assert isinstance(nothing, Refusal)
+    assert "is of type unknown" in nothing.detail
 
 
 def test_a_block_erase_behind_a_bridge_counts_once_the_drive_says_that_it_is_flash() -> None:

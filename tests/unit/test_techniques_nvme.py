@@ -459,7 +459,7 @@ def test_a_drive_that_refuses_everything_during_a_format() -> None:
 
 
 def test_everything_a_drive_answers() -> None:
-    port = drive(capacity=1 << 40)
+    port = drive(capacity=1 << 40, unallocated=1 << 30)
     uuid = bytes((3, 16, 0, 0)) + bytes.fromhex("00112233445566778899aabbccddeeff")
     port.identify[3, 1] = uuid.ljust(4096, b"\0")
     seen = examine_nvme(port, 1)
@@ -469,6 +469,7 @@ def test_everything_a_drive_answers() -> None:
         "nguid.0123456789abcdef0011223344556677",
         "uuid.00112233-4455-6677-8899-aabbccddeeff",
     ]
+    assert (int(seen.total), int(seen.unallocated)) == (1 << 40, 1 << 30)
     assert (int(seen.apparent), seen.logical_sector, seen.rotation) == (0x1000 * 4096, 4096, 0)
     assert [(one.nsid, one.attached, int(one.size)) for one in seen.namespaces] == [
         (1, True, 0x1000 * 4096),
@@ -549,6 +550,19 @@ def test_a_drive_that_changes_its_serial_between_two_questions() -> None:
 
     port.admin = changing
     assert "asked twice" in doubts(port)
+
+
+def test_a_controller_in_company_has_to_list_the_namespaces_of_all() -> None:
+    assert examine_nvme(drive(), 1).unlisted == examine_nvme(drive(cmic=0x2), 1).unlisted == ""
+    assert examine_nvme(drive(oacs=0x2, cmic=0x1), 1).unlisted == "", "two ports, one controller"
+    told = examine_nvme(drive(oacs=0x2, cmic=0x3), 1)
+    assert "further controllers (CMIC 03h)" in told.unlisted
+    assert told.doubtful == [], "a format of this namespace alone is still to be had"
+    port = drive(cmic=0x2)
+    del port.identify[0x10, 0]
+    assert examine_nvme(port, 1).unlisted
+    port.identify[0x10, 0] = list_data(2, 3)
+    assert examine_nvme(port, 1).unlisted, "a list without what is in use is not the whole list"
 
 
 def test_a_long_namespace_list_is_read_to_its_end() -> None:

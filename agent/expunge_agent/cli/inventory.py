@@ -15,8 +15,10 @@ import click
 from expunge_agent.cli.common import print_json, print_line, table
 from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
+from expunge_agent.core.medium import Kind
+from expunge_agent.core.obstacles import settled_type
 from expunge_agent.devices.inventory import Entry, inventory, survey
-from expunge_agent.errors import UsageError
+from expunge_agent.errors import NotFoundError, UsageError
 from expunge_agent.inventory_report import record
 from expunge_agent.protocol.identity import BlockIdentity, FileIdentity, Identity
 from expunge_agent.state import State
@@ -69,19 +71,30 @@ def command(
         _watch(system, as_json)
         return 0
     entries = survey(paths, system=system)
+    missing = [entry.found.usage.path for entry in entries if entry.found.usage.kind is Kind.MISSING]
     if as_json:
         print_json([_plain(entry, system) for entry in entries])
-        return 0
+        return NotFoundError.exit_code if missing else 0
+    _show(entries, in_detail, system)
+    if missing:
+        names = ", ".join(readable(name, 200) for name in missing)
+        raise NotFoundError(
+            f"There is nothing at {names}.",
+            "Look at the list for what is here, and at the path for mistakes.",
+        )
+    return 0
+
+
+def _show(entries: list[Entry], in_detail: bool, system: SystemPaths) -> None:
     head = ["PATH", "BUS", "TYPE", "SIZE", "MODEL", "SERIAL", "CAN", "HIDDEN", "CONDITION", "STATE"]
     if not in_detail:
         table(head, [_row(entry, system) for entry in entries])
-        return 0
+        return
     for entry in entries:
         table(head, [_row(entry, system)])
         for line in _details(entry, system):
             click.echo(f"  {line}")
         click.echo()
-    return 0
 
 
 def _plain(entry: Entry, system: SystemPaths) -> dict[str, Any]:
@@ -89,8 +102,9 @@ def _plain(entry: Entry, system: SystemPaths) -> dict[str, Any]:
     return {
         "path": found.usage.path,
         "paths": list(entry.paths),
+        "map": entry.map,
         "identity": medium.identity if medium else None,
-        "type": medium.type.value if medium else found.usage.kind.value,
+        "type": settled_type(medium, entry.drive).value if medium else found.usage.kind.value,
         "rotational": medium.rotational if medium else None,
         "removable": medium.removable if medium else None,
         "facts": medium.facts() if medium else None,
@@ -107,11 +121,11 @@ def _row(entry: Entry, system: SystemPaths) -> list[str]:
     medium, drive, usage = entry.found.medium, entry.drive, entry.found.usage
     against = objections(None, medium, usage, system)
     bus, model, serial = _names(medium.identity) if medium else ("", "", "")
-    kind = medium.type.value if medium else ""
+    kind = settled_type(medium, drive).value if medium else ""
     return [
         readable(usage.path),
         bus or "-",
-        "raid volume" if medium and any("RAID controller" in note for note in medium.notes) else kind or "-",
+        _made_of(entry) or kind or "-",
         size_text(medium.size) if medium else "-",
         model or "-",
         serial or "-",
@@ -120,6 +134,14 @@ def _row(entry: Entry, system: SystemPaths) -> list[str]:
         "no answer" if entry.silent else (condition(drive) if drive else "") or "-",
         against[0].reason.value if against else "can be wiped",
     ]
+
+
+def _made_of(entry: Entry) -> str:
+    """What a medium that is no drive is called instead of its type."""
+    medium, layers = entry.found.medium, entry.layers
+    if medium is not None and any("RAID controller" in note for note in medium.notes):
+        return "raid volume"
+    return "multipath map" if layers is not None and layers.kind == "multipath" else ""
 
 
 def _names(identity: Identity) -> tuple[str, str, str]:
@@ -136,6 +158,8 @@ def _details(entry: Entry, system: SystemPaths) -> Iterator[str]:
     medium, usage, drive = entry.found.medium, entry.found.usage, entry.drive
     if len(entry.paths) > 1:
         yield f"paths: {', '.join(entry.paths)}"
+    if entry.map:
+        yield f"multipath map: {entry.map}"
     for member in entry.members:
         yield f"behind the controller: {member}"
     if entry.silent:

@@ -29,6 +29,7 @@ class Controller:
     model: str
     firmware: str
     garbled: tuple[str, ...]
+    cmic: int
     number: int
     version: int
     kind: int
@@ -41,6 +42,11 @@ class Controller:
     capacity: int
     unallocated: int
     nqn: str
+
+    @property
+    def in_company(self) -> bool:
+        """The NVM subsystem may have further controllers, with namespaces of their own (CMIC bit 1)."""
+        return bool(self.cmic & 0x2)
 
     @property
     def formats(self) -> bool:
@@ -151,6 +157,7 @@ def controller(data: bytes) -> Controller:
         model=model,
         firmware=firmware,
         garbled=tuple(name for name, raw in texts.items() if _text(raw)[1]),
+        cmic=data[76],
         number=number(data, 78, 2),
         version=number(data, 80, 4),
         kind=data[111],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge_agent.core.drive import Drive
+from expunge_agent.core.drive import Drive, NvmeNamespace
 from expunge_agent.core.technique import Technique
 
 _GROUPS = (
@@ -78,19 +78,81 @@ def condition(drive: Drive) -> str:
 
 
 def details(drive: Drive) -> list[str]:
-    """All that it answers, a line each, for people."""
-    found = [f"{name}: {text}" for name in ("bridge", "firmware") if (text := getattr(drive, name))]
+    """All that it answers, a line each, for people: everything of `Drive` but the raw bytes."""
+    found = [f"protocol: {drive.protocol}"] if drive.protocol != "none" else []
+    named = ("transport", "bridge", "vendor", "model", "serial", "firmware")
+    found += [f"{name}: {text}" for name in named if (text := getattr(drive, name))]
     found += [f"names: {', '.join(drive.names)}"] if drive.names else []
+    found += [*_capacity(drive), *_state(drive)]
     for one in drive.abilities:
         nominal = " (nominal timeout)" if one.technique.startswith("scsi-") else ""
         time = f", declares {one.seconds} s{nominal}" if one.seconds >= 0 else ""
         found.append(f"{one.technique.value}: {f'offered{time}' if one.offered else f'no ({one.why})'}")
     if drive.media_verification:
         found.append("media verification: its cells can be read after a block or crypto erase")
-    for space in drive.namespaces:
-        found.append(
-            f"namespace {space.nsid}: {space.node or ('attached' if space.attached else 'not attached')}"
-        )
-    if drive.opal is not None:
-        found.append(f"TCG {drive.opal.ssc}: {'locking on' if drive.opal.locking_enabled else 'locking off'}")
+    found += [_namespace(space) for space in drive.namespaces]
+    if drive.unlisted:
+        found.append(f"further namespaces: {drive.unlisted}")
+    found += [f"out of its commands' reach: {one}" for one in drive.unreached]
     return found + [f"doubtful: {doubt}" for doubt in drive.doubtful]
+
+
+def _capacity(drive: Drive) -> list[str]:
+    """Sizes in bytes, and what it keeps from the host."""
+    found = []
+    if drive.logical_sector > 0 or drive.physical_sector > 0:
+        sizes = (("logical", drive.logical_sector), ("physical", drive.physical_sector))
+        told = ", ".join(f"{size} bytes {name}" for name, size in sizes if size > 0)
+        found.append(f"sectors: {told}")
+    if drive.rotation >= 0:
+        words = {0: "not told", 1: "does not rotate"}
+        found.append(f"rotation: {words.get(drive.rotation, f'{drive.rotation} turns a minute')}")
+    if drive.apparent or drive.native:
+        native = f"{int(drive.native)} bytes" if drive.native else "not told"
+        found.append(f"capacity: {int(drive.apparent)} bytes, native {native}")
+    for area in drive.hidden:
+        back = "can be given back" if area.restorable else "cannot be given back"
+        found.append(f"hidden: {area.kind.upper()} of {int(area.size)} bytes, {back}")
+    if drive.total or drive.unallocated:
+        found.append(
+            f"unallocated: {int(drive.unallocated)} of {int(drive.total)} bytes are in no namespace, as of deleted ones"
+        )
+    return found
+
+
+def _state(drive: Drive) -> list[str]:
+    """Locks, sanitize and health."""
+    found = []
+    security, opal, health = drive.security, drive.opal, drive.health
+    if security is not None:
+        flags = ("supported", "enabled", "locked", "frozen", "expired", "enhanced")
+        words = [f"{name} {'yes' if getattr(security, name) else 'no'}" for name in flags]
+        times = (("erase", security.minutes), ("enhanced erase", security.enhanced_minutes))
+        words += [f"{name} {minutes} min" for name, minutes in times if minutes > 0]
+        found.append(f"ATA security: {', '.join(words)}")
+    if opal is not None:
+        states = ("locking_enabled", "locked", "mbr_enabled", "media_encryption", "block_sid")
+        words = [f"{name.replace('_', ' ')} {'yes' if getattr(opal, name) else 'no'}" for name in states]
+        found.append(f"TCG {opal.ssc}: {', '.join(words)}")
+    if drive.sanitize_state or drive.sanitize_frozen:
+        words = [word for word in (drive.sanitize_state, "frozen" if drive.sanitize_frozen else "") if word]
+        found.append(f"sanitize: {', '.join(words)}")
+    told = [] if health.passed is None else ["good" if health.passed else "FAILING"]
+    told += [] if health.celsius is None else [f"{health.celsius} °C"]
+    counts = (
+        ("hours on", health.power_on_hours),
+        ("% worn", health.used_percent),
+        ("media errors", health.media_errors),
+        ("reallocated sectors", health.reallocated),
+    )
+    told += [f"{count} {name}" for name, count in counts if count >= 0]
+    return found + ([f"health: {', '.join(told)}"] if told else [])
+
+
+def _namespace(space: NvmeNamespace) -> str:
+    where = space.node or ("attached" if space.attached else "not attached")
+    if space.node and not space.attached:
+        where = f"{where}, of another controller"
+    size = f", {int(space.size)} bytes" if space.size else ""
+    sectors = f" in sectors of {space.sector}" if space.sector else ""
+    return f"namespace {space.nsid}: {where}{size}{sectors}"

@@ -42,7 +42,8 @@ class AtaSecurity(Frozen, frozen=True):
 
 
 class NvmeNamespace(Frozen, frozen=True):
-    """One namespace of the controller, attached or only allocated. ``size`` in bytes, 0 when not attached."""
+    """One namespace of the subsystem, attached (to this controller or another one) or only allocated. ``size`` in bytes,
+    0 when not attached."""
 
     nsid: int
     attached: bool
@@ -91,6 +92,8 @@ class Drive(Frozen, frozen=True):
     """Everything a drive answered. ``doubtful``: answers that contradict each other or are garbled, in words."""
 
     protocol: Literal["nvme", "ata", "scsi", "mmc", "none"]
+    transport: Text = ""
+    """What its commands travel over, as the kernel shows it: ``pcie``, ``sas``, ``iscsi``, ``usb`` …"""
     bridge: Text = ""
     """Make and model of what stands between (a USB bridge), empty when nothing is known to."""
     vendor: Text = ""
@@ -107,6 +110,10 @@ class Drive(Frozen, frozen=True):
     """Bytes the host can address now."""
     native: U64 = U64(0)
     """Bytes it could address without hidden areas; 0 when the drive does not tell."""
+    total: U64 = U64(0)
+    """Bytes of the whole NVM subsystem (TNVMCAP); 0 when the drive does not tell."""
+    unallocated: U64 = U64(0)
+    """Of these, the bytes in no namespace (UNVMCAP): what was deleted may still lie there."""
     hidden: list[HiddenArea] = []
     abilities: list[Ability] = []
     security: AtaSecurity | None = None
@@ -118,7 +125,9 @@ class Drive(Frozen, frozen=True):
     nsid: int = 0
     """Which of `namespaces` was asked about; 0: not told, or not NVMe."""
     namespaces: list[NvmeNamespace] = []
-    """Every namespace of the subsystem that the controller tells of, this one too."""
+    """Every namespace of the subsystem that the controller tells of or the kernel shows, this one too."""
+    unlisted: Text = ""
+    """Why the subsystem may have namespaces that are not among these, in words; empty when it can have none."""
     health: Health = Health()
     opal: Opal | None = None
     unreached: list[Text] = []

@@ -88,15 +88,21 @@ def obstacle(case: Case, technique: Technique) -> Obstacle | None:
 def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
     """The type of medium by the kernel's account and the drive's own; unknown where they contradict.
 
-    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge.
+    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. Without one nothing
+    rotates: the kernel takes every disk for rotating that does not say otherwise.
     """
-    if drive is None or drive.distrusted:
+    of_a_part = int(
+        medium.partition
+    )  # that the whole drive answers for a partition is one doubt, not of this
+    if drive is None or len(drive.distrusted) > of_a_part:
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
     if drive.rotation >= _ROTATES_FROM:
         told = MediumType.HDD
-    if told is None or medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
+    if medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
         return medium.type
+    if told is None:
+        return MediumType.UNKNOWN if medium.type is MediumType.HDD else medium.type
     if medium.type is MediumType.UNKNOWN:
         return told
     if medium.type is MediumType.USB_FLASH and told is MediumType.SSD:
@@ -190,7 +196,7 @@ def reaches_all(case: Case, technique: Technique) -> bool:
 
 
 def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
-    """The namespaces beside the target's; None when it does not show which one is the target's."""
+    """The namespaces beside the target's; None when they are not known, or not which one is the target's."""
     if case.drive is None or case.drive.protocol != "nvme":
         return ()
     return others(case.drive, basename(case.medium.path))
@@ -371,9 +377,9 @@ def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | N
     reason = Reason.OTHER_NAMESPACES
     others = other_namespaces(case)
     if others is None:
-        return Obstacle(
-            "it takes every namespace, and the drive does not tell which are beside the target", reason=reason
-        )
+        unlisted = case.drive.unlisted if case.drive is not None else ""
+        why = readable(unlisted, 300) or "the drive does not tell which are beside the target"
+        return Obstacle(f"it takes every namespace, and {why}", reason=reason)
     busy = [
         f"{one.node}: {readable(case.scope.in_use[one.node], 200)}"
         for one in others

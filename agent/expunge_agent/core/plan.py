@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.luks_case import LuksCase
-from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import Scope, unfit_medium
+from expunge_agent.core.medium import Medium, MediumType
+from expunge_agent.core.obstacles import Scope, settled_type, unfit_medium
 from expunge_agent.core.selection import Candidate, Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import FileIdentity, Target
-from expunge_agent.protocol.receipt import Reason, Refusal
+from expunge_agent.protocol.receipt import MediumFacts, Reason, Refusal
 from expunge_profiles.expand import Fixed, Keyed, expand
 from expunge_profiles.schema import Profile
 
@@ -57,7 +59,8 @@ class TargetPlan(Frozen, frozen=True):
 
     Overwriting: ``passes``, and ``verify_after``, the indexes of passes read back. A drive command:
     ``drive`` as it answered before, ``key`` of the canaries, ``secret`` for an ATA password (both in
-    hexadecimal) or the PSID. ``earns``: the most it earns here; ``doubts``: what it leaves out or takes less of.
+    hexadecimal) or the PSID. ``type``: of the medium, as it and the kernel together have it (`settled_type`);
+    ``earns``: the most it earns on that; ``doubts``: what it leaves out or takes less of.
     ``luks``: the volume whose header the passes go over.
     """
 
@@ -65,6 +68,7 @@ class TargetPlan(Frozen, frozen=True):
     technique: Technique
     earns: Level
     verification: VerificationPlan
+    type: MediumType = MediumType.UNKNOWN
     passes: list[PassPlan] = []
     verify_after: list[int] = []
     seal: bool = False
@@ -122,7 +126,7 @@ def plan_target(
     draw: Draw,
 ) -> TargetPlan | Refusal:
     """The steps for one target, or why there are none that the order would accept."""
-    if why := unfit_medium(medium, medium.type, profile):
+    if why := unfit_medium(medium, settled_type(medium, drive), profile):
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
             detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {why}.",
@@ -139,6 +143,7 @@ def plan_target(
         return TargetPlan(
             path=medium.path,
             technique=chosen.technique,
+            type=selection.type,
             earns=chosen.earns,
             verification=planned_verification(profile),
             drive=drive,
@@ -151,6 +156,7 @@ def plan_target(
     return TargetPlan(
         path=medium.path,
         technique=chosen.technique,
+        type=selection.type,
         earns=chosen.earns,
         passes=passes,
         verify_after=verify_after,
@@ -184,6 +190,7 @@ def _luks(
     return TargetPlan(
         path=medium.path,
         technique=chosen.technique,
+        type=selection.type,
         earns=chosen.earns,
         verification=VerificationPlan(kind="full"),
         passes=[PassPlan(cipher=draw.cipher, key=draw.key(draw.cipher).hex()), PassPlan(fixed="00")],
@@ -192,6 +199,14 @@ def _luks(
         downgrade=selection.downgrade,
         luks=luks,
     )
+
+
+def facts_for(plan: TargetPlan, medium: Medium) -> MediumFacts:
+    """What the receipt says of `medium`: of the type that the plan is for, against which whoever checks it holds the
+    level, and with the names that a bridge has of its own."""
+    facts = medium.facts()
+    notes = plan.drive.doubtful_names if plan.drive is not None else []
+    return replace(facts, type=plan.type.value, notes=[*facts.notes, *notes])
 
 
 def describe_pass(step: PassPlan) -> str:

@@ -18,7 +18,9 @@ _FORMAT = (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA)
 
 def others(drive: Drive, node: str) -> list[NvmeNamespace] | None:
     """The namespaces beside the one that was asked about, whose block device is `node`; None when it does not
-    show which one that is."""
+    show which one that is, or nobody lists them all."""
+    if drive.unlisted:
+        return None
     own = [
         one
         for one in drive.namespaces

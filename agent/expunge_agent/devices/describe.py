@@ -6,9 +6,10 @@ from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.volume import BUSES, is_lvm, lvm_name
-from expunge_agent.devices import host, raid, udev, ufs, vpd
+from expunge_agent.devices import host, makers, raid, udev, ufs, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
+from expunge_agent.devices.transport import remarks, transport
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
 
@@ -25,16 +26,6 @@ _WORLD_WIDE = ("naa.", "eui.", "uuid.", "nvme.")
 """Designators that are names of one unit in the world; ``t10.`` is vendor text around the serial."""
 _WITH_HEADER = ("CRYPT-LUKS1-", "CRYPT-LUKS2-", "CRYPT-BITLK-", "CRYPT-FVAULT2-", "CRYPT-VERITY-")
 """UUIDs of mappings that begin with that of a header."""
-_VIRTUAL_MAKERS = (
-    "QEMU",
-    "VMWARE",
-    "VBOX",
-    "MSFT VIRTUAL",
-    "VIRTUAL DISK",
-    "GOOGLE PERSISTENT",
-    "AMAZON ELASTIC",
-)
-"""How hypervisors name the disks they make up (SCSI vendor and model, NVMe model)."""
 
 
 def bus(node: Node) -> str:
@@ -109,15 +100,16 @@ def medium(node: Node, path: str = "") -> Medium:
 def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
     """The type of medium, from evidence: what the drive reports, or how it is attached.
 
-    The kernel's rotational flag is 1 also where nothing was reported, so that over USB, where
-    bridges leave it out, it proves nothing; SBC-4 §6.6.2 (page B1h, MEDIUM ROTATION RATE) does.
+    The kernel's rotational flag is 1 also where nothing was reported, and rules of storage makers set it to 0, so that
+    on SCSI and over USB it proves nothing; SBC-4 §6.6.2 (page B1h, MEDIUM ROTATION RATE) does. What is reached
+    over iSCSI is what a storage system makes up.
     """
-    maker = f"{who.model} {read_text(disk.folder / 'device/vendor')}".upper()
+    virtual = makers.is_made_up(who.model, read_text(disk.folder / "device/vendor"))
     if who.bus == "zram" or disk.driver == "ramdisk":
         return MediumType.MEMORY
-    if who.bus in ("loop", *BUSES, "virtio", "xen") or any(name in maker for name in _VIRTUAL_MAKERS):
+    if who.bus in ("loop", *BUSES, "virtio", "xen") or virtual:
         return MediumType.VIRTUAL
-    if raid.is_volume(disk):
+    if raid.is_volume(disk) or transport(disk) == "iscsi":
         return MediumType.VIRTUAL  # what lies under it is not reached
     if who.bus == "nvme":
         return MediumType.SSD
@@ -137,11 +129,15 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
 def _by_rotation(disk: Node, found_bus: str) -> MediumType:
     rate = vpd.rotation_rate(read_bytes(disk.folder / "device/vpd_pgb1"))
     if rate is not None:
-        return {0: MediumType.UNKNOWN, 1: MediumType.SSD}.get(rate, MediumType.HDD)
-    flag = read_int(disk.folder / "queue/rotational")
+        return MediumType.SSD if rate == 1 else MediumType.HDD if vpd.rotates(rate) else MediumType.UNKNOWN
+    flag = read_int(
+        disk.folder / "queue/rotational"
+    )  # libata makes page B1h up from the drive's own word 217
+    if found_bus == "scsi":
+        return MediumType.UNKNOWN
     if flag == 0:
         return MediumType.SSD
-    return MediumType.HDD if flag == 1 and found_bus != "usb" else MediumType.UNKNOWN
+    return MediumType.HDD if flag == 1 and found_bus == "ata" else MediumType.UNKNOWN
 
 
 def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
@@ -210,6 +206,7 @@ def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
         notes.append(f"the array's name is {name}")
     if who.bus == "mmc" and kind is MediumType.USB_FLASH:
         notes.append("an SD card")
+    notes += remarks(node.disk)
     if kind is MediumType.UNKNOWN:
         notes.append("the device does not say whether it rotates")
     if node.driver == "sr":

@@ -12,12 +12,14 @@ import msgspec
 from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, NvmePort, ScsiPort
 from expunge_agent.core.doubts import doubts, names
-from expunge_agent.core.drive import Ability, Drive, NvmeNamespace
+from expunge_agent.core.drive import Ability, Drive
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, raid, ufs, vpd
-from expunge_agent.devices.nodes import Node, all_disks, by_number
+from expunge_agent.devices.nodes import Node, by_number
+from expunge_agent.devices.nvme_neighbours import with_neighbours
 from expunge_agent.devices.roots import LIVE, Roots, link_name, read_bytes, read_int, read_text
+from expunge_agent.devices.transport import transport
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
 
@@ -87,6 +89,7 @@ def as_the_kernel_sees_it(disk: Node, medium: Medium) -> Drive:
     assert isinstance(who, BlockIdentity)  # noqa: S101 - a node is a block device
     return Drive(
         protocol=spoken(disk, who.bus),
+        transport=transport(disk),
         bridge=bridge(disk),
         vendor="" if (vendor := read_text(disk.folder / "device/vendor")).startswith("0x") else vendor,
         model=who.model,
@@ -159,6 +162,7 @@ def joined(known: Drive, told: Drive) -> Drive:
     fill: dict[str, Any] = {
         name: getattr(known, name)
         for name in (
+            "transport",
             "bridge",
             "vendor",
             "model",
@@ -183,7 +187,7 @@ def ask_nvme(port: NvmePort, disk: Node) -> Drive:
     """All questions to an NVMe controller about the namespace `disk`. Raises CommandError."""
     from expunge_agent.devices.examine_nvme import examine_nvme
 
-    drive = _with_nodes(examine_nvme(port, read_int(disk.folder / "nsid", 1)), disk)
+    drive = with_neighbours(examine_nvme(port, read_int(disk.folder / "nsid", 1)), disk)
     return with_opal(drive, [lambda: opal.discover_nvme(port)])
 
 
@@ -247,19 +251,6 @@ def with_opal(drive: Drive, ways: list[Callable[[], bytes]]) -> Drive:
             answers=[*drive.answers, opal.answer(raw)],
         )
     return drive
-
-
-def _with_nodes(drive: Drive, disk: Node) -> Drive:
-    """The names of the block devices of the controller's other namespaces, by their nsid in sysfs."""
-    nodes = {
-        read_int(other.folder / "nsid"): other.name
-        for other in all_disks(disk.roots)
-        if other.folder.parent == disk.folder.parent
-    }
-    spaces: list[NvmeNamespace] = [
-        msgspec.structs.replace(one, node=one.node or nodes.get(one.nsid, "")) for one in drive.namespaces
-    ]
-    return msgspec.structs.replace(drive, namespaces=spaces)
 
 
 def _block_abilities(disk: Node) -> list[Ability]:

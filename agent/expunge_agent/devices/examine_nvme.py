@@ -58,10 +58,13 @@ def examine_nvme(port: NvmePort, nsid: int) -> Drive:
         logical_sector=space.sector if space and space.sector else -1,
         physical_sector=space.granule * space.sector if space and space.granule and space.sector else -1,
         apparent=U64(min(space.size, 2**64 - 1)) if space else U64(0),
+        total=U64(min(first.capacity, 2**64 - 1)),
+        unallocated=U64(min(first.unallocated, 2**64 - 1)),
         abilities=_abilities(first, log),
         sanitize_state=_SANITIZE_STATES.get(log.sos, "") if log else "",
         media_verification=first.media_verification,
         namespaces=namespaces,
+        unlisted=look.unlisted,
         health=health,
         doubtful=doubtful,
         answers=look.answers,
@@ -75,6 +78,7 @@ class _Look:
         self._port = port
         self.answers: list[Answer] = []
         self.doubtful: list[str] = []
+        self.unlisted = ""
         self._others = 0
 
     def ask(self, name: str, command: NvmeCommand, size: int = nvme_identify.IDENTIFY_BYTES) -> bytes:
@@ -115,13 +119,21 @@ class _Look:
     def namespaces(
         self, nsid: int, controller: nvme_identify.Controller, known: nvme_identify.Namespace | None
     ) -> list[NvmeNamespace]:
-        """Every namespace, attached or only allocated; at least `nsid` itself when no list is given."""
+        """Every namespace, attached or only allocated; at least `nsid` itself when no list is given.
+
+        What is attached is what this controller sees; only the allocated ones are all of the subsystem's (Base 2.0
+        §5.17.2.2, §5.17.2.9)."""
         must = f"there may be {controller.namespaces} namespaces" if controller.namespaces > 1 else ""
         attached = self._numbers(Cns.ACTIVE_NAMESPACES, must)
         allocated: list[int] = []
         if controller.manages_namespaces:
             must = f"OACS {controller.oacs:04X}h offers namespace management"
             allocated = self._numbers(Cns.ALLOCATED_NAMESPACES, must)
+        if controller.in_company and not {*attached, nsid} <= set(allocated):
+            self.unlisted = (
+                f"the NVM subsystem may have further controllers (CMIC {controller.cmic:02X}h), and this one does not "
+                "list all namespaces of it"
+            )
         if attached and nsid not in attached:
             self.doubtful.append(
                 f"namespace {nsid} is in use, but not in the controller's list of active namespaces"

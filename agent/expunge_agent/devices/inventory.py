@@ -14,7 +14,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Found
 from expunge_agent.core.stack import Layer
-from expunge_agent.devices import describe, drives, raid
+from expunge_agent.devices import describe, drives, multipath, raid
 from expunge_agent.devices.encrypted import with_encryption
 from expunge_agent.devices.look import look, look_at_node
 from expunge_agent.devices.nodes import Node, by_number
@@ -22,6 +22,7 @@ from expunge_agent.devices.roots import LIVE, Roots
 from expunge_agent.devices.sectors import addressable
 from expunge_agent.devices.stack import stack
 from expunge_agent.devices.usage import Eyes
+from expunge_agent.devices.volumes import slaves
 
 PATIENCE = 5.0
 """Seconds that each drive has to answer."""
@@ -29,13 +30,15 @@ PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One medium. ``paths``: all of them, where there are several; ``members``: see `raid.members`.
+    """One medium. ``paths``: all of them, where there are several, or what a multipath map leads to; ``map``: the map that
+    holds them, where one is assembled; ``members``: see `raid.members`.
 
     ``drive`` and ``layers`` are None for a file and where nothing is. ``silent`` says what did not answer.
     """
 
     found: Found
     paths: tuple[str, ...] = ()
+    map: str = ""
     drive: Drive | None = None
     layers: Layer | None = None
     members: tuple[str, ...] = ()
@@ -47,7 +50,7 @@ def inventory(
     roots: Roots = LIVE,
     system: SystemPaths | None = None,
 ) -> list[Found]:
-    """Every medium in it, then each of `extra_paths`, in that order, without asking the drives.
+    """Every medium in it, then each of `extra_paths` that is none of these, in that order, without asking the drives.
 
     Left out: devices of size 0 (unattached loop devices, empty readers and zram), RAM disks of the
     kernel (brd), hidden paths of an NVMe multipath and all but the first path of other multipath
@@ -55,7 +58,11 @@ def inventory(
     is in the list too.
     """
     eyes = Eyes.open(roots, system)
-    return [found for _disk, found in _disks(eyes)] + [look(path, eyes=eyes) for path in extra_paths]
+    seen = _disks(eyes)
+    for path in extra_paths:
+        found = look(path, eyes=eyes)
+        _name(seen, _node_at(found.usage.path, roots), found, eyes)
+    return [found for _node, found in seen]
 
 
 def survey(
@@ -73,7 +80,7 @@ def survey(
             found.medium is not None and roots.live
         ):  # only what was named is read; a poor drive might not come back
             found = found._replace(medium=with_encryption(found.medium, patience))
-        seen.append((_node_at(found.usage.path, roots), found))
+        _name(seen, _node_at(found.usage.path, roots), found, eyes)
     nodes = [node for node, _found in seen if node is not None]
     answers = examine_all([node.disk for node in nodes], patience)
     return [_entry(node, found, eyes, answers, patience) for node, found in seen]
@@ -132,6 +139,17 @@ def _disks(eyes: Eyes) -> list[tuple[Node | None, Found]]:
     return found
 
 
+def _name(seen: list[tuple[Node | None, Found]], node: Node | None, found: Found, eyes: Eyes) -> None:
+    """Put what was `found` at a named path into the list: in the place of the same medium, at the end where it is new."""
+    whole = node if node is not None and not node.is_partition else None
+    ways = {path.number for path in eyes.paths.get(whole.number, (whole,))} if whole is not None else set()
+    for place, (listed, one) in enumerate(seen):
+        if one.usage.path == found.usage.path or (listed is not None and listed.number in ways):
+            seen[place] = (node, found)
+            return
+    seen.append((node, found))
+
+
 def _has_odd_sectors(found: Found) -> bool:
     return (
         found.medium is not None
@@ -153,9 +171,12 @@ def _entry(node: Node | None, found: Found, eyes: Eyes, answers: dict[str, Drive
         return Entry(found)
     drive = answers.get(node.disk.number)
     silent = "" if drive else f"the drive did not answer within {patience:.0f} seconds"
+    paths = eyes.paths.get(node.disk.number, ())
+    above = multipath.map_over(paths or [node.disk])
     return Entry(
         found=found,
-        paths=tuple(str(path.path) for path in eyes.paths.get(node.disk.number, ())),
+        paths=tuple(str(path.path) for path in (slaves(node) if multipath.is_map(node) else paths)),
+        map=str(above.path) if above is not None else "",
         drive=drive or drives.as_the_kernel_sees_it(node.disk, describe.medium(node.disk)),
         layers=stack(node, eyes),
         members=tuple(raid.members(node)),

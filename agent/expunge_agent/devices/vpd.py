@@ -36,6 +36,11 @@ def rotation_rate(page: bytes) -> int | None:
     return int.from_bytes(body[:2], "big") if len(body) >= 2 else None
 
 
+def rotates(rate: int) -> bool:
+    """Whether `rate` is one of a rotating medium: 0401h to FFFEh, the others are reserved (SBC-4 §6.6.2)."""
+    return 0x0401 <= rate <= 0xFFFE
+
+
 def _body(page: bytes, code: int) -> bytes:
     if len(page) < _HEADER or page[1] != code:
         return b""
