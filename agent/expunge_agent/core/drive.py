@@ -120,6 +120,8 @@ class Drive(Frozen, frozen=True):
     """Every namespace of the subsystem that the controller tells of, this one too."""
     health: Health = Health()
     opal: Opal | None = None
+    astray: Text = ""
+    """Where what is written to it goes instead, in words; empty when it goes where it should."""
     unreached: list[Text] = []
     """What none of its erase commands reaches, in words."""
     doubtful: list[Text] = []

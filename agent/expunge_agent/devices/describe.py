@@ -6,7 +6,7 @@ from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.volume import BUSES, is_lvm, lvm_name
-from expunge_agent.devices import host, raid, udev, ufs, vpd
+from expunge_agent.devices import host, mmc, raid, udev, ufs, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
 from expunge_agent.protocol.canonical import U64
@@ -72,6 +72,8 @@ def identity(node: Node, size: int | None = None) -> BlockIdentity:
         told = udev.properties(disk)
         model, serial, wwn = model or told.model, serial or told.serial, wwn or told.wwn
     instance = "" if serial or wwn else _instance(disk)
+    if found_bus == "mmc" and (name := mmc.area(disk)):
+        instance = f"{instance}/{name}".lstrip("/")
     if node.is_partition and (serial or wwn or instance):
         part = f"part{read_int(node.folder / 'partition')}@{read_int(node.folder / 'start') * SECTOR}"
         instance = f"{instance}/{part}".lstrip("/")
@@ -99,7 +101,9 @@ def medium(node: Node, path: str = "") -> Medium:
         rotational=None if rotational < 0 else rotational == 1,
         removable=read_int(disk.folder / "removable", 0) == 1,
         partition=node.is_partition,
-        firmware=_first(disk.folder / "device", "firmware_rev", "fwrev", "rev"),
+        firmware=_first(
+            mmc.card(disk) if who.bus == "mmc" else disk.folder / "device", "firmware_rev", "fwrev", "rev"
+        ),
         logical_sector=read_int(queue / "logical_block_size"),
         physical_sector=read_int(queue / "physical_block_size"),
         notes=tuple(_notes(node, who, kind)),
@@ -125,7 +129,7 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
         return MediumType.SSD
     if who.bus == "mmc":  # managed flash in either case: JESD84-B51 §1, SD Physical Layer 6.00 §1
         return {"MMC": MediumType.SSD, "SD": MediumType.USB_FLASH}.get(
-            read_text(disk.folder / "device/type"), MediumType.UNKNOWN
+            read_text(mmc.card(disk) / "type"), MediumType.UNKNOWN
         )
     if who.bus == "usb" and read_int(disk.folder / "removable", 0) == 1:
         return MediumType.USB_FLASH
@@ -146,7 +150,7 @@ def _by_rotation(disk: Node, found_bus: str) -> MediumType:
 
 def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
     """(model, serial, WWN) from sysfs; empty strings where it does not say."""
-    device = disk.folder / "device"
+    device = mmc.card(disk) if found_bus == "mmc" else disk.folder / "device"
     if found_bus in ("lvm", "dm-crypt", "dm"):
         return (*_mapped_names(read_text(disk.folder / "dm/name"), read_text(disk.folder / "dm/uuid")), "")
     if found_bus == "md":
@@ -174,6 +178,15 @@ def _mapped_names(name: str, uuid: str) -> tuple[str, str]:
         return (parsed.title if parsed is not None and not parsed.layer else name), uuid
     headless = uuid.startswith("CRYPT-") and not uuid.startswith(_WITH_HEADER)
     return name, "" if headless else uuid
+
+
+def _mmc_notes(disk: Node, kind: MediumType) -> list[str]:
+    if name := mmc.area(disk):
+        user = mmc.user_area(disk).path
+        return [f"the area {name} of the eMMC {user}: its user area and other areas are not covered"]
+    if areas := mmc.beside(disk):
+        return [f"areas of their own beside the user area are not covered: {', '.join(areas)}"]
+    return ["an SD card"] if kind is MediumType.USB_FLASH else []
 
 
 def _first(folder: Path, *files: str) -> str:
@@ -208,8 +221,10 @@ def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
         notes.append("a virtual disk: what lies under it is not reached")
     if who.bus == "md" and (name := udev.array_name(node.disk)):
         notes.append(f"the array's name is {name}")
-    if who.bus == "mmc" and kind is MediumType.USB_FLASH:
-        notes.append("an SD card")
+    if who.bus == "mmc":
+        notes += _mmc_notes(node.disk, kind)
+    if who.bus == "ufs":
+        notes.append("a logical unit of a UFS device: the others, and its RPMB, are not covered")
     if kind is MediumType.UNKNOWN:
         notes.append("the device does not say whether it rotates")
     if node.driver == "sr":

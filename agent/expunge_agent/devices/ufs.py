@@ -8,7 +8,7 @@ from pathlib import Path
 
 from expunge_agent.devices import raid
 from expunge_agent.devices.nodes import Node, by_number
-from expunge_agent.devices.roots import LIVE, Roots
+from expunge_agent.devices.roots import LIVE, Roots, read_text
 
 _DRIVER = "ufshcd"
 """proc_name of the host template (drivers/ufs/core/ufshcd.c)."""
@@ -18,6 +18,12 @@ def is_ufs(disk: Node) -> bool:
     """Whether `disk` is a logical unit of a UFS device: its host is the UFS driver's, or its SCSI device has a
     unit descriptor in sysfs (Documentation/ABI/testing/sysfs-driver-ufs)."""
     return raid.controller(disk) == _DRIVER or (disk.folder / "device/unit_descriptor").is_dir()
+
+
+def fully_provisioned(disk: Node) -> bool:
+    """Whether the unit descriptor has thin provisioning disabled (JESD220, bProvisioningType 00h): it then
+    takes no UNMAP, and a purge reaches nothing of it."""
+    return read_text(disk.folder / "device/unit_descriptor/provisioning_type") == "0x00"
 
 
 def query_node(disk: Node) -> Path | None:
