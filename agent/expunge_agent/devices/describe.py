@@ -72,8 +72,7 @@ def identity(node: Node, size: int | None = None) -> BlockIdentity:
         told = udev.properties(disk)
         model, serial, wwn = model or told.model, serial or told.serial, wwn or told.wwn
     instance = "" if serial or wwn else _instance(disk)
-    if found_bus == "mmc" and (name := mmc.area(disk)):
-        instance = f"{instance}/{name}".lstrip("/")
+    instance = f"{instance}/{_area(disk, found_bus, serial)}".strip("/")
     if node.is_partition and (serial or wwn or instance):
         part = f"part{read_int(node.folder / 'partition')}@{read_int(node.folder / 'start') * SECTOR}"
         instance = f"{instance}/{part}".lstrip("/")
@@ -167,7 +166,17 @@ def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
     if found_bus == "usb" and not serial:
         serial = _usb_serial(disk)
     wwn = read_text(disk.folder / "wwid") or read_text(device / "wwid")
-    return model, serial, wwn if wwn.startswith(_WORLD_WIDE) else ""
+    wwn = wwn if wwn.startswith(_WORLD_WIDE) else ""
+    if found_bus == "ufs" and not (serial or wwn):
+        serial = ufs.serial(disk)
+    return model, serial, wwn
+
+
+def _area(disk: Node, found_bus: str, serial: str) -> str:
+    """What tells `disk` from others that carry the same `serial` by their nature; empty for most."""
+    if found_bus == "mmc":
+        return mmc.area(disk)
+    return ufs.unit(disk) if found_bus == "ufs" and serial and serial == ufs.serial(disk) else ""
 
 
 def _mapped_names(name: str, uuid: str) -> tuple[str, str]:

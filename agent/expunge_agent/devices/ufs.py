@@ -20,6 +20,21 @@ def is_ufs(disk: Node) -> bool:
     return raid.controller(disk) == _DRIVER or (disk.folder / "device/unit_descriptor").is_dir()
 
 
+def serial(disk: Node) -> str:
+    """The serial number of the device whose logical unit `disk` is, which all its units share; empty where it has none.
+
+    It is a string descriptor (JESD220, iSerialNumber), for UFS units need not have VPD pages with names. Linux
+    prints an empty one as ``(null)``.
+    """
+    told = (read_text(folder / "string_descriptors/serial_number") for folder in disk.parents())
+    return next((text for text in told if text and text != "(null)"), "")
+
+
+def unit(disk: Node) -> str:
+    """Which logical unit of its device it is, such as ``lun3``."""
+    return f"lun{(disk.folder / 'device').resolve().name.rpartition(':')[2]}"
+
+
 def fully_provisioned(disk: Node) -> bool:
     """Whether the unit descriptor has thin provisioning disabled (JESD220, bProvisioningType 00h): it then
     takes no UNMAP, and a purge reaches nothing of it."""
