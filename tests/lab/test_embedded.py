@@ -1,9 +1,9 @@
 """eMMC and UFS as QEMU has them, through Linux's own drivers: what the agent says of them, what it refuses, and what
 its commands leave in the backing files.
 
-QEMU's eMMC (from version 10.2 or so on) erases, and offers neither secure erase nor sanitize; its UFS device
-(from 8.2 on) unmaps, and refuses a purge. So what is shown here is the kernel's path, and that nothing is called
-erased which was not.
+QEMU's eMMC (11.1.3 lets one be added, 10.0.2 does not) erases, and offers neither secure erase nor sanitize; its UFS
+device (10.0.2 has it, 7.2 does not) unmaps, and refuses a purge. So what is shown here is the kernel's path, and that
+nothing is called erased which was not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUP = 512 * 1024
 EMMC, UFS = "QEMU's eMMC", "QEMU's UFS"
 MODULES = "modprobe -a sdhci_pci mmc_block ufshcd_pci"
 BIND = "echo 1b36 0013 >/sys/bus/pci/drivers/ufshcd/new_id"
-"""Linux knows QEMU's UFS controller from 6.6 on; an older one is told that it is one."""
+"""Linux 6.1 does not know QEMU's UFS controller, and is told that it is one. Where it is known this fails, and no harm."""
 
 
 class Bench:

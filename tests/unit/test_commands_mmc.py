@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge_agent.commands import kernel_mmc, mmc
-from expunge_agent.commands.port import CommandError
+from expunge_agent.commands.port import CommandError, CommandTimeout
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.examine_mmc import examine_mmc, sd_card
 from expunge_agent.techniques.hand import Rejected, State
 from expunge_agent.techniques.mmc_sanitize import MmcErase
+from expunge_agent.techniques.patient import GatedMmc
 from support.emmc import GROUP, Emmc, ext_csd
 
 
@@ -135,6 +136,25 @@ def test_a_stop_is_heeded_between_ranges() -> None:
     with pytest.raises(CommandError, match="stopped"):
         MmcErase(device, Technique.MMC_SANITIZE, 1, stop=lambda: len(device.log) > 3).start()
     assert device.mapped
+
+
+def test_a_question_that_was_given_up_sends_nothing_more() -> None:
+    device, may = Emmc(groups=600), [True]
+
+    def gate() -> None:
+        if not may[0]:
+            raise CommandTimeout("the question was given up")
+
+    def erased() -> bool:
+        may[0] = not any(command.opcode == 38 for command in device.log)
+        return False
+
+    hand = MmcErase(GatedMmc(device, gate), Technique.MMC_SECURE_ERASE, 1, stop=erased)
+    with pytest.raises(CommandTimeout):
+        hand.start()
+    assert [command.opcode for command in device.log].count(38) == 1
+    with pytest.raises(CommandTimeout):
+        hand.prepare()
 
 
 def test_the_structure_is_that_of_the_kernels_header() -> None:
