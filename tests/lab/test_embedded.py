@@ -25,6 +25,8 @@ USER, UNIT = 16 * MIB, 8 * MIB
 BIG = 2048 * MIB + 16 * MIB
 GROUP = 512 * 1024
 EMMC, UFS = "QEMU's eMMC", "QEMU's UFS"
+CLAIMING = "QEMU's eMMC, made to offer it"
+CLAIMS = "python3 -m lab.emmc_claims"
 MODULES = "modprobe -a sdhci_pci mmc_block ufshcd_pci"
 BIND = "echo 1b36 0013 >/sys/bus/pci/drivers/ufshcd/new_id"
 """Linux 6.1 does not know QEMU's UFS controller, and is told that it is one. Where it is known this fails, and no harm."""
@@ -79,11 +81,9 @@ class Bench:
         """The nodes of the UFS device's logical units."""
         return self._paths("ufs")
 
-    def hand(self, *words: str) -> dict[str, Any]:
-        """What `lab.emmc_hand` says in the guest."""
-        answer: dict[str, Any] = json.loads(
-            self.guest.run(["python3", "-m", "lab.emmc_hand", *words]).ok().out
-        )
+    def claims(self, *words: str) -> dict[str, Any]:
+        """What `lab.emmc_claims` says in the guest."""
+        answer: dict[str, Any] = json.loads(self.guest.run([*CLAIMS.split(), *words]).ok().out)
         return answer
 
     def areas(self) -> dict[str, int]:
@@ -169,23 +169,33 @@ def test_what_an_emmc_does_not_offer_is_refused(emmc: Bench, lab_report: Report,
     lab_report.row(technique, EMMC, "it does not offer it", outcome, "untouched")
 
 
+def test_an_erase_that_the_device_only_says_it_did_is_a_failure(emmc: Bench, lab_report: Report) -> None:
+    assert emmc.areas() == {**WHOLE, "user": USER // 512}
+    done = wipe(emmc.guest, emmc.user, "only-mmc-secure-erase", agent=f"{CLAIMS} lying")
+    assert (done.outcome, done.target["level_achieved"]) == ("failed", "none")
+    assert done.target["erasure"]["accepted"]
+    assert done.target["erasure"]["canaries"]["found"] > 0
+    left = emmc.areas()["user"]
+    canaries = done.target["erasure"]["canaries"]
+    assert left == (USER - canaries["written"] * canaries["block"]) // 512  # all but where canaries lie now
+    lab_report.row("mmc-secure-erase", CLAIMING, "lies about success", done.outcome, f"{left} sectors left")
+
+
 def test_its_groups_are_erased_through_the_kernel(emmc: Bench, lab_report: Report) -> None:
     """Also that data addresses of so small a device count bytes: by sectors it would lose one part in 512."""
-    assert emmc.areas() == {**WHOLE, "user": USER // 512}
-    told = emmc.hand(emmc.user, "mmc-secure-erase")
-    assert told["state"] == "done", told
+    done = wipe(emmc.guest, emmc.user, "only-mmc-secure-erase", agent=f"{CLAIMS} honest")
+    assert (done.outcome, done.target["level_achieved"]) == ("sanitized", "clear"), done.target
     assert emmc.areas() == {**WHOLE, "user": 0}
     assert emmc.user_bytes() == {0xFF}  # its register says 00h
     truth = "user area: nothing left, all FFh; boot partitions and RPMB untouched"
-    lab_report.row("mmc-secure-erase", EMMC, "", "no order: done", truth)
+    lab_report.row("mmc-secure-erase", CLAIMING, "", done.outcome, truth)
 
 
 def test_a_sanitize_that_the_kernel_refuses_is_no_sanitize(emmc: Bench, lab_report: Report) -> None:
-    told = emmc.hand(emmc.user, "mmc-sanitize")
-    assert (told["state"], "CMD6" in told["said"]) == ("failed", True)
-    lab_report.row(
-        "mmc-sanitize", EMMC, "offered, and refused by the kernel", "no order: failed", "erased only"
-    )
+    done = wipe(emmc.guest, emmc.user, "only-mmc-sanitize", agent=f"{CLAIMS} honest")
+    assert (done.outcome, done.target["level_achieved"]) == ("failed", "none")
+    assert "CMD6" in done.target["failure"]
+    lab_report.row("mmc-sanitize", CLAIMING, "the kernel refuses it", done.outcome, "erased, not sanitized")
 
 
 def test_above_two_gigabytes_addresses_count_sectors(emmc: Bench) -> None:
@@ -196,7 +206,7 @@ def test_above_two_gigabytes_addresses_count_sectors(emmc: Bench) -> None:
             file.seek(offset)
             file.write(marker(backing.path.name, offset))
     node = next(p for p in emmc._paths("mmc") if emmc.entry(p)["identity"]["size"] == str(BIG))
-    told = emmc.hand(node, "erase", str(BIG - 2 * GROUP), str(BIG - GROUP))
+    told = emmc.claims("erase", node, str(BIG - 2 * GROUP), str(BIG - GROUP))
     assert (told["unit"], set(told["statuses"])) == (512, {0x900})
     assert sorted(backing.remains()) == [0, BIG - 3 * GROUP, BIG - GROUP]
 
@@ -255,7 +265,7 @@ def test_an_overwrite_reaches_one_logical_unit(ufs: Bench, lab_report: Report) -
 def test_an_emmc_that_stands_switched_elsewhere_is_not_called_erased(emmc: Bench, lab_report: Report) -> None:
     """QEMU reports an error of a switch for ever after, and Linux then takes the next switch, to a boot partition,
     for one that did not happen: what is written to the user area goes there."""
-    assert emmc.hand(emmc.user, "upset")["statuses"][0] & 0x80
+    assert emmc.claims("upset", emmc.user)["statuses"][0] & 0x80
     emmc.guest.run(f"dd if={emmc.user}boot1 of=/dev/null bs=512 count=1 iflag=direct")
     before = emmc.emmc.backing.digest()
     outcome, why = refused(emmc.guest, emmc.user)
