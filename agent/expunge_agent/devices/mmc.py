@@ -40,5 +40,5 @@ def beside(disk: Node) -> list[str]:
 
 
 def forced_read_only(disk: Node) -> bool:
-    """Whether it is read-only because Linux has it so from the start, as boot partitions are, and not by a switch or fuse."""
+    """Whether it is read-only because Linux was told so, as boot partitions are from the start, and not by a switch or fuse."""
     return read_int(disk.folder / "force_ro", 0) == 1

@@ -238,10 +238,7 @@ def _zfs_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
 def _block_read_only(node: Node) -> str:
     if read_int(node.folder / "ro", 0) == 1 or read_int(node.disk.folder / "ro", 0) == 1:
         if mmc.forced_read_only(node.disk):
-            lifted = f"echo 0 > /sys/block/{node.disk.name}/force_ro"
-            return (
-                f"the kernel holds the device read-only, as it does with every such area ({lifted} lifts it)"
-            )
+            return f"the kernel holds the device read-only (echo 0 > /sys/block/{node.disk.name}/force_ro lifts it)"
         return "the kernel holds the device read-only"
     return ""
 
