@@ -11,6 +11,7 @@ from expunge_agent.commands import mmc as commands
 from expunge_agent.commands import ufs as queries
 from expunge_agent.commands.mmc import MmcCommand
 from expunge_agent.commands.port import CommandError
+from expunge_agent.core.capabilities import condition, details
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.medium import Found, Medium, MediumType
 from expunge_agent.core.obstacles import ALONE
@@ -124,9 +125,10 @@ def test_where_writes_go_astray_nothing_is_usable(roots: Roots) -> None:
     register = bytearray.fromhex(RECORDED["EXT_CSD"])
     register[179] = 0x01  # as it was seen after a switch that QEMU carried out and called an error
     csd = commands.parse_ext_csd(bytes(register))
-    chosen = choose(
-        describe.medium(disk(roots, "mmcblk0")), Drive(protocol="mmc", astray=csd.astray()), Level.CLEAR
-    )
+    drive = Drive(protocol="mmc", astray=csd.astray())
+    assert condition(drive) == "writes go elsewhere"
+    assert "switched to its boot partition 1" in details(drive)[-1]
+    chosen = choose(describe.medium(disk(roots, "mmcblk0")), drive, Level.CLEAR)
     assert not any(one.usable for one in chosen.candidates)
     assert isinstance(chosen.chosen, Refusal)
     assert "switched to its boot partition 1" in chosen.chosen.detail

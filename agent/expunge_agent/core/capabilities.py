@@ -72,6 +72,8 @@ def condition(drive: Drive) -> str:
         found.append(f"{health.used_percent} % worn")
     if health.celsius is not None:
         found.append(f"{health.celsius} °C")
+    if drive.astray:
+        found.append("writes go elsewhere")
     if drive.doubtful:
         found.append(f"{len(drive.doubtful)} doubtful")
     return ", ".join(found)
@@ -92,4 +94,5 @@ def details(drive: Drive) -> list[str]:
         )
     if drive.opal is not None:
         found.append(f"TCG {drive.opal.ssc}: {'locking on' if drive.opal.locking_enabled else 'locking off'}")
+    found += [f"what is written to it goes elsewhere: {drive.astray}"] if drive.astray else []
     return found + [f"doubtful: {doubt}" for doubt in drive.doubtful]
