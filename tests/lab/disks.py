@@ -225,3 +225,61 @@ class Nvme:
             }
             result += ["-device", json.dumps(one)]
         return result
+
+
+@dataclass(frozen=True)
+class Emmc:
+    """An eMMC on an SD host controller of its own. Its file holds boot partition 1, boot partition 2, RPMB, and the
+    user area, in this order; ``boot`` and ``rpmb`` are bytes, each a multiple of 128 KiB. Up to 2 GiB the user area
+    is a power of two."""
+
+    name: str
+    backing: Backing
+    boot: int = MIB
+    rpmb: int = 128 * 1024
+
+    @property
+    def user(self) -> int:
+        """Where the user area begins in the file."""
+        return 2 * self.boot + self.rpmb
+
+    @property
+    def nodes(self) -> int:
+        """How many disks Linux makes of it: user area and boot partitions."""
+        return 3 if self.boot else 1
+
+    def arguments(self, slot: int) -> list[str]:
+        """QEMU's arguments."""
+        node, host = f"b-{self.name}", f"host-{self.name}"
+        shown = {
+            "driver": "emmc",
+            "id": self.name,
+            "drive": node,
+            "bus": f"pcie.0/{host}/sd-bus",
+            "boot-partition-size": self.boot,
+            "rpmb-partition-size": self.rpmb,
+        }
+        controller = json.dumps({"driver": "sdhci-pci", "id": host})
+        return [*self.backing.blockdev(node), "-device", controller, "-device", json.dumps(shown)]
+
+
+@dataclass(frozen=True)
+class Ufs:
+    """A UFS device with its host controller; each of ``units`` is a logical unit of 4096-byte blocks."""
+
+    name: str
+    units: tuple[Backing, ...]
+
+    @property
+    def nodes(self) -> int:
+        """How many disks Linux makes of it."""
+        return len(self.units)
+
+    def arguments(self, slot: int) -> list[str]:
+        """QEMU's arguments."""
+        result = ["-device", json.dumps({"driver": "ufs", "id": self.name})]
+        for lun, backing in enumerate(self.units):
+            node = f"b-{self.name}-{lun}"
+            unit = {"driver": "ufs-lu", "bus": self.name, "drive": node, "lun": lun}
+            result += [*backing.blockdev(node), "-device", json.dumps(unit)]
+        return result

@@ -27,9 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from lab import image
+from lab import image, qemu
 from lab.build import Base, build, cache_folder, missing
-from lab.disks import Disk, Nvme
+from lab.disks import Disk, Emmc, Nvme, Ufs
 from lab.qmp import Qmp
 
 GUESTS = 2  # more than this at once and all of them crawl
@@ -88,7 +88,7 @@ class Machine:
 
 def unavailable() -> str:
     """Why no guest can run here; empty if one can."""
-    return missing()
+    return missing() or qemu.missing()
 
 
 class Guest:
@@ -102,7 +102,7 @@ class Guest:
         self,
         machine: Machine,
         folder: Path,
-        disks: Sequence[Disk | Nvme] = (),
+        disks: Sequence[Disk | Nvme | Emmc | Ufs] = (),
         *,
         name: str = "guest",
         state: bool = True,
@@ -297,7 +297,7 @@ class Guest:
         words = f"console=ttyS0 quiet panic=-1 mitigations=off norandmaps net.ifnames=0 lab.machine={identity} lab.name={self.name}"
         # Five levels of page tables are only slower.
         command = [
-            "qemu-system-x86_64",
+            qemu.program(),
             "-machine",
             "q35",
             "-cpu",

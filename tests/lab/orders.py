@@ -72,9 +72,16 @@ def teach(guest: Guest, techniques: Iterable[str]) -> None:
     guest.run("sh -e", stdin="\n".join([*script, "sync -f " + folder, ""]).encode()).ok()
 
 
-def wipe(guest: Guest, nodes: str, profile: str = "nist-clear", *options: str, timeout: float = 300) -> Wiped:
+def wipe(
+    guest: Guest,
+    nodes: str,
+    profile: str = "nist-clear",
+    *options: str,
+    timeout: float = 300,
+    agent: str = "expunge-agent",
+) -> Wiped:
     """`expunge-agent wipe` of one disk, or of several with blanks between them. Raises GuestError if it ended without a receipt."""
-    words = ["expunge-agent", "wipe", *nodes.split(), "--profile", profile, "--yes", "--json", *options]
+    words = [*agent.split(), "wipe", *nodes.split(), "--profile", profile, "--yes", "--json", *options]
     done = guest.run(words, timeout=timeout)
     lines = [json.loads(line) for line in done.out.splitlines() if line.startswith("{")]
     if not lines or "receipt" not in lines[-1]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections import Counter
 from dataclasses import astuple, dataclass, field
 from typing import Any
+
+from lab import qemu
 
 SLOWEST = 10
 
@@ -75,7 +76,7 @@ class Report:
             "A pass proves the agent's logic and the kernel's path, not sanitization on hardware.",
             "",
             f"- kernel of the guests: {self.facts.get('kernel', 'none was started')}",
-            f"- {_qemu()}, without KVM, on {os.cpu_count()} cores",
+            f"- {qemu.version()}, without KVM, on {os.cpu_count()} cores",
             f"- load of the machine at the end: {os.getloadavg()[0]:.1f}",
             "",
         ]
@@ -130,13 +131,3 @@ def _table(*heads: str) -> list[str]:
 
 def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _qemu() -> str:
-    try:
-        done = subprocess.run(
-            ["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return "no QEMU"
-    return done.stdout.splitlines()[0] if done.stdout else "no QEMU"

@@ -33,8 +33,12 @@ class Emmc:
         self.protected: set[int] = set()
         self.fail_at_group = -1
         self.lies = False
+        self.sanitizes_as_linux = False
+        """Without a status, which Linux's own way of a sanitize does not hand on."""
         self.log: list[MmcCommand] = []
         self._range = [0, 0]
+        # A device of more than 2 GB is addressed by sectors, a smaller one by bytes (§6.3.4).
+        self.group = GROUP if groups * GROUP * 512 > 2 << 30 else GROUP * 512
 
     def read(self, command: MmcCommand, length: int) -> bytes:
         assert (command.opcode, length) == (8, 512)
@@ -56,13 +60,13 @@ class Emmc:
                 return READY | 1 << 7
             if not self.lies:
                 self.flash = set(self.mapped.values())
-            return READY
+            return 0 if self.sanitizes_as_linux else READY
         assert command.opcode == 13
         return READY
 
     def _erase(self, *, secure: bool) -> int:
         status = READY
-        for group in range(self._range[0] // GROUP, self._range[1] // GROUP + 1):
+        for group in range(self._range[0] // self.group, self._range[1] // self.group + 1):
             if group == self.fail_at_group:
                 raise CommandError("the host lost the answer")
             if group in self.protected:

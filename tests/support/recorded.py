@@ -9,6 +9,7 @@ from pathlib import Path
 from expunge_agent.devices.roots import Roots
 
 RECORDING = Path(__file__).parent.parent / "recorded" / "linux-6.1-qemu.json"
+EMBEDDED = RECORDING.with_name("linux-6.1-embedded.json")
 VOLUMES = RECORDING.with_name("linux-6.1-volumes.json")
 
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge_agent.commands import kernel_mmc, mmc
-from expunge_agent.commands.port import CommandError
+from expunge_agent.commands.port import CommandError, CommandTimeout
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.examine_mmc import examine_mmc, sd_card
 from expunge_agent.techniques.hand import Rejected, State
 from expunge_agent.techniques.mmc_sanitize import MmcErase
+from expunge_agent.techniques.patient import GatedMmc
 from support.emmc import GROUP, Emmc, ext_csd
 
 
@@ -61,7 +62,35 @@ def test_sanitize_erases_first_so_that_nothing_stays_in_the_flash() -> None:
     assert device.flash == set()
     assert hand.poll().state is State.DONE
     assert [command.opcode for command in device.log][-2:] == [6, 13]
-    assert max(c.argument for c in device.log if c.opcode == 36) == 600 * GROUP - 1
+    assert max(c.argument for c in device.log if c.opcode == 36) == 600 * GROUP * 512 - 512
+
+
+def test_above_two_gigabytes_addresses_count_sectors() -> None:
+    device = Emmc(groups=5000)
+    MmcErase(device, Technique.MMC_SECURE_ERASE, address=1).start()
+    assert device.mapped == {}
+    assert max(c.argument for c in device.log if c.opcode == 36) == 5000 * GROUP - 1
+
+
+def test_a_device_that_stands_switched_to_another_partition_is_left_alone() -> None:
+    device = Emmc()
+    device.register[179] = 0x49  # acknowledge, boot from partition 1; access to it
+    drive = examine_mmc(device)
+    assert "switched to its boot partition 1" in drive.astray
+    with pytest.raises(Rejected, match="PARTITION_ACCESS 1"):
+        MmcErase(device, Technique.MMC_SANITIZE, address=1).start()
+    assert len(device.mapped) == 8
+    device.register[179] = 0x48
+    assert not examine_mmc(device).astray
+
+
+def test_of_a_sanitize_that_the_kernel_does_no_status_is_made_up() -> None:
+    device = Emmc()
+    device.sanitizes_as_linux = True
+    answers = MmcErase(device, Technique.MMC_SANITIZE, address=1).start()
+    (said,) = (one for one in answers if one.name.startswith("SANITIZE_START"))
+    assert said.hex == ""
+    assert device.flash == set()
 
 
 def test_secure_erase_takes_every_group() -> None:
@@ -107,6 +136,25 @@ def test_a_stop_is_heeded_between_ranges() -> None:
     with pytest.raises(CommandError, match="stopped"):
         MmcErase(device, Technique.MMC_SANITIZE, 1, stop=lambda: len(device.log) > 3).start()
     assert device.mapped
+
+
+def test_a_question_that_was_given_up_sends_nothing_more() -> None:
+    device, may = Emmc(groups=600), [True]
+
+    def gate() -> None:
+        if not may[0]:
+            raise CommandTimeout("the question was given up")
+
+    def erased() -> bool:
+        may[0] = not any(command.opcode == 38 for command in device.log)
+        return False
+
+    hand = MmcErase(GatedMmc(device, gate), Technique.MMC_SECURE_ERASE, 1, stop=erased)
+    with pytest.raises(CommandTimeout):
+        hand.start()
+    assert [command.opcode for command in device.log].count(38) == 1
+    with pytest.raises(CommandTimeout):
+        hand.prepare()
 
 
 def test_the_structure_is_that_of_the_kernels_header() -> None:

@@ -322,7 +322,8 @@ def test_all_that_a_drive_answers_is_in_the_details() -> None:
         "hidden": [HiddenArea(kind="hpa", size=U64(77), restorable=False)],
         "abilities": [Ability(technique=Technique.DISCARD, offered=True)], "security": locks, "sanitize_frozen": True,
         "sanitize_state": "done", "media_verification": True, "namespaces": [space], "unlisted": "nobody knows",
-        "health": Health(power_on_hours=41), "opal": opal, "unreached": ["RPMB"], "doubtful": ["odd"],
+        "health": Health(power_on_hours=41), "opal": opal, "unreached": ["RPMB"], "astray": "boot0 is in the way",
+        "doubtful": ["odd"],
     }  # fmt: skip
     silent = Drive(protocol="none")
     assert capabilities.details(silent) == []

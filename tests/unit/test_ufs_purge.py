@@ -149,7 +149,7 @@ def carried(unit: Ufs, book: Book | None = None) -> Any:
         ({"ends_as": device.BUSY}, "failed"),
         ({"ends_as": device.FAILED}, "failed"),
         ({"ends_as": 9}, "unknown"),
-        ({"refuses_flag": 0xF7}, "unknown"),
+        ({"refuses_flag": 0xF7}, "failed"),  # as QEMU 11.1 does
         ({"has_status": False}, "not-begun"),
     ],
 )

@@ -22,6 +22,8 @@ ERASE_ARG = 0x00000000
 SECURE_ERASE_ARG = 0x80000000
 SANITIZE_START = 165
 """EXT_CSD byte: any write starts the operation (§7.4.44)."""
+_BYTE_ADDRESSED = 2 << 30
+"""Up to this size data addresses count bytes, above it sectors (§6.3.4; Linux: drivers/mmc/core/mmc.c, mmc_read_ext_csd)."""
 
 R1_ERRORS = 0xFDF9A080
 """The error bits of a device status (§6.13, type E): any of them says that the command failed."""
@@ -62,7 +64,8 @@ class NotExtCsd(Exception):  # noqa: N818 - what the bytes are
 class ExtCsd:
     """What of EXT_CSD (§7.4) concerns erasing. Sizes in bytes; ``life`` in percent used, −1 not defined.
 
-    ``erase_seconds`` and ``secure_erase_seconds`` are the longest times for one erase group.
+    ``erase_seconds`` and ``secure_erase_seconds`` are the longest times for one erase group. ``access``: the
+    partition that reads, writes and erases go to now (PARTITION_ACCESS, §7.4.69); 0 is the user area.
     """
 
     revision: int
@@ -82,6 +85,12 @@ class ExtCsd:
     life: int
     pre_eol: int
     sector: int
+    access: int
+
+    @property
+    def unit(self) -> int:
+        """Bytes from one data address to the next, as the commands that erase count: 1 or 512."""
+        return SECTOR if self.size > _BYTE_ADDRESSED else 1
 
     def health(self) -> Health:
         """PRE_EOL_INFO and DEVICE_LIFE_TIME_EST (§7.4.24, §7.4.25) as health."""
@@ -119,6 +128,19 @@ class ExtCsd:
         }
         return [f"{name} ({size} bytes in all)" for name, size in areas.items() if size]
 
+    def astray(self) -> str:
+        """Where reads and writes of the user area go instead, in words; empty when they go there.
+
+        The kernel keeps its own account of the partition that is switched to, and a switch that was carried out
+        and reported as failed leaves the two apart.
+        """
+        if not self.access:
+            return ""
+        return (
+            f"the device stands switched to its {_ACCESS.get(self.access, 'general purpose partitions')} "
+            f"(PARTITION_ACCESS {self.access}), and the kernel does not know it"
+        )
+
 
 def parse_ext_csd(data: bytes) -> ExtCsd:
     """Read the register. Raises NotExtCsd for what cannot be one: wrong length, or no size in it."""
@@ -147,6 +169,7 @@ def parse_ext_csd(data: bytes) -> ExtCsd:
         life=max(_life(data[268]), _life(data[269])),
         pre_eol=data[267],
         sector=4096 if data[61] == 1 else 512,
+        access=data[179] & 0x07,
     )
 
 
@@ -157,6 +180,7 @@ _REMOVAL = (
     "a way of the vendor's own",
 )
 """SECURE_REMOVAL_TYPE, the one configured (§7.4.117)."""
+_ACCESS = {1: "boot partition 1", 2: "boot partition 2", 3: "RPMB partition"}
 
 
 def switch(index: int, value: int, milliseconds: int = 0) -> MmcCommand:
@@ -165,7 +189,7 @@ def switch(index: int, value: int, milliseconds: int = 0) -> MmcCommand:
 
 
 def erase(first: int, last: int, argument: int, milliseconds: int = 0) -> list[MmcCommand]:
-    """The three commands that erase the groups from sector `first` to sector `last` (§6.6.9, §6.6.10)."""
+    """The three commands that erase the groups from address `first` to address `last` (§6.6.9, §6.6.10; `ExtCsd.unit`)."""
     return [
         MmcCommand(ERASE_GROUP_START, first),
         MmcCommand(ERASE_GROUP_END, last),

@@ -72,6 +72,8 @@ def condition(drive: Drive) -> str:
         found.append(f"{health.used_percent} % worn")
     if health.celsius is not None:
         found.append(f"{health.celsius} °C")
+    if drive.astray:
+        found.append("writes go elsewhere")
     if drive.doubtful:
         found.append(f"{len(drive.doubtful)} doubtful")
     return ", ".join(found)
@@ -94,6 +96,7 @@ def details(drive: Drive) -> list[str]:
     if drive.unlisted:
         found.append(f"further namespaces: {drive.unlisted}")
     found += [f"out of its commands' reach: {one}" for one in drive.unreached]
+    found += [f"what is written to it goes elsewhere: {drive.astray}"] if drive.astray else []
     return found + [f"doubtful: {doubt}" for doubt in drive.doubtful]
 
 

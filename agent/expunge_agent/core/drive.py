@@ -130,6 +130,8 @@ class Drive(Frozen, frozen=True):
     """Why the subsystem may have namespaces that are not among these, in words; empty when it can have none."""
     health: Health = Health()
     opal: Opal | None = None
+    astray: Text = ""
+    """Where what is written to it goes instead, in words; empty when it goes where it should."""
     unreached: list[Text] = []
     """What none of its erase commands reaches, in words."""
     doubtful: list[Text] = []

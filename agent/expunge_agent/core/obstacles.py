@@ -2,12 +2,12 @@
 
 Rules in the order in which a person would want to hear of them; the first that objects is the reason given.
 
- 1. earns nothing, no key to destroy   2. a file, a partition, a virtual device   3. no pass-through
- 4. another command set          5. the drive does not offer it             6. its answers are doubtful
- 7. locked                       8. security frozen, password set           9. sanitize frozen
-10. a sanitize runs, or failed  11. PSID not given                         12. not in the profile
-13. an overwrite, and space is hidden                                      14. other namespaces would go too
-15. the profile is for other media
+ 1. earns nothing, no key to destroy   2. what is written goes elsewhere    3. a file, a partition, a virtual device
+ 4. no pass-through              5. another command set                     6. the drive does not offer it
+ 7. its answers are doubtful     8. locked                                  9. security frozen, password set
+10. sanitize frozen             11. a sanitize runs, or failed             12. PSID not given
+13. not in the profile          14. an overwrite, and space is hidden      15. other namespaces would go too
+16. the profile is for other media
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def shortfall(case: Case, technique: Technique) -> str:
     if stuck:
         areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
         return f"the drive hides space that cannot be given back: {areas}"
-    if drive.unreached and is_command(technique):
-        return "; ".join(drive.unreached)
+    if drive.unreached and is_command(technique) and earns(technique, case.type) is Level.PURGE:
+        return "; ".join(drive.unreached)  # to clear, as an overwrite does, is to clear what the target is
     if drive.doubtful_areas:
         return f"the drive does not tell all that it hides: {listing(drive.doubtful_areas)}"
     apparent, native = int(drive.apparent), int(drive.native)
@@ -223,6 +223,15 @@ def _no_key(case: Case, technique: Technique) -> Obstacle | None:
     if isinstance(case.scope.luks, LuksCase):
         return None
     return Obstacle(case.scope.luks or "no LUKS header was looked for", "Overwrite the target as a whole.")
+
+
+def _astray(case: Case, _technique: Technique) -> Obstacle | None:
+    if case.drive is None or not case.drive.astray:
+        return None
+    return Obstacle(
+        f"what is written to it goes elsewhere: {readable(case.drive.astray, 500)}",
+        "Cut the device's power (restart the machine), then look again.",
+    )
 
 
 def _no_drive(case: Case, technique: Technique) -> Obstacle | None:
@@ -419,6 +428,7 @@ def _other_media(case: Case, _technique: Technique) -> Obstacle | None:
 RULES: tuple[Rule, ...] = (
     _earns_nothing,
     _no_key,
+    _astray,
     _no_drive,
     _no_pass_through,
     _other_command_set,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.volume import BUSES, is_lvm, lvm_name
-from expunge_agent.devices import host, makers, raid, udev, ufs, vpd
+from expunge_agent.devices import host, makers, mmc, raid, udev, ufs, vpd
 from expunge_agent.devices.nodes import SECTOR, Node
 from expunge_agent.devices.roots import read_bytes, read_int, read_text
 from expunge_agent.devices.transport import remarks, transport
@@ -63,6 +63,7 @@ def identity(node: Node, size: int | None = None) -> BlockIdentity:
         told = udev.properties(disk)
         model, serial, wwn = model or told.model, serial or told.serial, wwn or told.wwn
     instance = "" if serial or wwn else _instance(disk)
+    instance = f"{instance}/{_area(disk, found_bus, serial)}".strip("/")
     if node.is_partition and (serial or wwn or instance):
         part = f"part{read_int(node.folder / 'partition')}@{read_int(node.folder / 'start') * SECTOR}"
         instance = f"{instance}/{part}".lstrip("/")
@@ -90,7 +91,9 @@ def medium(node: Node, path: str = "") -> Medium:
         rotational=None if rotational < 0 else rotational == 1,
         removable=read_int(disk.folder / "removable", 0) == 1,
         partition=node.is_partition,
-        firmware=_first(disk.folder / "device", "firmware_rev", "fwrev", "rev"),
+        firmware=_first(
+            mmc.card(disk) if who.bus == "mmc" else disk.folder / "device", "firmware_rev", "fwrev", "rev"
+        ),
         logical_sector=read_int(queue / "logical_block_size"),
         physical_sector=read_int(queue / "physical_block_size"),
         notes=tuple(_notes(node, who, kind)),
@@ -117,7 +120,7 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
         return MediumType.SSD
     if who.bus == "mmc":  # managed flash in either case: JESD84-B51 §1, SD Physical Layer 6.00 §1
         return {"MMC": MediumType.SSD, "SD": MediumType.USB_FLASH}.get(
-            read_text(disk.folder / "device/type"), MediumType.UNKNOWN
+            read_text(mmc.card(disk) / "type"), MediumType.UNKNOWN
         )
     if who.bus == "usb" and read_int(disk.folder / "removable", 0) == 1:
         return MediumType.USB_FLASH
@@ -142,7 +145,7 @@ def _by_rotation(disk: Node, found_bus: str) -> MediumType:
 
 def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
     """(model, serial, WWN) from sysfs; empty strings where it does not say."""
-    device = disk.folder / "device"
+    device = mmc.card(disk) if found_bus == "mmc" else disk.folder / "device"
     if found_bus in ("lvm", "dm-crypt", "dm"):
         return (*_mapped_names(read_text(disk.folder / "dm/name"), read_text(disk.folder / "dm/uuid")), "")
     if found_bus == "md":
@@ -159,7 +162,17 @@ def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:
     if found_bus == "usb" and not serial:
         serial = _usb_serial(disk)
     wwn = read_text(disk.folder / "wwid") or read_text(device / "wwid")
-    return model, serial, wwn if wwn.startswith(_WORLD_WIDE) else ""
+    wwn = wwn if wwn.startswith(_WORLD_WIDE) else ""
+    if found_bus == "ufs" and not (serial or wwn):
+        serial = ufs.serial(disk)
+    return model, serial, wwn
+
+
+def _area(disk: Node, found_bus: str, serial: str) -> str:
+    """What tells `disk` from others that carry the same `serial` by their nature; empty for most."""
+    if found_bus == "mmc":
+        return mmc.area(disk)
+    return ufs.unit(disk) if found_bus == "ufs" and serial and serial == ufs.serial(disk) else ""
 
 
 def _mapped_names(name: str, uuid: str) -> tuple[str, str]:
@@ -170,6 +183,15 @@ def _mapped_names(name: str, uuid: str) -> tuple[str, str]:
         return (parsed.title if parsed is not None and not parsed.layer else name), uuid
     headless = uuid.startswith("CRYPT-") and not uuid.startswith(_WITH_HEADER)
     return name, "" if headless else uuid
+
+
+def _mmc_notes(disk: Node, kind: MediumType) -> list[str]:
+    if name := mmc.area(disk):
+        user = mmc.user_area(disk).path
+        return [f"the area {name} of the eMMC {user}: its user area and other areas are not covered"]
+    if areas := mmc.beside(disk):
+        return [f"areas of their own beside the user area are not covered: {', '.join(areas)}"]
+    return ["an SD card"] if kind is MediumType.USB_FLASH else []
 
 
 def _first(folder: Path, *files: str) -> str:
@@ -204,8 +226,10 @@ def _notes(node: Node, who: BlockIdentity, kind: MediumType) -> list[str]:
         notes.append("a virtual disk: what lies under it is not reached")
     if who.bus == "md" and (name := udev.array_name(node.disk)):
         notes.append(f"the array's name is {name}")
-    if who.bus == "mmc" and kind is MediumType.USB_FLASH:
-        notes.append("an SD card")
+    if who.bus == "mmc":
+        notes += _mmc_notes(node.disk, kind)
+    if who.bus == "ufs":
+        notes.append("a logical unit of a UFS device: the others, and its RPMB, are not covered")
     notes += remarks(node.disk)
     if kind is MediumType.UNKNOWN:
         notes.append("the device does not say whether it rotates")

@@ -15,7 +15,7 @@ from expunge_agent.core.doubts import doubts, names
 from expunge_agent.core.drive import Ability, Drive
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import describe, raid, ufs, vpd
+from expunge_agent.devices import describe, mmc, raid, ufs, vpd
 from expunge_agent.devices.nodes import Node, by_number
 from expunge_agent.devices.nvme_neighbours import with_neighbours
 from expunge_agent.devices.roots import LIVE, Roots, link_name, read_bytes, read_int, read_text
@@ -216,18 +216,23 @@ def _ask(fd: int, disk: Node, known: Drive) -> Drive:
 
 def _ask_mmc(fd: int, disk: Node) -> Drive:
     from expunge_agent.commands.kernel_mmc import MmcIoctlPort
-    from expunge_agent.devices.examine_mmc import examine_mmc, sd_card
+    from expunge_agent.devices.examine_mmc import area_of, examine_mmc, sd_card
 
-    if read_text(disk.folder / "device/type") != "MMC":
+    if read_text(mmc.card(disk) / "type") != "MMC":
         return sd_card()
+    if mmc.area(disk):
+        return area_of(str(mmc.user_area(disk).path))
     return examine_mmc(MmcIoctlPort(fd))
 
 
 def with_ufs(drive: Drive, disk: Node) -> Drive:
     """`drive`, a logical unit of a UFS device, with what it can do as such. Its purge status is not asked for: a
     read of it takes the word of a purge under way from whoever waits for it."""
-    node = ufs.query_node(disk)
-    why = "" if node is not None else "the kernel shows no ufs-bsg node to ask it through"
+    why = ""
+    if ufs.query_node(disk) is None:
+        why = "the kernel shows no ufs-bsg node to ask it through (CONFIG_SCSI_UFS_BSG)"
+    elif ufs.fully_provisioned(disk):
+        why = "its unit descriptor says that nothing of it can be unmapped (bProvisioningType 00h)"
     purge = Ability(technique=Technique.UFS_PURGE, offered=not why, why=why)
     beyond = "not reached: other logical units of the UFS device, its RPMB, what it does not unmap"
     return msgspec.structs.replace(

@@ -32,6 +32,7 @@ def examine_mmc(port: mmc.MmcPort) -> Drive:
         apparent=U64(csd.size),
         abilities=csd.abilities(),
         health=csd.health(),
+        astray=csd.astray(),
         unreached=unreached,
         doubtful=doubtful,
         answers=answers,
@@ -40,7 +41,16 @@ def examine_mmc(port: mmc.MmcPort) -> Drive:
 
 def sd_card() -> Drive:
     """An SD card: it has no command that erases what the host cannot address (SD Physical Layer 6.00 §4.3.5)."""
-    why = "an SD card has no such command"
+    return _without_commands("an SD card has no such command")
+
+
+def area_of(user_area: str) -> Drive:
+    """A boot or general purpose partition of the eMMC whose user area is at `user_area`: a sanitize and the erase
+    given here are for that."""
+    return _without_commands(f"it is a command for the user area, {user_area}, and reaches no other")
+
+
+def _without_commands(why: str) -> Drive:
     return Drive(
         protocol="mmc",
         rotation=1,

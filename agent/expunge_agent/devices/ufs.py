@@ -8,7 +8,7 @@ from pathlib import Path
 
 from expunge_agent.devices import raid
 from expunge_agent.devices.nodes import Node, by_number
-from expunge_agent.devices.roots import LIVE, Roots
+from expunge_agent.devices.roots import LIVE, Roots, read_text
 
 _DRIVER = "ufshcd"
 """proc_name of the host template (drivers/ufs/core/ufshcd.c)."""
@@ -18,6 +18,27 @@ def is_ufs(disk: Node) -> bool:
     """Whether `disk` is a logical unit of a UFS device: its host is the UFS driver's, or its SCSI device has a
     unit descriptor in sysfs (Documentation/ABI/testing/sysfs-driver-ufs)."""
     return raid.controller(disk) == _DRIVER or (disk.folder / "device/unit_descriptor").is_dir()
+
+
+def serial(disk: Node) -> str:
+    """The serial number of the device whose logical unit `disk` is, which all its units share; empty where it has none.
+
+    It is a string descriptor (JESD220, iSerialNumber), for UFS units need not have VPD pages with names. Linux
+    prints an empty one as ``(null)``.
+    """
+    told = (read_text(folder / "string_descriptors/serial_number") for folder in disk.parents())
+    return next((text for text in told if text and text != "(null)"), "")
+
+
+def unit(disk: Node) -> str:
+    """Which logical unit of its device it is, such as ``lun3``."""
+    return f"lun{(disk.folder / 'device').resolve().name.rpartition(':')[2]}"
+
+
+def fully_provisioned(disk: Node) -> bool:
+    """Whether the unit descriptor has thin provisioning disabled (JESD220, bProvisioningType 00h): it then
+    takes no UNMAP, and a purge reaches nothing of it."""
+    return read_text(disk.folder / "device/unit_descriptor/provisioning_type") == "0x00"
 
 
 def query_node(disk: Node) -> Path | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from expunge_agent.core.guard import SystemPaths
 from expunge_agent.core.medium import Kind, Usage
-from expunge_agent.devices import ioctls, mounts, multipath, overlays, zfs
+from expunge_agent.devices import ioctls, mmc, mounts, multipath, overlays, zfs
 from expunge_agent.devices.nodes import (
     Family,
     Node,
@@ -237,6 +237,8 @@ def _zfs_over(kin: Family, eyes: Eyes) -> tuple[str, ...]:
 
 def _block_read_only(node: Node) -> str:
     if read_int(node.folder / "ro", 0) == 1 or read_int(node.disk.folder / "ro", 0) == 1:
+        if mmc.forced_read_only(node.disk):
+            return f"the kernel holds the device read-only (echo 0 > /sys/block/{node.disk.name}/force_ro lifts it)"
         return "the kernel holds the device read-only"
     return ""
 

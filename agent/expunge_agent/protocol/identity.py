@@ -15,7 +15,8 @@ class BlockIdentity(Frozen, frozen=True, tag_field="kind", tag="block"):
     """A block device by what it says of itself.
 
     ``instance`` names devices that have neither serial nor WWN (loop, zram) for as long as they
-    stay attached: ``<boot id>/<disk sequence number>`` of the kernel. A drive leaves it empty.
+    stay attached: ``<boot id>/<disk sequence number>`` of the kernel. A drive leaves it empty. Parts that
+    share a serial number are told apart by it: partitions, boot areas of an eMMC (``boot0``), UFS units (``lun1``).
     """
 
     bus: Name

@@ -48,6 +48,8 @@ class MmcErase:
             raise Rejected(ability.why if ability else "not an eMMC technique", answers)
         if not csd.erase_group:
             raise Rejected("the device does not tell the size of its erase groups", answers)
+        if astray := csd.astray():
+            raise Rejected(astray, answers)
         return answers
 
     def start(self) -> list[Answer]:
@@ -87,21 +89,24 @@ class MmcErase:
     def _erase_all(self, csd: mmc.ExtCsd) -> list[Answer]:
         secure = self.technique is Technique.MMC_SECURE_ERASE
         argument = mmc.SECURE_ERASE_ARG if secure else mmc.ERASE_ARG
-        group, sectors = csd.erase_group // mmc.SECTOR, csd.size // mmc.SECTOR
         seconds = csd.secure_erase_seconds if secure else csd.erase_seconds
+        limit = 1000 * (_MARGIN_SECONDS + seconds * _GROUPS_AT_ONCE)
+        share = 500_000 if self.technique is Technique.MMC_SANITIZE else 1_000_000
         answers: list[Answer] = []
-        for first in range(0, sectors, group * _GROUPS_AT_ONCE):
+        for first in range(0, csd.size, csd.erase_group * _GROUPS_AT_ONCE):
             if self.stop():
-                raise CommandError(f"the erase was stopped after {first * mmc.SECTOR} of {csd.size} bytes")
-            last = min(first + group * _GROUPS_AT_ONCE, sectors) - 1
-            limit = 1000 * (_MARGIN_SECONDS + seconds * _GROUPS_AT_ONCE)
-            statuses = self.port.send(mmc.erase(first, last, argument, milliseconds=limit))
-            answer = _statuses(f"erase of sectors {first} to {last}", statuses)
+                raise CommandError(f"the erase was stopped after {first} of {csd.size} bytes")
+            end = min(first + csd.erase_group * _GROUPS_AT_ONCE, csd.size)
+            ends = (
+                first // csd.unit,
+                (end - mmc.SECTOR) // csd.unit,
+            )  # the addresses of the first and the last sector
+            statuses = self.port.send(mmc.erase(*ends, argument, milliseconds=limit))
             for status in statuses:
                 if trouble := mmc.trouble(status):
-                    raise CommandError(f"erase of sectors {first} to {last}: {trouble}")
-            answers.append(answer)
-            self._ppm = last * (500_000 if self.technique is Technique.MMC_SANITIZE else 1_000_000) // sectors
+                    raise CommandError(f"erase of bytes {first} to {end}: {trouble}")
+            answers.append(_statuses(f"erase of bytes {first} to {end}", statuses))
+            self._ppm = end * share // csd.size
         return answers[:1] + answers[1:][-1:]  # the first and the last stand for those between
 
     def _sanitize(self) -> list[Answer]:
@@ -110,6 +115,10 @@ class MmcErase:
         for status in statuses:
             if trouble := mmc.trouble(status):
                 raise CommandError(f"sanitize: {trouble}")
+        if statuses == [0]:  # Linux does this one itself and fills in no response (drivers/mmc/core/block.c)
+            return [
+                Answer(name="SANITIZE_START, ended well by the kernel's account, which has no R1", hex="")
+            ]
         return [_statuses("SANITIZE_START", statuses)]
 
     def _idle(self) -> list[Answer]:

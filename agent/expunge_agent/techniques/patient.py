@@ -6,11 +6,12 @@ A command to a drive that has gone can hold its thread in the kernel for minutes
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from expunge_agent.commands.mmc import MmcCommand, MmcPort
 from expunge_agent.commands.port import (
     CommandTimeout,
     NvmeCommand,
@@ -166,6 +167,23 @@ class GatedUfs:
         """See `UfsPort`."""
         self._gate()
         return self._port.exchange(request)
+
+
+class GatedMmc:
+    """An `MmcPort` that asks before each command whether it may still be sent."""
+
+    def __init__(self, port: MmcPort, gate: Callable[[], None]) -> None:
+        self._port, self._gate = port, gate
+
+    def read(self, command: MmcCommand, length: int) -> bytes:
+        """See `MmcPort`."""
+        self._gate()
+        return self._port.read(command, length)
+
+    def send(self, commands: Sequence[MmcCommand]) -> list[int]:
+        """See `MmcPort`."""
+        self._gate()
+        return self._port.send(commands)
 
 
 class PatientHand:

@@ -8,7 +8,7 @@ from expunge_agent.core.drive import Answer
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.technique import Technique
 from expunge_agent.techniques.hand import Hand, Rejected
-from expunge_agent.techniques.patient import GatedNvme, GatedReader, GatedScsi, GatedUfs
+from expunge_agent.techniques.patient import GatedMmc, GatedNvme, GatedReader, GatedScsi, GatedUfs
 
 Gate = Callable[[], None]
 
@@ -56,11 +56,11 @@ def _scsi(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     return ScsiSanitize(GatedScsi(SgPort(fd), gate), plan.technique, size=size)
 
 
-def _mmc(plan: TargetPlan, fd: int, _gate: Gate) -> Hand:
+def _mmc(plan: TargetPlan, fd: int, gate: Gate) -> Hand:
     from expunge_agent.commands.kernel_mmc import MmcIoctlPort
     from expunge_agent.techniques.mmc_sanitize import MmcErase
 
-    return MmcErase(MmcIoctlPort(fd), plan.technique, _MMC_ADDRESS)
+    return MmcErase(GatedMmc(MmcIoctlPort(fd), gate), plan.technique, _MMC_ADDRESS)
 
 
 def _ufs(plan: TargetPlan, fd: int, gate: Gate) -> Hand:

@@ -37,6 +37,7 @@ class UfsPurge:
 
     def __init__(self, port: ufs.UfsPort, unmap: Callable[[], list[Answer]]) -> None:
         self._port, self._unmap = port, unmap
+        self._refused: list[Answer] = []
 
     def prepare(self) -> list[Answer]:
         """See `Hand`. Takes the word of an old purge, so that it is not taken for that of the one to come."""
@@ -58,6 +59,7 @@ class UfsPurge:
         reply = ufs.enable_purge(self._port)
         answers.append(_told("fPurgeEnable set", reply))
         if reply.response:
+            self._refused = answers
             raise CommandError(f"everything was unmapped, and the device refused to purge: {reply.words}")
         return answers
 
@@ -70,6 +72,8 @@ class UfsPurge:
         if reply.value not in list(PurgeStatus):
             return Status(State.IDLE, detail=f"reserved purge status {reply.value:02X}h", answers=answers)
         state, detail = _STATES[PurgeStatus(reply.value)]
+        if self._refused and state is State.IDLE:
+            return Status(State.FAILED, detail=detail, answers=[*self._refused, *answers])
         return Status(state, 1_000_000 if state is State.DONE else -1, -1, detail, answers)
 
     def settle(self) -> list[Answer]:
