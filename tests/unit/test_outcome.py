@@ -94,6 +94,37 @@ def test_what_is_not_listed_is_not_explained() -> None:
     assert outcome(TWO, found, mismatch_count=U64(2)) is Outcome.FAILED
 
 
+def test_more_errors_than_can_be_listed_explain_nothing_and_it_says_so() -> None:
+    errors = [bad(4096, 512, "write: EIO")]
+    result = msgspec.structs.replace(
+        written_but_for(errors), error_count=U64(2), error_bytes=U64(1024), bytes_written=U64(SIZE - 1024)
+    )
+    check = read_back([bad(9216, 512, "old data")])
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [result], [check])
+    assert verdict.outcome is Outcome.FAILED
+    assert "More ranges could not be written than can be listed" in verdict.failure
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [(SIZE // 2, Outcome.EXCEPTIONS), (SIZE // 2 + 1, Outcome.FAILED)]
+)
+def test_what_was_mostly_not_written_is_not_called_sanitized(lost: int, outcome: Outcome) -> None:
+    errors = [bad(0, lost, "write: EIO")]
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [written_but_for(errors)], [read_back(errors)])
+    assert (verdict.outcome, verdict.level) == (outcome, Level.NONE)
+    assert ("could not write most of it" in verdict.failure) == (outcome is Outcome.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [(SIZE // 2, Outcome.EXCEPTIONS), (SIZE // 2 + 1, Outcome.FAILED)]
+)
+def test_what_was_mostly_not_read_back_is_not_called_sanitized(lost: int, outcome: Outcome) -> None:
+    check = msgspec.structs.replace(read_back([]), bytes_read=U64(SIZE - lost), unreadable_bytes=U64(lost))
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [written_but_for([])], [check])
+    assert (verdict.outcome, verdict.level) == (outcome, Level.NONE)
+    assert ("could not read most of" in verdict.failure) == (outcome is Outcome.FAILED)
+
+
 def test_a_verification_that_was_broken_off_does_not_count() -> None:
     assert outcome([], []) is Outcome.SANITIZED
     assert outcome([], [], complete=False) is Outcome.FAILED

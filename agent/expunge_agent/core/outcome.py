@@ -63,11 +63,15 @@ def judge(
         return Verdict(Outcome.FAILED, Level.NONE, [], "Not every pass wrote every byte.")
     if missing:
         return Verdict(Outcome.FAILED, Level.NONE, [], "Not every verification came to its end.")
+    if missed := _mostly_missed(done, list(finished.values())):
+        return Verdict(Outcome.FAILED, Level.NONE, [], missed)
     unexplained = [check for check in finished.values() if _unexplained(check, done[check.of_pass].errors)]
     if unexplained:
         wrong = sum(check.mismatched_bytes for check in unexplained)
         looks = "; ".join(dict.fromkeys(look for check in unexplained for look in check.looks))
         told = f" They look like: {looks}." if looks else ""
+        if any(result.error_count > len(result.errors) for result in done):
+            told += " More ranges could not be written than can be listed, so it is not known whether it is these."
         return Verdict(
             Outcome.FAILED,
             Level.NONE,
@@ -113,6 +117,13 @@ def judge_erasure(
         return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
     if canaries is None or (verify and (read is None or not read.complete)):
         return Verdict(Outcome.FAILED, Level.NONE, [], "What the drive did could not be looked at.")
+    if read is not None and read.unreadable_bytes > read.bytes_read:
+        return Verdict(
+            Outcome.FAILED,
+            Level.NONE,
+            [],
+            f"Most could not be read back: {read.unreadable_bytes} of {read.bytes_expected} bytes.",
+        )
     if read is not None and (wrong := _not_what_it_writes(erasure.technique, read)):
         return Verdict(Outcome.FAILED, Level.NONE, [], wrong)
     exceptions = [*doubts, *_erasure_shortfalls(erasure, canaries, read, size)]
@@ -265,6 +276,26 @@ def _joined(problems: Sequence[RangeProblem]) -> list[tuple[int, int]]:
         else:
             out.append((start, end))
     return out
+
+
+def _mostly_missed(passes: Sequence[PassResult], checks: Sequence[Verification]) -> str:
+    """Where the greater part of the target was not written, or not read back; empty where it was.
+
+    An outcome with "sanitized" in its name is not to stand for a medium that is mostly as it was.
+    """
+    for result in passes:
+        if result.error_bytes > result.bytes_written:
+            total = int(result.error_bytes) + int(result.bytes_written)
+            return (
+                f"Pass {result.index + 1} could not write most of it: {result.error_bytes} of {total} bytes."
+            )
+    for check in checks:
+        if check.unreadable_bytes > check.bytes_read:
+            return (
+                f"Verification after pass {check.of_pass + 1} could not read most of what it was to read: "
+                f"{check.unreadable_bytes} of {check.bytes_expected} bytes."
+            )
+    return ""
 
 
 def _shortfalls(passes: Sequence[PassResult], checks: Sequence[Verification]) -> list[str]:
