@@ -123,6 +123,15 @@ def test_a_large_dead_region_costs_few_attempts() -> None:
     assert target.failed < 2 * 1800 / 16 + 150
 
 
+def test_behind_a_dead_region_the_steps_are_small_again() -> None:
+    islands = [(at * CHUNK, (at + 1) * CHUNK) for at in (160, 162, 164)]
+    dead = [(10 * CHUNK, 120 * CHUNK), *islands]
+    target = Regions(200 * CHUNK, dead)
+    report = write_pass(target, STREAM, tuning=Tuning(chunk=CHUNK, stripes=1), limits=FEW)
+    assert spans(report.problems) == dead
+    check_written(target, dead, 0)
+
+
 def test_reads_step_over_too() -> None:
     dead = [(100 * CHUNK, 900 * CHUNK)]
     target = Regions(1024 * CHUNK, dead, readable=False)
