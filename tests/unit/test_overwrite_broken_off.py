@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from expunge_agent.core.progress import MAX_FRUITLESS_RESUMES
 from expunge_agent.engine import writer
 from expunge_agent.engine.confidence import drawn
+from expunge_agent.engine.problems import Limits
 from expunge_agent.engine.ranges import samples
 from expunge_agent.engine.target import Target
 from expunge_agent.engine.tuning import Tuning
@@ -152,21 +154,29 @@ def test_errors_met_again_after_a_crash_count_once(
 def test_a_dead_region_beyond_all_fine_work_leaves_the_rest_written(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at every second checkpoint beyond the fine work; the receipt lists neither less nor more than failed."""
+    """Killed again and again beyond the fine work; the receipt lists neither less nor more than failed."""
     size, dead = 96 * CHUNK, range(20 * CHUNK // BLOCK, 50 * CHUNK // BLOCK)
     image = tmp_path / "large.img"
     image.write_bytes(OLD * size)
     failing(monkeypatch, {3, *dead})
     digest = bench.hand_in(*bench.sign(bench.order(image, policy="zero")))
-    checkpoints = deaths = 0
+    write, next_death, deaths = Target.write, 24 * CHUNK, 0
+
+    def slow(self: Target, view: memoryview, offset: int) -> None:
+        if len(view) == CHUNK:
+            time.sleep(0.01)  # so that there are checkpoints between
+        write(self, view, offset)
 
     def coarse(kind: str, data: dict[str, Any]) -> bool:
-        nonlocal checkpoints
-        if kind == "checkpoint" and data["checkpoint"].durable >= 36 * CHUNK:
-            checkpoints += 1
-        return kind == "checkpoint" and checkpoints % 2 == 1
+        nonlocal next_death
+        if kind != "checkpoint" or (durable := int(data["checkpoint"].durable)) < next_death:
+            return False
+        next_death = durable + 4 * CHUNK  # a new run begins with two chunks of fine work
+        return True
 
+    monkeypatch.setattr(Target, "write", slow)
     monkeypatch.setattr(writer, "TICK", 0.0005)
+    monkeypatch.setattr(writer, "Limits", lambda: Limits(bad_blocks=2 * CHUNK // BLOCK))
     with monkeypatch.context() as patched:
         crash_when(patched, coarse)
         while True:
@@ -175,7 +185,6 @@ def test_a_dead_region_beyond_all_fine_work_leaves_the_rest_written(
                 break
             except Crash:
                 deaths += 1
-                checkpoints += 1
     assert deaths >= 2
     receipt = bench.checked(Outbox(bench.state.root).get(1))
     (only,) = receipt.targets[0].passes
