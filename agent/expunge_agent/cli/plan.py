@@ -30,6 +30,7 @@ from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.overlap import REMEDY, overlap_of
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.surroundings import protected
@@ -77,7 +78,7 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     plans = _plans(eyes, paths, order, labels)
     if options["deactivate"]:
         plans = [_deactivated(one, root, plans) for one in plans]
-    plans = [_with_key_in_use(one) for one in plans]
+    plans = _kept_apart([_with_key_in_use(one) for one in plans])
     if as_json:
         print_json(
             {
@@ -129,6 +130,17 @@ def _of_medium(found: Found, real: Sequence[str], eyes: Eyes, order: Order, psid
             luks = scope.luks
     against = objections(None, medium, found.usage, eyes.system)
     return Planned(found.usage.path, medium, against, selection, luks=luks)
+
+
+def _kept_apart(plans: Sequence[Planned]) -> list[Planned]:
+    """The same; one that has bytes in common with a target before it is refused, as the order would be."""
+    targets = [Target(identity=one.medium.identity, hint=one.path) if one.medium else None for one in plans]
+    out = []
+    for index, one in enumerate(plans):
+        text = overlap_of(targets, index)
+        against = [Refusal(reason=Reason.OVERLAPPING_TARGETS, detail=text, remedy=REMEDY)] if text else []
+        out.append(replace(one, blocked=[*one.blocked, *against]))
+    return out
 
 
 def _with_key_in_use(one: Planned) -> Planned:
