@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids, table
+from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids
 from expunge_agent.cli.keys import key_options, key_wish
 from expunge_agent.cli.named_devices import resolved
 from expunge_agent.cli.planned import SPECIAL, Order, Planned, planned
+from expunge_agent.cli.show_candidates import show_candidates
 from expunge_agent.cli.show_deactivation import show_deactivation
 from expunge_agent.cli.space import space_options, space_wish
 from expunge_agent.core.deactivation import Taking
@@ -34,7 +35,7 @@ from expunge_agent.protocol.overlap import REMEDY, overlap_of
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.surroundings import protected
-from expunge_agent.terminal import size_text, time_text
+from expunge_agent.terminal import about_time, size_text
 from expunge_profiles.load import find
 from expunge_profiles.schema import Profile, ProfileError
 
@@ -194,30 +195,13 @@ def show(one: Planned) -> None:
         click.echo(f"{one.path}: {one.what or of_medium}")
         for note in one.medium.notes if one.medium else one.notes:
             click.echo(f"  Note: {note}")
-        _show_candidates(one.selection)
+        show_candidates(one.selection)
         click.echo(_verdict(one.selection))
     if one.deactivation:
         show_deactivation({one.path: one.deactivation})
     for refusal in one.blocked:
         click.echo(f"Refused as things stand: {refusal.detail} {refusal.remedy}".rstrip())
     click.echo()
-
-
-def _show_candidates(selection: Selection) -> None:
-    table(
-        ["", "TECHNIQUE", "USABLE", "EARNS", "TIME", "WHY"],
-        [
-            [
-                "*" if one.technique is selection.chosen else "",
-                one.technique.value,
-                "yes" if one.usable else "no",
-                one.earns.value,
-                _time(one.seconds),
-                one.why_not or one.detail,
-            ]
-            for one in selection.candidates
-        ],
-    )
 
 
 def _verdict(selection: Selection) -> str:
@@ -230,9 +214,6 @@ def _verdict(selection: Selection) -> str:
     lines += [
         f"The {area.kind.upper()} of {area.size} bytes is given back first." for area in selection.restores
     ]
-    lines.append(f"Time: {_time(chosen.seconds)}, reading back {_time(selection.read_back_seconds)}.")
+    reading_back = about_time(selection.read_back_seconds)
+    lines.append(f"Time: {about_time(chosen.seconds)}, reading back {reading_back}.")
     return " ".join(lines)
-
-
-def _time(seconds: int) -> str:
-    return "unknown" if seconds < 0 else f"~{time_text(seconds)}"
