@@ -41,7 +41,7 @@ def disks(tmp_path: Path) -> Iterator[FuseLab]:
 
 def start(bench: Bench, digest: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "expunge_agent", "--state", str(bench.state.root), "run", digest]
-    how = ["--checkpoint-seconds", "0.01", "--chunk", "256", "--stripes", "2"]
+    how = ["--checkpoint-seconds", "0.01", "--chunk", "256", "--stripes", "2", "--rate", "16M"]
     return subprocess.Popen([*command, *how], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -77,7 +77,7 @@ def test_killed_in_a_dead_region_again_and_again_it_lists_what_failed(disks: Fus
     chance = random.Random(seed)
     disk = disks.disk(OLD * SIZE)
     device = disk.loop()
-    disk.set(bad_writes=[[*DEAD, "EIO", None]], slow=0.0003)
+    disk.set(bad_writes=[[*DEAD, "EIO", None]])
     bench = Bench.make(tmp_path / "agent")
     now = datetime.now(UTC)
     order = bench.order(
