@@ -38,6 +38,21 @@ def time_text(seconds: int) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
+def about_time(seconds: int) -> str:
+    """An estimate in words that a person can plan with: ``about 46 min``; ``unknown`` when it is below 0."""
+    if seconds < 0:
+        return "unknown"
+    if seconds < 60:
+        return "under a minute"
+    minutes = -(-seconds // 60)
+    if minutes < 120:
+        return f"about {minutes} min"
+    hours = -(-minutes // 60)
+    if hours < 48:
+        return f"about {minutes // 60} h {minutes % 60} min" if minutes % 60 else f"about {hours} h"
+    return f"about {hours // 24} days {hours % 24} h" if hours % 24 else f"about {hours // 24} days"
+
+
 def status_lines(events: list[Event]) -> list[str]:
     """One line a target: where it stands."""
     return [

@@ -21,6 +21,7 @@ from expunge_agent.protocol.event import Event, EventKind
 from expunge_agent.protocol.identity import Target, is_identifying, subject_name
 from expunge_agent.protocol.order import MAX_TARGETS, Order, ProfileRef, order_digest, parse_order
 from expunge_agent.protocol.order_keys import KeyWish
+from expunge_agent.protocol.overlap import REMEDY, overlapping
 from expunge_agent.protocol.wire import Document
 from expunge_controller import key_history
 from expunge_controller.context import Controller
@@ -60,7 +61,7 @@ def draft_order(
     """The order as it would be signed; nothing is kept.
 
     Raises UsageError for no target, too many, one named twice, or a level that the profile does
-    not aim at; RefusedError for a target without identity.
+    not aim at; RefusedError for a target without identity, and for a drive beside its own partition.
     """
     _check_targets(targets)
     wanted = level or Level(profile.level)
@@ -269,6 +270,8 @@ def _check_targets(targets: Sequence[Target]) -> None:
         if digest in seen:
             raise UsageError(f"{name} is named twice.", "Name every target once.")
         seen.add(digest)
+    if text := overlapping(targets):
+        raise RefusedError(text, REMEDY)
 
 
 def _check_free(unit: Unit, order: Order) -> None:

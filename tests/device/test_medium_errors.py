@@ -274,32 +274,38 @@ def test_any_bad_ranges_are_listed_exactly_and_the_totals_are_right(
 
 
 @pytest.mark.parametrize("what", ["bad_writes", "bad_reads"])
-def test_too_many_bad_sectors_end_it(disks: FuseLab, over: str, what: str) -> None:
+def test_too_many_bad_sectors_are_stepped_over(disks: FuseLab, over: str, what: str) -> None:
     disk = disks.disk(OLD)
     target = opened(disk, over)
     if what == "bad_reads":
         assert write_pass(target, STREAM, tuning=TWO).complete
-    # The first chunk works: a disk that answers nowhere counts as gone.
-    disk.set(**{what: bad([(CHUNK, SIZE)])})
-    limits = Limits(bad_blocks=100)
-    work = write_pass if what == "bad_writes" else verify
+    dead, behind = (3 * CHUNK, 27 * CHUNK - SECTOR), 27 * CHUNK
+    disk.set(**{what: bad([dead])})
+    before, limits = disk.set(), Limits(bad_blocks=100)
     with takes_at_most(30):
-        error, report = ends(lambda: work(target, STREAM, tuning=TWO, limits=limits))  # type: ignore[operator]
-    assert isinstance(error, GiveUp)
-    if what == "bad_writes":
-        assert report.bytes_written <= report.durable <= SIZE
-        assert disk.truth()[CHUNK:] == OLD[CHUNK:]
-    else:
-        assert report.bytes_read <= CHUNK
-    assert disk.set() < 4000
+        if what == "bad_writes":
+            report = write_pass(target, STREAM, tuning=TWO, limits=limits)
+            assert report.complete
+            listed, lost = report.problems, report.error_bytes
+            assert report.bytes_written == SIZE - lost
+            assert disk.truth() == with_gaps([(dead[0], behind)])
+        else:
+            back = verify(target, STREAM, tuning=TWO, limits=limits)
+            assert (back.complete, back.mismatched_bytes) == (True, 0)
+            listed, lost = back.unreadable, back.unreadable_bytes
+            assert back.bytes_read == SIZE - lost
+    assert spans(listed) == [(dead[0], behind)]
+    assert lost == behind - dead[0]
+    assert disk.set() - before < 1500
 
 
 def test_time_spent_on_errors_ends_it(disks: FuseLab) -> None:
     disk = disks.disk(OLD)
     target = opened(disk, "file")
     disk.set(bad_writes=bad([(CHUNK, SIZE)]), slow=0.02)
+    limits = Limits(give_up_seconds=1.0)
     with takes_at_most(20):
-        error, _ = ends(lambda: write_pass(target, STREAM, tuning=TWO, limits=Limits(error_seconds=1.0)))
+        error, _ = ends(lambda: write_pass(target, STREAM, tuning=TWO, limits=limits))
     assert isinstance(error, GiveUp)
     assert "1 s" in str(error)
 

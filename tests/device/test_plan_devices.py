@@ -74,3 +74,26 @@ def test_a_neighbour_that_is_mounted_or_open_is_in_use_and_an_idle_one_is_not(la
     assert set(scope.in_use) == {names[2]}
     assert "mounted" in scope.in_use[names[2]]
     assert scope_of(None, own, [own], Eyes.open()).in_use == {}
+
+
+def test_a_drive_beside_its_own_partition_is_refused(lab, tmp_path: Path) -> None:
+    device = lab.loop()
+    part = lab.partition(device, 1, MIB, 4 * MIB)
+    image = Path(Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text().strip())
+    before = image.read_bytes()
+    told = plan(tmp_path, 3, device, part)["plans"]
+    assert [[one["reason"] for one in target["blocked"]] for target in told] == [[], ["overlapping-targets"]]
+    assert told[1]["blocked"][0]["detail"] == f"Target 2 ({part}) lies on target 1 ({device})."
+    plan(tmp_path, 0, part)
+    agent = [sys.executable, "-m", "expunge_agent", "--state", str(tmp_path / "state")]
+    done = subprocess.run(
+        [*agent, "wipe", part, device, "--profile", "zero", "--yes"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert f"Target 2 ({device}) holds target 1 ({part})." in done.stderr
+    assert "Receipt 1 says so." in done.stderr
+    assert image.read_bytes() == before

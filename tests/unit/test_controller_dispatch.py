@@ -68,6 +68,9 @@ def test_bad_targets_are_refused_before_anything_is_kept(controller: Controller,
         ordered(controller, machine, disk(1), disk(1))
     with pytest.raises(RefusedError, match="neither serial number nor WWN"):
         ordered(controller, machine, replace(disk(1), serial=" ", wwn=""))
+    part = replace(disk(1), size=U64(1 << 20), instance="part2@1048576")
+    with pytest.raises(RefusedError, match=r"^Target 3.* lies on target 1"):
+        ordered(controller, machine, disk(1), disk(2), part)
     with pytest.raises(UsageError, match="1 to 64 targets"):
         ordered(controller, machine, *(disk(number) for number in range(65)))
     with pytest.raises(UsageError, match="aims at clear"):

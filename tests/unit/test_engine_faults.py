@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -225,17 +225,18 @@ def test_a_target_that_fails_everywhere_is_gone(target: FailingTarget) -> None:
     assert target.calls < 500
 
 
-def test_a_target_that_only_reads_is_given_up_at_the_limit(target: FailingTarget) -> None:
+def test_a_target_that_only_reads_is_listed_as_a_whole(target: FailingTarget) -> None:
     target.writes = dict.fromkeys(range(BLOCKS), (errno.EIO, FOREVER))
-    error, report = failing(target, Limits(bad_blocks=100))
-    assert isinstance(error, GiveUp)
-    assert (report.durable, report.bytes_written) == (0, 0)
-    assert 100 < len(blocks_of(report.problems)) <= 110
-    assert target.calls < 3000
+    report = write_pass(target, STREAM, tuning=SMALL, limits=Limits(bad_blocks=100))
+    assert report.complete
+    assert (report.durable, report.bytes_written) == (SIZE, 0)
+    assert [(one.start, one.length) for one in report.problems] == [(0, SIZE)]
+    assert (report.error_count, report.error_bytes) == (1, SIZE)
+    assert target.calls < 600
 
 
-def test_time_spent_on_errors_is_limited(target: FailingTarget) -> None:
-    target.writes = dict.fromkeys(range(100, 200), (errno.EIO, FOREVER))
+def ticking() -> Callable[[], int]:
+    """A clock on which every look takes a second."""
     ticks = iter(range(0, 1 << 60, 1_000_000_000))
     lock = threading.Lock()
 
@@ -243,8 +244,24 @@ def test_time_spent_on_errors_is_limited(target: FailingTarget) -> None:
         with lock:
             return next(ticks)
 
+    return clock
+
+
+def test_time_spent_on_fine_work_is_limited(target: FailingTarget) -> None:
+    target.writes = dict.fromkeys(range(100, 300), (errno.EIO, FOREVER))
+    report = write_pass(target, STREAM, tuning=SMALL, limits=Limits(error_seconds=20), clock=ticking())
+    assert report.complete
+    listed = blocks_of(report.problems)
+    assert set(range(100, 300)) <= listed <= set(range(384)), "nothing beyond the pieces that failed"
+    assert content(target) == expected(listed)
+    assert target.calls < 300
+
+
+def test_time_spent_on_errors_ends_it_at_last(target: FailingTarget) -> None:
+    target.writes = dict.fromkeys(range(100, 300), (errno.EIO, FOREVER))
+    limits = Limits(error_seconds=20, give_up_seconds=20)
     with pytest.raises(GiveUp, match="20 s"):
-        write_pass(target, STREAM, tuning=SMALL, limits=Limits(error_seconds=20), clock=clock)
+        write_pass(target, STREAM, tuning=SMALL, limits=limits, clock=ticking())
 
 
 @pytest.mark.parametrize(
@@ -291,11 +308,24 @@ def test_a_flush_that_fails_once_loses_nothing(target: FailingTarget) -> None:
     assert content(target) == expected({40})
 
 
-def test_a_flush_that_always_fails_leaves_nothing_durable(target: FailingTarget) -> None:
+def test_a_flush_that_always_fails_leaves_nothing_written(target: FailingTarget) -> None:
+    target.flushes_fail, target.failing_flushes = errno.EIO, FOREVER
+    told: list[Problem] = []
+    report = write_pass(target, STREAM, tuning=SMALL, record=told.append, limits=Limits(bad_blocks=50))
+    assert (report.durable, report.bytes_written) == (SIZE, 0)
+    assert sum(one.length for one in told) == SIZE
+    assert [(one.start, one.length) for one in report.problems] == [(0, SIZE)]
+    assert report.problems[0].what.startswith("flush: EIO")
+
+
+def test_a_flush_that_takes_too_long_to_mend_leaves_nothing_durable(target: FailingTarget) -> None:
     target.flushes_fail, target.failing_flushes = errno.EIO, FOREVER
     checkpoints: list[int] = []
+    limits = Limits(error_seconds=2, give_up_seconds=3)
     with pytest.raises(GiveUp) as caught:
-        write_pass(target, STREAM, tuning=SMALL, checkpoint=checkpoints.append, limits=Limits(bad_blocks=50))
+        write_pass(
+            target, STREAM, tuning=SMALL, checkpoint=checkpoints.append, limits=limits, clock=ticking()
+        )
     report = caught.value.report
     assert (report.durable, report.bytes_written) == (0, 0)
     assert not report.flushed
@@ -376,8 +406,13 @@ def test_a_vanished_target_ends_a_verification(target: FailingTarget) -> None:
     assert not caught.value.report.complete
 
 
-def test_a_verification_gives_up_at_the_limit(target: FailingTarget) -> None:
-    target.reads = dict.fromkeys(range(1, BLOCKS - 1), (errno.EIO, FOREVER))
-    with pytest.raises(GiveUp):
-        verify(target, STREAM, tuning=SMALL, limits=Limits(bad_blocks=64))
-    assert target.calls < 3000
+def test_a_verification_goes_on_past_the_limit(target: FailingTarget) -> None:
+    write_pass(target, STREAM, tuning=SMALL)
+    target.calls, target.reads = 0, dict.fromkeys(range(1, BLOCKS - 200), (errno.EIO, FOREVER))
+    report = verify(target, STREAM, tuning=SMALL, limits=Limits(bad_blocks=64))
+    assert report.complete
+    assert report.unreadable_bytes == sum(one.length for one in report.unreadable)
+    assert set(range(1, BLOCKS - 200)) <= blocks_of(report.unreadable) <= set(range(1, BLOCKS - 72))
+    assert report.bytes_read == SIZE - report.unreadable_bytes
+    assert report.mismatched_bytes == 0
+    assert target.calls < 500

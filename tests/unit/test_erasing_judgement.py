@@ -115,6 +115,13 @@ NOT_SANITIZED: list[tuple[str, dict[str, Any], dict[str, Any], Outcome, str]] = 
     ("changed", {"changes": ["serial: before A, after B"]}, {}, Outcome.FAILED, "before A, after B"),
     ("no canaries", {"canaries": None}, {}, Outcome.FAILED, "could not be looked at"),
     ("no read-back", {"read_back": None}, {}, Outcome.FAILED, "could not be looked at"),
+    (
+        "mostly unreadable",
+        read(bytes_read=U64(SIZE // 2 - 1), unreadable_bytes=U64(SIZE // 2 + 1)),
+        {},
+        Outcome.FAILED,
+        "Most could not be read back",
+    ),
     ("broken read-back", read(complete=False), {}, Outcome.FAILED, "could not be looked at"),
     ("stopped", {"canaries": None}, {"stopped": True}, Outcome.INTERRUPTED, "cannot be stopped"),
     ("stopped before", {"canaries": None, "attempts": 0}, {"stopped": True}, Outcome.INTERRUPTED, "stopped"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from expunge_agent.core.outcome import judge
+from expunge_agent.core.percent import percent
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.receipt import Conduct, PassResult, Verification
@@ -92,6 +95,74 @@ def test_wrong_bytes_are_explained_by_what_could_not_be_written(
 def test_what_is_not_listed_is_not_explained() -> None:
     found = [bad(4096, 4608, "old data")]
     assert outcome(TWO, found, mismatch_count=U64(2)) is Outcome.FAILED
+
+
+def test_more_errors_than_can_be_listed_explain_nothing_and_it_says_so() -> None:
+    errors = [bad(4096, 512, "write: EIO")]
+    result = msgspec.structs.replace(
+        written_but_for(errors), error_count=U64(2), error_bytes=U64(1024), bytes_written=U64(SIZE - 1024)
+    )
+    check = read_back([bad(9216, 512, "old data")])
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [result], [check])
+    assert verdict.outcome is Outcome.FAILED
+    assert "More ranges could not be written than can be listed" in verdict.failure
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [(SIZE // 2, Outcome.EXCEPTIONS), (SIZE // 2 + 1, Outcome.FAILED)]
+)
+def test_what_was_mostly_not_written_is_not_called_sanitized(lost: int, outcome: Outcome) -> None:
+    errors = [bad(0, lost, "write: EIO")]
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [written_but_for(errors)], [read_back(errors)])
+    assert (verdict.outcome, verdict.level) == (outcome, Level.NONE)
+    assert ("could not write most of it" in verdict.failure) == (outcome is Outcome.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [(SIZE // 2, Outcome.EXCEPTIONS), (SIZE // 2 + 1, Outcome.FAILED)]
+)
+def test_what_was_mostly_not_read_back_is_not_called_sanitized(lost: int, outcome: Outcome) -> None:
+    check = msgspec.structs.replace(read_back([]), bytes_read=U64(SIZE - lost), unreadable_bytes=U64(lost))
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [written_but_for([])], [check])
+    assert (verdict.outcome, verdict.level) == (outcome, Level.NONE)
+    assert ("could not read most of" in verdict.failure) == (outcome is Outcome.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0, 100, "0.0000 %"),
+        (1, 64, "1.5625 %"),
+        (512, 16 * 10**12, "less than 0.0001 %"),
+        (10**6 - 1, 10**12, "less than 0.0001 %"),
+        (10**6, 10**12, "0.0001 %"),
+        (10**12 - 1, 10**12, "99.9999 %"),
+        (10**12, 10**12, "100.0000 %"),
+        (0, 0, "0.0000 %"),
+    ],
+)
+def test_a_share_is_never_rounded_to_none_or_all(part: int, whole: int, text: str) -> None:
+    assert percent(part, whole) == text
+
+
+@given(st.integers(1, 1 << 64).flatmap(lambda whole: st.tuples(st.integers(0, whole), st.just(whole))))
+def test_a_share_says_no_more_than_there_is(case: tuple[int, int]) -> None:
+    part, whole = case
+    text = percent(part, whole)
+    assert (text == "0.0000 %") == (part == 0)
+    assert (text == "100.0000 %") == (part == whole)
+    if not text.startswith("less"):
+        assert 0 <= part * 10**6 - int(text[:-2].replace(".", "")) * whole < whole
+
+
+def test_exceptions_say_bytes_ranges_and_per_cent() -> None:
+    errors = [bad(4096, 512, "write: EIO"), bad(65536, 15872, "write: EIO")]
+    check = msgspec.structs.replace(read_back([]), bytes_read=U64(SIZE - 4096), unreadable_bytes=U64(4096))
+    verdict = judge(SIZE, 1, [0], Level.CLEAR, [written_but_for(errors)], [check])
+    assert verdict.exceptions == [
+        "Pass 1: 16384 of 1048576 bytes (1.5625 %) in 2 ranges could not be written.",
+        "Verification after pass 1: 4096 of 1048576 bytes (0.3906 %) could not be read.",
+    ]
 
 
 def test_a_verification_that_was_broken_off_does_not_count() -> None:

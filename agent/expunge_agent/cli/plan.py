@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids, table
+from expunge_agent.cli.common import known_profiles, login_name, print_json, psid_option, psids
 from expunge_agent.cli.keys import key_options, key_wish
 from expunge_agent.cli.named_devices import resolved
 from expunge_agent.cli.planned import SPECIAL, Order, Planned, planned
+from expunge_agent.cli.show_candidates import show_candidates
 from expunge_agent.cli.show_deactivation import show_deactivation
 from expunge_agent.cli.space import space_options, space_wish
 from expunge_agent.core.deactivation import Taking
@@ -20,7 +21,6 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import objections
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Found, Medium
-from expunge_agent.core.preference import NOMINAL
 from expunge_agent.core.selection import Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.deactivating import closed_by, taking_of
@@ -31,10 +31,11 @@ from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import EXIT_OK, ProfileProblemError, RefusedError, UsageError
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.overlap import REMEDY, overlap_of
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.surroundings import protected
-from expunge_agent.terminal import size_text, time_text
+from expunge_agent.terminal import about_time, size_text
 from expunge_profiles.load import find
 from expunge_profiles.schema import Profile, ProfileError
 
@@ -78,7 +79,7 @@ def command(obj: dict[str, object], /, paths: tuple[str, ...], as_json: bool, **
     plans = _plans(eyes, paths, order, labels)
     if options["deactivate"]:
         plans = [_deactivated(one, root, plans) for one in plans]
-    plans = [_with_key_in_use(one) for one in plans]
+    plans = _kept_apart([_with_key_in_use(one) for one in plans])
     if as_json:
         print_json(
             {
@@ -132,6 +133,17 @@ def _of_medium(found: Found, real: Sequence[str], eyes: Eyes, order: Order, psid
     return Planned(found.usage.path, medium, against, selection, luks=luks)
 
 
+def _kept_apart(plans: Sequence[Planned]) -> list[Planned]:
+    """The same; one that has bytes in common with a target before it is refused, as the order would be."""
+    targets = [Target(identity=one.medium.identity, hint=one.path) if one.medium else None for one in plans]
+    out = []
+    for index, one in enumerate(plans):
+        text = overlap_of(targets, index)
+        against = [Refusal(reason=Reason.OVERLAPPING_TARGETS, detail=text, remedy=REMEDY)] if text else []
+        out.append(replace(one, blocked=[*one.blocked, *against]))
+    return out
+
+
 def _with_key_in_use(one: Planned) -> Planned:
     """The same with what the run would find: a mapping that stays open holds the key that is to go."""
     if one.luks is None:
@@ -183,30 +195,13 @@ def show(one: Planned) -> None:
         click.echo(f"{one.path}: {one.what or of_medium}")
         for note in one.medium.notes if one.medium else one.notes:
             click.echo(f"  Note: {note}")
-        _show_candidates(one.selection)
+        show_candidates(one.selection)
         click.echo(_verdict(one.selection))
     if one.deactivation:
         show_deactivation({one.path: one.deactivation})
     for refusal in one.blocked:
         click.echo(f"Refused as things stand: {refusal.detail} {refusal.remedy}".rstrip())
     click.echo()
-
-
-def _show_candidates(selection: Selection) -> None:
-    table(
-        ["", "TECHNIQUE", "USABLE", "EARNS", "TIME", "WHY"],
-        [
-            [
-                "*" if one.technique is selection.chosen else "",
-                one.technique.value,
-                "yes" if one.usable else "no",
-                one.earns.value,
-                _time(one.seconds) + (" nominal" if one.seconds_from == NOMINAL else ""),
-                one.why_not or one.detail,
-            ]
-            for one in selection.candidates
-        ],
-    )
 
 
 def _verdict(selection: Selection) -> str:
@@ -220,9 +215,6 @@ def _verdict(selection: Selection) -> str:
         f"The {area.kind.upper()} of {area.size} bytes is given back first." for area in selection.restores
     ]
     source = f" ({chosen.seconds_from})" if chosen.seconds_from else ""
-    lines.append(f"Time: {_time(chosen.seconds)}{source}, reading back {_time(selection.read_back_seconds)}.")
+    reading_back = about_time(selection.read_back_seconds)
+    lines.append(f"Time: {about_time(chosen.seconds)}{source}, reading back {reading_back}.")
     return " ".join(lines)
-
-
-def _time(seconds: int) -> str:
-    return "unknown" if seconds < 0 else f"~{time_text(seconds)}"

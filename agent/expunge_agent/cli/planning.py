@@ -24,6 +24,7 @@ from expunge_agent.fscrypt_run import PREFIX as FSCRYPT
 from expunge_agent.local import Wish
 from expunge_agent.lone_file import layout_and_objection
 from expunge_agent.protocol.identity import BlockIdentity, SpaceWish, Target, TreeIdentity
+from expunge_agent.protocol.overlap import REMEDY, overlapping
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.shredding import still_held, with_luks
 from expunge_agent.terminal import size_text
@@ -89,6 +90,9 @@ def plan_targets(wanted: Sequence[Named], asked: Asked, eyes: Eyes) -> list[Plan
         if any(planned.target.identity == known.target.identity for known in plan):
             raise UsageError(f"{one.path} is named twice.", "Name each target once.")
         plan.append(planned)
+        if text := overlapping([one.target for one in plan]):
+            refusal = Refusal(reason=Reason.OVERLAPPING_TARGETS, detail=text, remedy=REMEDY)
+            raise Objection(refusal, planned.target)
     return plan
 
 

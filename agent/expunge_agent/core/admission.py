@@ -9,6 +9,7 @@ from expunge_agent.errors import DocumentError, VerificationError
 from expunge_agent.protocol import canonical, sshsig, trust
 from expunge_agent.protocol.base import MachineId, moment
 from expunge_agent.protocol.order import Order, parse_order
+from expunge_agent.protocol.overlap import REMEDY, overlapping
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.protocol.trust import TrustedSigner, UnknownSignerError
 from expunge_profiles.schema import Profile
@@ -55,7 +56,7 @@ def own_signer(principal: str, public_line: str) -> TrustedSigner:
 
 
 def check_order(order: Order, machine_id: MachineId, now: datetime, fresh: bool) -> Refusal | None:
-    """Whether a genuine order is meant for this machine, now, and for the first time.
+    """Whether a genuine order is meant for this machine, now, and for the first time, and can be carried out.
 
     `fresh` is False when its nonce or its id came with other bytes before.
     """
@@ -83,6 +84,8 @@ def check_order(order: Order, machine_id: MachineId, now: datetime, fresh: bool)
             detail=f"The order expired at {order.expires}.",
             remedy="Check this machine's clock, or have the controller issue a new order.",
         )
+    if text := overlapping(order.targets):
+        return Refusal(reason=Reason.OVERLAPPING_TARGETS, detail=text[:4000], remedy=REMEDY)
     return None
 
 

@@ -35,6 +35,8 @@ _DISCARDS = (Technique.SECURE_DISCARD, Technique.DISCARD, Technique.ZERO_OUT)
 _SECURITY_ERASE = (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED)
 _SANITIZE = tuple(one for one in Technique if "-sanitize-" in one)
 _COMMAND_SETS = ("nvme", "ata", "scsi", "mmc")
+OTHER_PROFILE = "Choose a profile for this kind of medium: expunge-agent profiles"
+"""The agent's own verb: a machine may have no controller's program."""
 _ROTATES_FROM = 0x0401
 """The least nominal rotation rate (ATA IDENTIFY DEVICE word 217, SCSI VPD page B1h); 1: it does not rotate."""
 
@@ -222,7 +224,7 @@ def _no_key(case: Case, technique: Technique) -> Obstacle | None:
         return Obstacle("it takes away the key of a vault's subject: expunge-agent vault shred")
     if isinstance(case.scope.luks, LuksCase):
         return None
-    return Obstacle(case.scope.luks or "no LUKS header was looked for", "Overwrite the target as a whole.")
+    return Obstacle(case.scope.luks or "no LUKS header was looked for")
 
 
 def _astray(case: Case, _technique: Technique) -> Obstacle | None:
@@ -420,7 +422,7 @@ def _other_media(case: Case, _technique: Technique) -> Obstacle | None:
         return None
     return Obstacle(
         f"profile {case.profile.id} is for {', '.join(case.profile.media)}; {why}",
-        "Choose a profile for this kind of medium: expunge-agent profiles",
+        OTHER_PROFILE,
         Reason.PROFILE_NOT_APPLICABLE,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from expunge_agent.core.percent import percent
 from expunge_agent.core.technique import LEAVES_NOISE, LEAVES_ZEROS
 from expunge_agent.protocol.base import Level, Outcome
 from expunge_agent.protocol.receipt import PassResult, TargetResult, Verification
@@ -63,11 +64,15 @@ def judge(
         return Verdict(Outcome.FAILED, Level.NONE, [], "Not every pass wrote every byte.")
     if missing:
         return Verdict(Outcome.FAILED, Level.NONE, [], "Not every verification came to its end.")
+    if missed := _mostly_missed(done, list(finished.values())):
+        return Verdict(Outcome.FAILED, Level.NONE, [], missed)
     unexplained = [check for check in finished.values() if _unexplained(check, done[check.of_pass].errors)]
     if unexplained:
         wrong = sum(check.mismatched_bytes for check in unexplained)
         looks = "; ".join(dict.fromkeys(look for check in unexplained for look in check.looks))
         told = f" They look like: {looks}." if looks else ""
+        if any(result.error_count > len(result.errors) for result in done):
+            told += " More ranges could not be written than can be listed, so it is not known whether it is these."
         return Verdict(
             Outcome.FAILED,
             Level.NONE,
@@ -113,6 +118,14 @@ def judge_erasure(
         return Verdict(Outcome.FAILED, Level.NONE, [], f"The drive is not what it was before: {told}."[:4000])
     if canaries is None or (verify and (read is None or not read.complete)):
         return Verdict(Outcome.FAILED, Level.NONE, [], "What the drive did could not be looked at.")
+    if read is not None and read.unreadable_bytes > read.bytes_read:
+        return Verdict(
+            Outcome.FAILED,
+            Level.NONE,
+            [],
+            f"Most could not be read back: {read.unreadable_bytes} of {read.bytes_expected} bytes "
+            f"({percent(read.unreadable_bytes, read.bytes_expected)}).",
+        )
     if read is not None and (wrong := _not_what_it_writes(erasure.technique, read)):
         return Verdict(Outcome.FAILED, Level.NONE, [], wrong)
     exceptions = [*doubts, *_erasure_shortfalls(erasure, canaries, read, size)]
@@ -174,7 +187,10 @@ def _cell_shortfalls(cells: CellsRead | None) -> list[str]:
         )
     if cells.unreadable_bytes:
         total = int(cells.bytes_read) + int(cells.unreadable_bytes)
-        found.append(f"{cells.unreadable_bytes} of {total} bytes could not be read in the drive's cells.")
+        share = percent(cells.unreadable_bytes, total)
+        found.append(
+            f"{cells.unreadable_bytes} of {total} bytes ({share}) could not be read in the drive's cells."
+        )
     return found
 
 
@@ -210,9 +226,8 @@ def _erasure_shortfalls(erasure: Erasure, canaries: Canaries, read: ReadBack | N
             f"{canaries.samples_unreadable} of {canaries.telling} blocks of old data could not be read afterwards."
         )
     if read is not None and read.unreadable_bytes:
-        share = int(read.unreadable_bytes) * 1_000_000 // max(int(read.bytes_expected), 1)
         found.append(
-            f"{read.unreadable_bytes} of {read.bytes_expected} bytes ({share / 10_000:.4f} %) could not be read "
+            f"{read.unreadable_bytes} of {read.bytes_expected} bytes ({percent(read.unreadable_bytes, read.bytes_expected)}) could not be read "
             f"afterwards; the medium has {size}."
         )
     if read is not None and read.other and erasure.technique not in LEAVES_NOISE:
@@ -267,14 +282,45 @@ def _joined(problems: Sequence[RangeProblem]) -> list[tuple[int, int]]:
     return out
 
 
+def _mostly_missed(passes: Sequence[PassResult], checks: Sequence[Verification]) -> str:
+    """Where the greater part of the target was not written, or not read back; empty where it was.
+
+    An outcome with "sanitized" in its name is not to stand for a medium that is mostly as it was.
+    """
+    for result in passes:
+        if result.error_bytes > result.bytes_written:
+            return f"Pass {result.index + 1} could not write most of it: {_of_pass(result)}."
+    for check in checks:
+        if check.unreadable_bytes > check.bytes_read:
+            return (
+                f"Verification after pass {check.of_pass + 1} could not read most of what it was to read: "
+                f"{_of_check(check)}."
+            )
+    return ""
+
+
+def _of_pass(result: PassResult) -> str:
+    whole = int(result.error_bytes) + int(result.bytes_written)
+    return f"{result.error_bytes} of {whole} bytes ({percent(result.error_bytes, whole)})"
+
+
+def _of_check(check: Verification) -> str:
+    share = percent(check.unreadable_bytes, check.bytes_expected)
+    return f"{check.unreadable_bytes} of {check.bytes_expected} bytes ({share})"
+
+
+def _ranges(count: int) -> str:
+    return "1 range" if count == 1 else f"{count} ranges"
+
+
 def _shortfalls(passes: Sequence[PassResult], checks: Sequence[Verification]) -> list[str]:
     found = [
-        f"Pass {result.index + 1}: {result.error_bytes} bytes in {result.error_count} ranges could not be written."
+        f"Pass {result.index + 1}: {_of_pass(result)} in {_ranges(result.error_count)} could not be written."
         for result in passes
         if result.error_bytes
     ]
     found += [
-        f"Verification after pass {check.of_pass + 1}: {check.unreadable_bytes} bytes could not be read."
+        f"Verification after pass {check.of_pass + 1}: {_of_check(check)} could not be read."
         for check in checks
         if check.unreadable_bytes
     ]

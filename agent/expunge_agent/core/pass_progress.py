@@ -18,7 +18,8 @@ class Checkpoint(Frozen, frozen=True):
     """What is durable of a pass that is under way: every byte below ``durable`` was written or listed.
 
     Numbers are those of the whole pass so far; ``new_errors`` only what came since the checkpoint
-    before, so that a bad medium does not fill the journal. ``broken_off``: the pass ended here before its
+    before, and none beyond the first `MAX_LISTED_RANGES` of a pass, so that a bad medium does not fill
+    the journal. ``broken_off``: the pass ended here before its
     end, with the ``open_errors`` (the first of ``open_count`` ranges, ``open_bytes``) that stand besides:
     they are met again if the pass goes on, so they are in no other number.
     """

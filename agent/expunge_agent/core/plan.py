@@ -12,7 +12,7 @@ from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.obstacles import Scope, settled_type, unfit_medium
+from expunge_agent.core.obstacles import OTHER_PROFILE, Scope, settled_type, unfit_medium
 from expunge_agent.core.selection import Candidate, Selection, select, taken
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
@@ -130,7 +130,7 @@ def plan_target(
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
             detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {why}.",
-            remedy="Choose a profile for this kind of medium: expunge profiles list",
+            remedy=OTHER_PROFILE,
         )
     selection = select(target, medium, drive, profile, level, allow_downgrade, scope)
     chosen = taken(selection)

@@ -12,6 +12,7 @@ from expunge_agent.core.guard import readable
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import (
     ALONE,
+    OTHER_PROFILE,
     Case,
     Obstacle,
     Scope,
@@ -185,7 +186,7 @@ def _refusal(
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
             detail=f"Profile {profile.id} is for {', '.join(profile.media)}; {unfit}.",
-            remedy="Choose a profile for this kind of medium: expunge-agent profiles",
+            remedy=OTHER_PROFILE,
         )
     nearly = [against for one, against in found.items() if against and credit(case, one).reaches(level)]
     others = any(one.reason is Reason.OTHER_NAMESPACES for one in nearly)

@@ -45,7 +45,7 @@ def space_objection(
         return Refusal(
             reason=Reason.PROFILE_NOT_APPLICABLE,
             detail=f"Profile {profile.id} does not overwrite media of type {space.type}, on which {space.path} lies.",
-            remedy="Choose a profile with passes for this kind of medium: expunge profiles list",
+            remedy="Choose a profile with passes for this kind of medium: expunge-agent profiles",
         )
     most = earns(Technique.OVERWRITE, space.type)
     if not most.reaches(level) and not allow_downgrade:

@@ -18,7 +18,7 @@ from expunge_agent.devices.process import run_tool
 from expunge_agent.devices.roots import LIVE, Roots, read_text
 from expunge_agent.errors import ExpungeError, NotFoundError, RefusedError
 
-_TAGS = {
+TAGS = {
     "UUID": "ID_FS_UUID",
     "LABEL": "ID_FS_LABEL_ENC",
     "PARTUUID": "ID_PART_ENTRY_UUID",
@@ -35,7 +35,7 @@ def resolve(text: str, roots: Roots = LIVE) -> str:
     Raises NotFoundError when no device has the tag, RefusedError when several have.
     """
     tag, equals, value = text.partition("=")
-    if equals and tag in _TAGS:
+    if equals and tag in TAGS:
         return _tagged(text, tag, value.strip("\"'"), roots)
     dev = f"{roots.dev}/"
     if not text.startswith(dev) or os.path.normpath(text) != text or not os.path.islink(text):  # noqa: PTH114
@@ -66,7 +66,7 @@ def _by_udev(tag: str, value: str, roots: Roots) -> list[str]:
     return [
         str(node.path)
         for node in every
-        if any(key == _TAGS[tag] and _same(tag, udev.plain(told), value) for key, told in udev.kept(node))
+        if any(key == TAGS[tag] and _same(tag, udev.plain(told), value) for key, told in udev.kept(node))
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from expunge_agent.engine.buffers import MIB
+
 MEDIUM_ERRNOS = frozenset(
     {
         errno.EIO,  # the usual word for a sector that fails, and for much else
@@ -55,15 +57,19 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a failing medium is given up.
+    """How closely a failing medium is worked around, and when it is given up.
 
-    ``retries`` of a failing block after the first try, ``bad_blocks`` that failed for good, and
-    ``error_seconds`` spent on failing ranges (a drive may take 30 s for each).
+    *Fine*: down to the block, with ``retries`` of a failing block after the first try; until
+    ``bad_blocks`` failed for good or ``error_seconds`` were spent on failing ranges (a drive may take
+    30 s for each). *Coarse* from then on: pieces are listed whole, and what is stepped over at a time
+    grows to ``step`` bytes. ``give_up_seconds`` spent on failing ranges end it.
     """
 
     retries: int = 2
     bad_blocks: int = 2048
     error_seconds: float = 1800.0
+    step: int = 64 * MIB
+    give_up_seconds: float = 7 * 86400.0
 
 
 class EngineError(Exception):
@@ -96,7 +102,7 @@ class Stalled(EngineError):  # noqa: N818
 
 
 class GiveUp(EngineError):  # noqa: N818
-    """Too many bad ranges, or too much time spent on them (`Limits`)."""
+    """Too much time spent on bad ranges (`Limits`)."""
 
 
 def is_medium_error(error: OSError) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 SECTIONS = 1000
@@ -35,12 +35,17 @@ def rest(size: int, start: int) -> list[Range]:
     return [Range(start, size - start)] if start < size else []
 
 
-def pieces(ranges: Iterable[Range], chunk: int) -> Iterator[tuple[int, int]]:
-    """`ranges` cut into (start, end) at multiples of `chunk`, so that pieces of any plan are aligned alike."""
+def pieces(
+    ranges: Iterable[Range], chunk: int, reach: Callable[[int], int] = int
+) -> Iterator[tuple[int, int]]:
+    """`ranges` cut into (start, end) at multiples of `chunk`, so that pieces of any plan are aligned alike.
+
+    `reach(chunk)`, a multiple of it, is asked before each how long it may be.
+    """
     for item in ranges:
         start = item.start
         while start < item.end:
-            end = min(item.end, (start // chunk + 1) * chunk)
+            end = min(item.end, start // chunk * chunk + reach(chunk))
             yield start, end
             start = end
 

@@ -12,8 +12,9 @@ from expunge_agent.engine.buffers import MIB, aligned
 from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.likeness import constant
 from expunge_agent.engine.meter import Meter, Progress
-from expunge_agent.engine.problems import Limits, Problem, fatal, merged
+from expunge_agent.engine.problems import Limits, Problem, fatal
 from expunge_agent.engine.ranges import Range, pieces
+from expunge_agent.engine.stripes import Stopped
 
 UNIT = 4096
 """Bytes that are told apart."""
@@ -23,7 +24,10 @@ _SHOW_EVERY = 200_000_000
 
 @dataclass
 class Survey:
-    """Bytes of each kind, and what could not be read. ``duration_ns`` in nanoseconds."""
+    """Bytes of each kind, and what could not be read: all bytes, and the ranges (`listing.MOST` at least).
+
+    ``duration_ns`` in nanoseconds.
+    """
 
     expected: int = 0
     read: int = 0
@@ -32,13 +36,9 @@ class Survey:
     constant: int = 0
     other: int = 0
     unreadable: list[Problem] = field(default_factory=list)
+    unreadable_bytes: int = 0
     duration_ns: int = 0
     stopped: bool = False
-
-    @property
-    def unreadable_bytes(self) -> int:
-        """Bytes that could not be read."""
-        return sum(one.length for one in self.unreadable)
 
 
 def survey(
@@ -70,19 +70,22 @@ def survey(
         target.read_into(view, start)
         _tell(seen, view, start)
 
-    for start, end in pieces(plan, _CHUNK):
+    for start, end in pieces(plan, _CHUNK, ledger.reach):
         if stop.is_set():
             seen.stopped = True
             break
         try:
-            look(start, end)
-        except OSError as error:
-            ledger.work_around(start, end, error, look, doing="read", stopping=stop.is_set)
+            ledger.do(start, end, _CHUNK, look, doing="read", stopping=stop.is_set)
+        except Stopped:
+            seen.stopped = True
+            break
+        ledger.listing.settle(end)
         if progress is not None and clock() - shown > _SHOW_EVERY:
             shown = clock()
             meter.update(seen.read, shown)
-            progress(meter.progress(len(ledger.problems)))
-    seen.unreadable = merged(ledger.problems)
+            progress(meter.progress(len(ledger.listing)))
+    seen.unreadable = ledger.listing.ranges()
+    _, seen.unreadable_bytes = ledger.listing.figures()
     seen.duration_ns = clock() - began
     return seen
 

@@ -13,7 +13,7 @@ from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.findings import Findings
 from expunge_agent.engine.meter import Meter, Progress
 from expunge_agent.engine.pace import FREE, Pace
-from expunge_agent.engine.problems import EngineError, Limits, Problem, fatal, is_medium_error, merged
+from expunge_agent.engine.problems import EngineError, Limits, Problem, fatal, is_medium_error
 from expunge_agent.engine.ranges import Range, pieces, whole
 from expunge_agent.engine.sources import Source
 from expunge_agent.engine.stripes import Stripes, Work
@@ -29,6 +29,7 @@ class VerifyReport:
     ``mismatched_bytes`` is exact; ``mismatches`` are the ranges that hold them (up to 63 equal bytes
     between two differences are inside a range; more where ``mismatch_gap`` > 0, as there were too many
     to list one by one). ``complete``: every byte asked for was read or found unreadable.
+    ``unreadable``: the ranges of ``unreadable_bytes``, at least the first `listing.MOST`.
     ``reads_medium``: nothing can have come from the page cache; ``io_mode`` says how. ``looks`` says in
     words what the mismatches look like, a named lie of the medium first ("wrapped capacity of …").
     """
@@ -161,7 +162,7 @@ class _Verification:
         self._meter = Meter(self._expected, self._began)
         workers = [self._worker() for _ in range(tuning.stripes)]
         self._stripes = Stripes(
-            pieces(plan, tuning.chunk),
+            pieces(plan, tuning.chunk, self._ledger.reach),
             workers,
             self._stop,
             pace.wait,
@@ -192,8 +193,7 @@ class _Verification:
 
     def report(self) -> VerifyReport:
         """What is known now."""
-        unreadable = merged(self._ledger.problems)
-        lost = sum(item.length for item in unreadable)
+        _, lost = self._ledger.listing.figures()
         complete = self._read + lost == self._expected
         mismatches, looks = self._findings.named(self._target.size, self._read)
         return VerifyReport(
@@ -203,7 +203,7 @@ class _Verification:
             mismatches=mismatches,
             mismatch_gap=self._findings.gap,
             unreadable_bytes=lost,
-            unreadable=unreadable,
+            unreadable=self._ledger.listing.ranges(),
             complete=complete,
             stopped=self._stop.is_set() and not complete,
             duration_ns=self._clock() - self._began,
@@ -247,16 +247,19 @@ class _Verification:
 
         def work(start: int, end: int) -> None:
             with self._watchdog.asking(start):
-                try:
-                    compare(start, end)
-                except OSError as error:
-                    self._ledger.work_around(
-                        start, end, error, compare, doing="read", stopping=lambda: self._stripes.stopping
-                    )
+                self._ledger.do(
+                    start,
+                    end,
+                    self._tuning.chunk,
+                    compare,
+                    doing="read",
+                    stopping=lambda: self._stripes.stopping,
+                )
 
         return work
 
     def _show(self, progress: Callable[[Progress], None] | None) -> None:
+        self._ledger.listing.settle(self._stripes.low(0))  # nothing below is forgotten again
         self._meter.update(self._read, self._clock())
         if progress is not None:
-            progress(self._meter.progress(len(self._findings) + len(self._ledger.problems)))
+            progress(self._meter.progress(len(self._findings) + len(self._ledger.listing)))

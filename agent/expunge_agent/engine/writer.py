@@ -22,7 +22,6 @@ from expunge_agent.engine.problems import (
     describe,
     fatal,
     is_medium_error,
-    merged,
 )
 from expunge_agent.engine.ranges import pieces, rest
 from expunge_agent.engine.sources import Source
@@ -43,7 +42,8 @@ class WriteReport:
     ``durable``: everything below was written and flushed, except ``problems``. ``bytes_written``: the
     part of it from this run, problems not counted, so it never claims more than is on the medium.
     ``complete``: the pass went to the end and all was flushed (problems may remain). ``problems`` are
-    merged ranges; ``error_count`` and ``error_bytes`` count them. Rates are bytes per second.
+    merged ranges, at least the first `listing.MOST`; ``error_count`` and ``error_bytes`` count all. Rates
+    are bytes per second.
     """
 
     start: int
@@ -165,7 +165,7 @@ class _Pass:
         self._told = start
         self._finished = False
         self._flush_error: OSError | None = None
-        plan = pieces(rest(end, self._base), tuning.chunk)
+        plan = pieces(rest(end, self._base), tuning.chunk, self._ledger.reach)
         self._stripes = Stripes(
             plan,
             [self._worker() for _ in range(tuning.stripes)],
@@ -193,11 +193,9 @@ class _Pass:
 
     def report(self) -> WriteReport:
         """What is known now."""
-        problems = merged(self._ledger.problems)
-        lost = sum(
-            min(item.end, self._durable) - max(item.start, self._start)
-            for item in self._ledger.within(self._start, self._durable)
-        )
+        listing = self._ledger.listing
+        lost = listing.lost(self._start, self._durable)
+        error_count, error_bytes = listing.figures()
         return WriteReport(
             start=self._start,
             bytes_written=max(0, self._durable - self._start - lost),
@@ -207,9 +205,9 @@ class _Pass:
             stopped=self._stop.is_set() and not self._finished,
             duration_ns=self._clock() - self._began,
             io_mode=self._target.io_mode,
-            problems=problems,
-            error_count=len(problems),
-            error_bytes=sum(item.length for item in problems),
+            problems=listing.ranges(),
+            error_count=error_count,
+            error_bytes=error_bytes,
             rate=int(self._meter.average),
             slowest=self._meter.slowest,
             fastest=self._meter.fastest,
@@ -220,26 +218,25 @@ class _Pass:
         target, source = self._target, self._source.for_worker()
         buffer: list[memoryview] = []  # made at first need: patterns need none
 
-        def work(start: int, end: int) -> None:
+        def write(start: int, end: int) -> None:
             view = source.ready(start, end - start)
             if view is None:
                 if not buffer:
                     buffer.append(aligned(self._tuning.chunk))
                 view = buffer[0][: end - start]
                 source.fill(view, start)
-            ready = view
+            target.write(view, start)
+
+        def work(start: int, end: int) -> None:
             with self._watchdog.asking(start):
-                try:
-                    target.write(view, start)
-                except OSError as error:
-                    self._ledger.work_around(
-                        start,
-                        end,
-                        error,
-                        lambda first, last: target.write(ready[first - start : last - start], first),
-                        doing="write",
-                        stopping=lambda: self._stripes.stopping,
-                    )
+                self._ledger.do(
+                    start,
+                    end,
+                    self._tuning.chunk,
+                    write,
+                    doing="write",
+                    stopping=lambda: self._stripes.stopping,
+                )
 
         return work
 
@@ -302,8 +299,8 @@ class _Pass:
         self._durable = durable
         if durable <= self._told:
             return
-        if self._record is not None:
-            for problem in merged(self._ledger.within(self._told, durable)):
+        for problem in self._ledger.listing.settle(durable):
+            if self._record is not None:
                 self._record(problem)
         self._told = durable
         if self._checkpoint is not None:
@@ -320,7 +317,7 @@ class _Pass:
         self._watchdog.watched(self._target.check, "size", self._show)
         if not is_medium_error(error):
             raise fatal(error, "flush") from error
-        self._ledger.forget(self._durable, low)
+        self._ledger.listing.forget(self._durable, low)
         buffer = aligned(self._tuning.chunk)
         first = reached = self._durable - self._durable % self._target.block
         halt = threading.Event()
@@ -336,13 +333,11 @@ class _Pass:
 
         def mend() -> None:
             nonlocal reached
-            for start, end in pieces(rest(low, first), self._tuning.chunk):
+            chunk = self._tuning.chunk
+            for start, end in pieces(rest(low, first), chunk, self._ledger.reach):
                 if stopping():
                     raise Stopped
-                try:
-                    attempt(start, end)
-                except OSError as failure:
-                    self._ledger.work_around(start, end, failure, attempt, doing="flush", stopping=stopping)
+                self._ledger.do(start, end, chunk, attempt, doing="flush", stopping=stopping)
                 reached = end
                 self._watchdog.answered()
 
@@ -360,12 +355,14 @@ class _Pass:
             halt.set()
             self._settle(max(reached, self._durable))
             if isinstance(end, EngineError):
-                self._ledger.forget(self._durable, low)
-                self._ledger.add(Problem(self._durable, low - self._durable, f"flush: {describe(error)}"))
+                self._ledger.listing.forget(self._durable, low)
+                self._ledger.listing.add(
+                    Problem(self._durable, low - self._durable, f"flush: {describe(error)}")
+                )
             raise
         self._settle(low)
 
     def _show(self) -> None:
         self._meter.update(self._low(), self._clock())
         if self._progress is not None:
-            self._progress(self._meter.progress(len(self._ledger.problems)))
+            self._progress(self._meter.progress(len(self._ledger.listing)))

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "unsupported"
     DEACTIVATION_FAILED = "deactivation-failed"
     NOT_REACHABLE = "not-reachable"
+    OVERLAPPING_TARGETS = "overlapping-targets"
 
 
 class Refusal(Frozen, frozen=True):

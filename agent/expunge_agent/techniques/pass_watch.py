@@ -17,6 +17,7 @@ from expunge_agent.engine.ranges import spots
 from expunge_agent.engine.verifier import VerifyReport, verify
 from expunge_agent.engine.writer import WriteReport
 from expunge_agent.protocol.canonical import U64
+from expunge_agent.protocol.receipt import MAX_LISTED_RANGES
 from expunge_agent.techniques.overwrite_work import Work, source_of
 from expunge_agent.techniques.read_back import listed
 
@@ -36,6 +37,7 @@ class PassWatch:
 
     def __init__(self, work: Work, index: int, step: int) -> None:
         self.bad: list[Problem] = []
+        """What failed since the last checkpoint."""
         self.source = source_of(work.plan.passes[index])
         self._work = work
         self._index = index
@@ -44,7 +46,7 @@ class PassWatch:
         self._title = f"pass {index + 1} of {len(passes)}: {describe_pass(passes[index])}"
         self._before = work.so_far.passes[index].checkpoint
         self._durable = int(self._before.durable)
-        self._told = 0
+        self._error_count, self._error_bytes = int(self._before.error_count), int(self._before.error_bytes)
         self._spot_checked = 0
         self._celsius: int | None = self._before.celsius_max
         self._io_mode = self._before.io_mode
@@ -61,8 +63,10 @@ class PassWatch:
         warm = self._work.celsius()
         if warm is not None:
             self._celsius = warm if self._celsius is None else max(self._celsius, warm)
-        self._work.recorder.checkpoint(self._index, self._as_checkpoint(durable))
-        self._durable, self._told = durable, len(self.bad)
+        kept = self._as_checkpoint(durable)
+        self._work.recorder.checkpoint(self._index, kept)
+        self._durable, self._error_count, self._error_bytes = durable, kept.error_count, kept.error_bytes
+        self.bad.clear()
 
     def check_again(self, durable: int) -> None:
         """Before a pass goes on: look whether what it had confirmed until then is still there."""
@@ -85,7 +89,7 @@ class PassWatch:
 
         `lies` are places where the medium does not hold what it confirmed.
         """
-        del self.bad[self._told :]  # of a checkpoint that was not kept; they are among the report's
+        self.bad.clear()  # of a checkpoint that was not kept; they are among the report's
         durable, found = self._durable, list(lies)
         if isinstance(report, WriteReport):
             durable = min(durable, report.durable)
@@ -112,14 +116,15 @@ class PassWatch:
     def _as_checkpoint(self, durable: int) -> Checkpoint:
         """The checkpoint of an earlier run and what this run added below `durable`."""
         before = self._before
-        error_bytes = before.error_bytes + sum(problem.length for problem in self.bad)
+        error_bytes = self._error_bytes + sum(problem.length for problem in self.bad)
+        room = MAX_LISTED_RANGES - len(self._work.so_far.passes[self._index].errors)
         elapsed = (time.monotonic_ns() - self._began) // MILLISECOND
         return Checkpoint(
             durable=U64(durable),
             elapsed_ms=U64(before.elapsed_ms + elapsed),
             written=U64(max(0, durable - error_bytes)),
-            new_errors=listed(self.bad[self._told :]),
-            error_count=U64(before.error_count + len(self.bad)),
+            new_errors=listed(self.bad[: max(0, room)]),
+            error_count=U64(self._error_count + len(self.bad)),
             error_bytes=U64(error_bytes),
             spot_checked=U64(before.spot_checked + self._spot_checked),
             celsius_max=self._celsius,
