@@ -197,14 +197,14 @@ def test_a_drive_that_declares_its_time_and_hides_space(capsys: pytest.CaptureFi
 
 def test_where_a_time_comes_from_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     def of(technique: Technique, protocol: Any, kind: MediumType) -> str:
-        ability = Ability(technique=technique, offered=True, seconds=30)
+        ability = Ability(technique=technique, offered=True, seconds=300)
         return shown(capsys, Drive(protocol=protocol, abilities=[ability]), kind)
 
     declared = of(Technique.ATA_SANITIZE_BLOCK, "ata", MediumType.SSD)
-    assert "Time: ~00:30 (declared by the drive), reading back" in declared
+    assert "Time: about 5 min (declared by the drive), reading back" in declared
     nominal = of(Technique.SCSI_SANITIZE_BLOCK, "scsi", MediumType.SSD)
-    assert "~00:30 nominal" in nominal
-    assert "Time: ~00:30 (the drive's nominal timeout, " in nominal
+    assert "about 5 min nominal" in nominal
+    assert "Time: about 5 min (the drive's nominal timeout, " in nominal
 
 
 def test_namespaces_that_would_go_too_are_named(capsys: pytest.CaptureFixture[str]) -> None:
