@@ -17,7 +17,9 @@ from lab.cpio import Cpio
 
 WHEEL, TESTS = "opt/expunge/wheel", "opt/expunge/tests/lab"
 KEPT = 4  # images of a few hundred megabytes each
+# Simulated drives all hang on the one host adapter or network, and here many are to be at work at once.
 AGENT = """#!/bin/sh
+export EXPUNGE_ERASING_PER_CONTROLLER=${EXPUNGE_ERASING_PER_CONTROLLER:-0}
 exec /usr/bin/python3 -c 'import sys; from expunge_agent.cli import main; sys.exit(main())' "$@"
 """
 SSHD = """HostKey /etc/ssh/lab_host_key

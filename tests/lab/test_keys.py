@@ -147,7 +147,7 @@ def test_a_volume_is_purged_when_closed_and_every_condition_holds(
     assert after[area:] == before[area:]
 
 
-@pytest.mark.parametrize("kind", ["luks2", "luks1"])
+@pytest.mark.parametrize("kind", ["luks2", pytest.param("luks1", marks=pytest.mark.slow)])
 def test_a_backup_of_the_header_opens_it_again_and_the_receipt_had_said_so(
     bench: Bench, lab_report: Report, kind: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_table_over_another_device_holds_the_key_too(bench: Bench) -> None:
     bench.guest.run(f"wipefs -qa {other}").ok()
 
 
-@pytest.mark.parametrize("kind", ["luks2", "luks1"])
+@pytest.mark.parametrize("kind", ["luks2", pytest.param("luks1", marks=pytest.mark.slow)])
 def test_a_detached_header(bench: Bench, lab_report: Report, kind: str) -> None:
     bench.guest.run("rm -f /root/header; truncate -s 16M /root/header").ok()
     node = bench.format("one", kind, "--header", "/root/header")

@@ -86,10 +86,16 @@ def killed(guest: Guest, cut: Scene[NvmeOnHost]) -> Scene[NvmeOnHost]:
         scene.begin()
         scene.each(kill)
         scene.each(lambda drive, _: drive.hasten())
+        scene.each(lambda drive, _: let_go(guest, drive))
         scene.go_on(guest)
     finally:
         scene.end()
     return scene
+
+
+def let_go(guest: Guest, drive: NvmeOnHost) -> None:
+    """Wait until the killed agent is gone: in a command that waits, the kernel keeps it, and its locks, to the end."""
+    guest.run(f"for i in $(seq 600); do test -d /proc/{drive.agent} || exit 0; sleep 0.1; done; exit 1").ok()
 
 
 @pytest.mark.parametrize("case", [Case(one) for one in SANITIZES], ids=lambda case: case.name)
