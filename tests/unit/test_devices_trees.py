@@ -281,6 +281,41 @@ def test_each_contradiction_is_said(fields: dict[str, object], word: str) -> Non
     assert any(word in one for one in found), found
 
 
+@pytest.mark.parametrize(
+    ("bus", "flag", "rate", "doubted"),
+    [
+        ("ata", False, -1, True),  # the drive's own word 217
+        ("ata", True, -1, False),
+        ("ata", False, 7200, False),  # somebody set the flag
+        ("scsi", False, -1, False),
+        ("usb", False, -1, False),
+        ("scsi", False, 0, False),
+        ("scsi", False, 10500, False),
+        ("scsi", True, 1, True),
+        ("usb", False, 1, True),
+    ],
+)
+def test_a_flag_that_rules_can_set_casts_no_doubt_on_a_rotation_rate(
+    bus: str, flag: bool, rate: int, doubted: bool
+) -> None:
+    who = msgspec.structs.replace(medium().identity, bus=bus)
+    found = doubts(replace(medium(rotational=flag, rotation=rate), identity=who), drive())
+    assert found == (
+        ["the drive says 7200 turns a minute, the kernel that it does not rotate"] if doubted else []
+    )
+
+
+def test_a_sas_disk_whose_flag_a_rule_set_is_no_less_trusted(roots: Roots) -> None:
+    node = disk(roots, "sdc")
+    (node.folder / "queue/rotational").write_text("0\n")
+    (node.folder / "device/vpd_pgb1").write_bytes(b"\0\xb1\0\x3c" + (1).to_bytes(2, "big") + bytes(58))
+    told = drives.joined(drives.examine_node(node), Drive(protocol="scsi", rotation=10500))
+    assert any("10500 turns" in doubt for doubt in drives.judged(describe.medium(node), told).distrusted)
+    (node.folder / "device/vpd_pgb1").unlink()
+    assert describe.medium(node).rotational is False
+    assert drives.judged(describe.medium(node), told).distrusted == []
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_judged(text: str) -> None:
     garbled(text), filler(text)

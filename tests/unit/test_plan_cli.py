@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from expunge_agent import shredding
-from expunge_agent.cli.plan import command, show
-from expunge_agent.cli.planned import Planned
-from expunge_agent.core.drive import Ability, Answer, Drive, HiddenArea, NvmeNamespace
-from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.selection import Scope, Selection, select
+from expunge_agent.cli.plan import _of_medium, command, show
+from expunge_agent.cli.planned import Order, Planned
+from expunge_agent.core.drive import SAID_OF_THE_WHOLE, Ability, Answer, Drive, HiddenArea, NvmeNamespace
+from expunge_agent.core.medium import Found, Kind, Medium, MediumType, Usage
+from expunge_agent.core.plan import NOTHING_DRAWN, plan_target
+from expunge_agent.core.selection import ALONE, Scope, Selection, select
 from expunge_agent.core.technique import Technique
+from expunge_agent.devices import drives
+from expunge_agent.devices.usage import Eyes
 from expunge_agent.errors import ExpungeError, ProfileProblemError, UsageError
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level
 from expunge_agent.protocol.canonical import U64
-from expunge_agent.protocol.identity import BlockIdentity, Target
+from expunge_agent.protocol.identity import BlockIdentity, SpaceWish, Target
 from expunge_agent.protocol.receipt import Reason, Refusal
 from expunge_agent.terminal import about_time
 from expunge_profiles.load import builtin
+from lab.drives.ata import AtaDrive
+from lab.drives.ata_words import hdd
+from lab.drives.clock import VirtualClock
+from lab.drives.ports import SimulatedPort
+from lab.drives.sat import SatDrive
+from lab.drives.scsi import ScsiDrive
+from lab.drives.scsi_data import sas_hdd
+from lab.drives.store import StateFile, Store
 from support.luks import NAMES, recorded
 
 SIZE = 1 << 40
+DISK = 64 << 20
 
 
 @pytest.fixture
@@ -253,3 +268,70 @@ def test_a_key_that_a_mapping_holds_is_refused_as_the_run_refuses_it(
     assert "Refused as things stand" in done.output
     assert "in use by dm-3 (secret)" in done.output
     assert plan(tmp_path, volume, "--profile", "nist-clear").return_value == 0, "an overwrite needs no key"
+
+
+def sas_hdd_on_an_old_kernel(store: Store, notes: StateFile) -> tuple[Medium, Drive]:
+    """No page B1h in sysfs: only the drive tells that it rotates."""
+    port = SimulatedPort(ScsiDrive(store, notes, model=sas_hdd(), clock=(clock := VirtualClock())), clock)
+    return whole("scsi", MediumType.UNKNOWN), drives.ask_scsi(port, Drive(protocol="scsi"))
+
+
+def ata_hdd_without_a_rate(store: Store, notes: StateFile) -> tuple[Medium, Drive]:
+    """Word 217 is 0: only the kernel's flag says that it rotates."""
+    made = AtaDrive(store, notes, model=hdd(rotation=0), clock=(clock := VirtualClock()))
+    return whole("ata", MediumType.HDD), drives.ask_scsi(
+        SimulatedPort(SatDrive(made), clock), Drive(protocol="ata")
+    )
+
+
+def whole(bus: str, kind: MediumType) -> Medium:
+    identity = BlockIdentity(bus=bus, model="", serial="", wwn="naa.5000c50000000001", size=U64(DISK))
+    return Medium("/dev/none", identity, kind, rotational=True, logical_sector=512)
+
+
+@pytest.mark.parametrize(
+    ("built", "profile", "kind"),
+    [
+        (sas_hdd_on_an_old_kernel, "dod-5220.22-m", MediumType.HDD),
+        (ata_hdd_without_a_rate, "dod-5220.22-m", MediumType.UNKNOWN),
+        (ata_hdd_without_a_rate, "nist-clear", MediumType.UNKNOWN),
+    ],
+)
+def test_a_partition_is_planned_for_the_type_that_the_run_settles(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    built: Callable[[Store, StateFile], tuple[Medium, Drive]],
+    profile: str,
+    kind: MediumType,
+) -> None:
+    """It was planned for what the kernel says alone, and wiped for what the drive says as well."""
+    store = Store(tmp_path / "disk", DISK)
+    try:
+        disk, told = built(store, StateFile(tmp_path / "notes"))
+    finally:
+        store.close()
+    told = drives.judged(disk, told)
+    assert not told.distrusted
+    told = msgspec.structs.replace(told, doubtful=[SAID_OF_THE_WHOLE])
+    monkeypatch.setattr(drives, "examine", lambda _path: told)
+    part = replace(disk, path=str(tmp_path / "none1"), partition=True)
+    found = Found(part, Usage(path=part.path, kind=Kind.BLOCK))
+    order = Order(builtin()[profile], Level.CLEAR, False, None, SpaceWish())
+    shown = _of_medium(found, [part.path], Eyes.open(), order, "").selection
+    assert shown is not None
+    run = plan_target(
+        Target(identity=part.identity, hint=part.path),
+        part,
+        told,
+        builtin()[profile],
+        Level.CLEAR,
+        False,
+        ALONE,
+        NOTHING_DRAWN,
+    )
+    assert shown.type is kind
+    if isinstance(run, Refusal):
+        assert isinstance(shown.chosen, Refusal)
+        assert (shown.chosen.reason, kind) == (run.reason, MediumType.UNKNOWN)
+    else:
+        assert (shown.type, shown.chosen) == (run.type, run.technique)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.core.drive import (
+    SAID_OF_THE_WHOLE,
     Ability,
     Answer,
     AtaSecurity,
@@ -494,8 +495,11 @@ def test_capacities_that_do_not_agree(apparent: int, native: int, says: str) -> 
         (SSD, 5400, UNKNOWN),
         (HDD, 7200, HDD),
         (HDD, 0, UNKNOWN),
-        (HDD, -1, UNKNOWN),
+        (HDD, -1, HDD),
+        (SSD, -1, SSD),
         (HDD, 0x400, UNKNOWN),
+        (HDD, 0xFFFF, UNKNOWN),
+        (UNKNOWN, 0xFFFF, UNKNOWN),
         (SSD, 0, SSD),
         (MediumType.USB_FLASH, 1, MediumType.USB_FLASH),
         (MediumType.USB_FLASH, 7200, UNKNOWN),
@@ -511,9 +515,12 @@ def test_the_type_needs_evidence_that_does_not_contradict(
 
 def test_the_whole_drive_settles_the_type_of_a_partition() -> None:
     part = medium(UNKNOWN, partition=True)
-    said = "/dev/sdx1 is a partition: what is said here is said of the whole drive /dev/sdx"
+    said = SAID_OF_THE_WHOLE
+    assert settled_type(part, drive(rotation=7200)) is HDD, "as the inventory asks, without the note"
     assert settled_type(part, drive(rotation=7200, doubtful=[said])) is HDD
     assert settled_type(part, drive(rotation=7200, doubtful=[said, "garbled"])) is UNKNOWN
+    assert settled_type(part, drive(rotation=7200, doubtful=["garbled"])) is UNKNOWN
+    assert settled_type(medium(UNKNOWN), drive(rotation=7200, doubtful=[said])) is UNKNOWN
 
 
 def test_a_plan_is_for_the_type_that_the_drive_itself_settles() -> None:

@@ -18,7 +18,7 @@ MADE_UP = (
     "NETAPP LUN C-Mode", "LIO-ORG disk0", "DGC VRAID", "NUTANIX VDISK", "HITACHI OPEN-V", "HP OPEN-V", "EMC SYMMETRIX",
     "3PARdata VV", "PURE FlashArray", "IBM 2145", "IBM 2107900", "COMPELNT Compellent Vol", "DellEMC PowerStore",
     "DELL MD36xxf", "HUAWEI XSG1", "HP HSV450", "HPE MSA 2060 SAN", "FUJITSU ETERNUS_DXM", "IET VIRTUAL-DISK", "AIX VDASD",
-    "SYNOLOGY Storage", "TrueNAS iSCSI Disk", "Msft Virtual Disk", "VMware Virtual disk", "QEMU HARDDISK", "VBOX HARDDISK",
+    "SYNOLOGY Storage", "SYNOLOGY iSCSI Storage", "TrueNAS iSCSI Disk", "Msft Virtual Disk", "VMware Virtual disk", "QEMU HARDDISK", "VBOX HARDDISK",
     "NetApp ONTAP Controller", "Pure Storage FlashArray", "SPDK bdev Controller", "Linux", "Amazon Elastic Block Store",
 )  # fmt: skip
 DRIVES = (
@@ -26,6 +26,7 @@ DRIVES = (
     "HP EG0600FBDSR", "HPE EG001200JWJNQ", "TOSHIBA AL13SEB600", "WD WD4001FYYG", "FUJITSU MBF2600RC", "NETAPP X422_HCOBD600A10",
     "LENOVO-X ST300MP0006", "SAMSUNG MZILT960HAHQ0D3", "INTEL SSDPE2KX010T8", "DELL Ent NVMe AGN MU U.2 1.6TB",
     "Linux scsi_debug", "EXPUNGE LAB SAS SSD", "LAB LAB DISK", "SUN300G", "HUAWEI HWE52SS3960L005N", "ORACLE NVMe SSD",
+    "SYNOLOGY HAS5300-8T", "Synology SNV3410-400G",
 )  # fmt: skip
 
 

@@ -167,8 +167,8 @@ _TAKEN_DOWN = (Reason.SWAP, Reason.MOUNTED, Reason.HELD, Reason.IN_USE)
 
 
 def _drive(medium: Medium) -> Drive | None:
-    """What the whole drive at the medium's path answers; a part of it or a file is never a drive."""
-    if medium.partition or not isinstance(medium.identity, BlockIdentity):
+    """What the drive at the medium's path answers, for a partition the whole one, as when the order runs; a file is none."""
+    if not isinstance(medium.identity, BlockIdentity):
         return None
     from expunge_agent.devices.drives import examine  # only where there is a drive to ask
 

@@ -26,7 +26,7 @@ def doubts(medium: Medium, drive: Drive) -> list[str]:
         found.append(
             f"the drive says sectors of {drive.logical_sector} bytes, the kernel {medium.logical_sector}"
         )
-    if drive.rotation > 1 and medium.rotational is False:
+    if drive.rotation > 1 and _stands_still(medium):
         found.append(f"the drive says {drive.rotation} turns a minute, the kernel that it does not rotate")
     for name, text in (("model", drive.model), ("serial number", drive.serial), ("firmware", drive.firmware)):
         if why := garbled(text):
@@ -40,6 +40,15 @@ def names(medium: Medium, drive: Drive) -> list[str]:
     """Of `doubts`, where the two call the drive otherwise."""
     who = medium.identity
     return [*_serials(who, drive), *_models(who, drive)] if isinstance(who, BlockIdentity) else []
+
+
+def _stands_still(medium: Medium) -> bool:
+    """Whether the kernel has it from the drive that it does not rotate. The flag by itself is evidence of an ATA drive
+    only, whose own word libata passes on: rules of storage makers set it for others (ADR 0046)."""
+    if medium.rotation >= 0:
+        return medium.rotation == 1
+    who = medium.identity
+    return isinstance(who, BlockIdentity) and who.bus == "ata" and medium.rotational is False
 
 
 def garbled(text: str) -> str:

@@ -10,6 +10,8 @@ from expunge_agent.protocol.canonical import U64
 
 Yes = bool | None
 """None: the drive does not say."""
+SAID_OF_THE_WHOLE = "the target is a partition: what is said here is said of the whole drive"
+"""The one of ``doubtful`` that is no doubt about the drive: it answers for a partition."""
 
 
 class Answer(Frozen, frozen=True):

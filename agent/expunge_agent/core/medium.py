@@ -46,7 +46,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Medium:
-    """One medium. Sector sizes in bytes, −1 where it does not say; ``rotational`` None likewise.
+    """One medium. Sector sizes in bytes, −1 where it does not say; ``rotational``, the kernel's flag, None likewise.
+
+    ``rotation`` is the rate in the page B1h that the kernel keeps of the drive, as there; −1 without the page.
 
     ``partition`` is true for a part of a drive: its identity is the drive's with the partition's
     number and start (in bytes) as ``instance``.
@@ -56,6 +58,7 @@ class Medium:
     identity: Identity
     type: MediumType
     rotational: bool | None = None
+    rotation: int = -1
     removable: bool = False
     partition: bool = False
     firmware: str = ""

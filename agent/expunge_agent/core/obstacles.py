@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import basename
 
-from expunge_agent.core.drive import Drive, HiddenArea, NvmeNamespace
+from expunge_agent.core.drive import SAID_OF_THE_WHOLE, Drive, HiddenArea, NvmeNamespace
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
@@ -37,8 +37,8 @@ _SANITIZE = tuple(one for one in Technique if "-sanitize-" in one)
 _COMMAND_SETS = ("nvme", "ata", "scsi", "mmc")
 OTHER_PROFILE = "Choose a profile for this kind of medium: expunge-agent profiles"
 """The agent's own verb: a machine may have no controller's program."""
-_ROTATES_FROM = 0x0401
-"""The least nominal rotation rate (ATA IDENTIFY DEVICE word 217, SCSI VPD page B1h); 1: it does not rotate."""
+_ROTATES = range(0x0401, 0xFFFF)
+"""Nominal rotation rates (ATA IDENTIFY DEVICE word 217, SCSI VPD page B1h); 1: it does not rotate; others are reserved."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,14 @@ def obstacle(case: Case, technique: Technique) -> Obstacle | None:
 def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
     """The type of medium by the kernel's account and the drive's own; unknown where they contradict.
 
-    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. Without one nothing
-    rotates: the kernel takes every disk for rotating that does not say otherwise.
+    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. A drive that was asked and
+    gave none is not taken for rotating: the kernel takes every disk for that which does not say otherwise. One that was
+    not asked, or did not answer, leaves the kernel's account.
     """
-    of_a_part = int(
-        medium.partition
-    )  # that the whole drive answers for a partition is one doubt, not of this
-    if drive is None or len(drive.distrusted) > of_a_part:
+    if drive is None or drive.rotation < 0 or _distrusted(medium, drive):
         return medium.type
     told = {1: MediumType.SSD}.get(drive.rotation)
-    if drive.rotation >= _ROTATES_FROM:
+    if drive.rotation in _ROTATES:
         told = MediumType.HDD
     if medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
         return medium.type
@@ -110,6 +108,11 @@ def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
     if medium.type is MediumType.USB_FLASH and told is MediumType.SSD:
         return medium.type
     return MediumType.UNKNOWN
+
+
+def _distrusted(medium: Medium, drive: Drive) -> bool:
+    """Whether anything speaks against the answers themselves; that the whole drive gives them for a partition does not."""
+    return any(not (medium.partition and one == SAID_OF_THE_WHOLE) for one in drive.distrusted)
 
 
 def is_command(technique: Technique) -> bool:

@@ -89,6 +89,7 @@ def medium(node: Node, path: str = "") -> Medium:
         identity=who,
         type=kind,
         rotational=None if rotational < 0 else rotational == 1,
+        rotation=_rate(disk),
         removable=read_int(disk.folder / "removable", 0) == 1,
         partition=node.is_partition,
         firmware=_first(
@@ -130,8 +131,8 @@ def medium_type(disk: Node, who: BlockIdentity) -> MediumType:
 
 
 def _by_rotation(disk: Node, found_bus: str) -> MediumType:
-    rate = vpd.rotation_rate(read_bytes(disk.folder / "device/vpd_pgb1"))
-    if rate is not None:
+    rate = _rate(disk)
+    if rate >= 0:
         return MediumType.SSD if rate == 1 else MediumType.HDD if vpd.rotates(rate) else MediumType.UNKNOWN
     flag = read_int(
         disk.folder / "queue/rotational"
@@ -141,6 +142,12 @@ def _by_rotation(disk: Node, found_bus: str) -> MediumType:
     if flag == 0:
         return MediumType.SSD
     return MediumType.HDD if flag == 1 and found_bus == "ata" else MediumType.UNKNOWN
+
+
+def _rate(disk: Node) -> int:
+    """MEDIUM ROTATION RATE as the kernel has it of the drive; −1 without page B1h."""
+    rate = vpd.rotation_rate(read_bytes(disk.folder / "device/vpd_pgb1"))
+    return -1 if rate is None else rate
 
 
 def _names(disk: Node, found_bus: str) -> tuple[str, str, str]:

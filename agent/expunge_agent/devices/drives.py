@@ -12,13 +12,13 @@ import msgspec
 from expunge_agent.commands import opal
 from expunge_agent.commands.port import CommandError, NvmePort, ScsiPort
 from expunge_agent.core.doubts import doubts, names
-from expunge_agent.core.drive import Ability, Drive
+from expunge_agent.core.drive import SAID_OF_THE_WHOLE, Ability, Drive
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.technique import Technique
-from expunge_agent.devices import describe, mmc, raid, ufs, vpd
+from expunge_agent.devices import describe, mmc, raid, ufs
 from expunge_agent.devices.nodes import Node, by_number
 from expunge_agent.devices.nvme_neighbours import with_neighbours
-from expunge_agent.devices.roots import LIVE, Roots, link_name, read_bytes, read_int, read_text
+from expunge_agent.devices.roots import LIVE, Roots, link_name, read_int, read_text
 from expunge_agent.devices.transport import transport
 from expunge_agent.protocol.canonical import U64
 from expunge_agent.protocol.identity import BlockIdentity
@@ -43,10 +43,7 @@ def examine(path: str | os.PathLike[str], roots: Roots = LIVE) -> Drive | None:
     if node is None:
         return None
     drive = examine_node(node)
-    if node.is_partition:
-        note = f"{node.path} is a partition: what is said here is said of the whole drive {node.disk.path}"
-        drive = _with_doubts(drive, [note])
-    return drive
+    return _with_doubts(drive, [SAID_OF_THE_WHOLE]) if node.is_partition else drive
 
 
 def examine_node(node: Node) -> Drive:
@@ -96,9 +93,7 @@ def as_the_kernel_sees_it(disk: Node, medium: Medium) -> Drive:
         serial=who.serial,
         firmware=medium.firmware,
         names=[who.wwn] if who.wwn else [],
-        rotation=-1
-        if (rate := vpd.rotation_rate(read_bytes(disk.folder / "device/vpd_pgb1"))) is None
-        else rate,
+        rotation=medium.rotation,
         logical_sector=medium.logical_sector,
         physical_sector=medium.physical_sector,
         apparent=U64(medium.size),

@@ -2,7 +2,7 @@
 
 A LUN may claim any page that a drive has, so its name is the better witness. The names of storage systems are the INQUIRY
 vendors and products (NVMe: models) that multipath-tools knows them by (libmultipath/hwtable.c); makers that
-build drives as well (HITACHI, IBM, FUJITSU, HP) are told by the product.
+build or sell drives as well (HITACHI, IBM, FUJITSU, HP, SYNOLOGY) are told by the product.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STORAGE = re.compile(
     | INSPUR\ MCS | INTEL\ MULTI-FLEX | KMNRIO | LEFTHAND | LENOVO\ DE_SERIES | LINUX$ | LIO-ORG
     | (NETAPP|LSI|ENGENIO)\ INF-01-00 | NETAPP\ (LUN|ONTAP) | NEC\ DISK\ ARRAY | NEXENTA | NEXSAN | NFINIDAT | NIMBLE\ SERVER
     | NUTANIX | ORACLE\ (BLOCKVOLUME|ORACLE\ FS) | PROMISE\ (VESS|VTRAK) | PURE\ (FLASHARRAY|STORAGE) | QNAP\ ISCSI | SCST_
-    | SOLIDFIR | SPDK | SUN\ (COMSTAR|STOREDGE\ 3|SUN\ STORAGE|ZFS\ STORAGE) | SYNOLOGY | TEGILE | VIOLIN | XIOTECH | XTREMIO
+    | SOLIDFIR | SPDK | SUN\ (COMSTAR|STOREDGE\ 3|SUN\ STORAGE|ZFS\ STORAGE) | SYNOLOGY\ (ISCSI\ )?STORAGE | TEGILE | VIOLIN | XIOTECH | XTREMIO
     )""",
     re.VERBOSE,
 )
