@@ -16,7 +16,7 @@ from expunge_agent.core.erasure import changes
 from expunge_agent.core.erasure_progress import Ended, ErasureProgress
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
-from expunge_agent.core.reach import others, whole_subsystem
+from expunge_agent.core.reach import listed_others, whole_subsystem
 from expunge_agent.devices.awake import awake
 from expunge_agent.devices.drives import examine
 from expunge_agent.devices.lanes import lane
@@ -33,7 +33,7 @@ from expunge_agent.steps import Steps
 from expunge_agent.surroundings import Surroundings
 from expunge_agent.techniques import cell_evidence, erase_evidence, erasing
 from expunge_agent.techniques.beyond import Beyond
-from expunge_agent.techniques.hand import Rejected
+from expunge_agent.techniques.hand import Rejected, State
 from expunge_agent.techniques.hidden_areas import restored
 from expunge_agent.techniques.patient import Asker, GatedScsi, PatientBlocks, PatientHand
 from expunge_agent.techniques.table import hand_for
@@ -93,26 +93,45 @@ def erase(
     plan, erasure = so_far.plan, so_far.erasure
     if plan is None:
         raise AssertionError("nothing was planned")
-    with (
-        _turn(opened.path, steps, around, at_work=erasure.ended is not None) as mine,
-        steps.wakeful(),
-        awake(f"{plan.technique} is under way"),
-        Asker(around.patience) as asker,
-    ):
-        if not mine:
-            return
+    with Asker(around.patience) as asker:
         try:
-            _lay_open(plan, opened, erasure, steps, asker)
-            if erasure.placed is None and not erasure.attempts and erasure.ended is None:
-                with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
-                    erase_evidence.place(blocks, plan, steps, around.stop, beside)
-            if around.stop.is_set():
-                return
-            opened.recheck()
-            _carry_through(opened, take_over, recheck, so_far, steps, around, asker)
+            at_work = _may_be_at_work(plan, opened, erasure, asker)
+            with (
+                _turn(opened.path, steps, around, at_work=at_work) as mine,
+                steps.wakeful(),
+                awake(f"{plan.technique} is under way"),
+            ):
+                if not mine:
+                    return
+                _lay_open(plan, opened, erasure, steps, asker)
+                if erasure.placed is None and not erasure.attempts and erasure.ended is None:
+                    with _blocks(take_over, opened, erasure, asker) as blocks, _beside(plan) as beside:
+                        erase_evidence.place(blocks, plan, steps, around.stop, beside)
+                if around.stop.is_set():
+                    return
+                opened.recheck()
+                _carry_through(opened, take_over, recheck, so_far, steps, around, asker)
         finally:
             if asker.stuck:
                 opened.abandon()
+
+
+def _may_be_at_work(plan: TargetPlan, opened: Opened, erasure: ErasureProgress, asker: Asker) -> bool:
+    """Whether the drive erases already for this order, or has: then it is counted among those that do.
+
+    One that the command may have reached is asked: `rejoin` may have given up before it came to that. What
+    knows nothing of it will be given it again, and waits for that; what took it and does not answer may be
+    at work.
+    """
+    if not (erasure.under_way and erasure.sending):
+        return erasure.ended is not None
+    ours = erasure.accepted or erasure.seen
+    try:
+        hand = PatientHand(asker.ask(lambda: hand_for(plan, opened.fd, asker.still_awaited)), asker)
+        state = hand.poll().state
+    except (CommandError, Rejected):
+        return ours
+    return state is State.RUNNING or (ours and state is not State.IDLE)
 
 
 @contextmanager
@@ -173,7 +192,7 @@ def _beside(plan: TargetPlan) -> Iterator[dict[str, Blocks]]:
     """The other namespaces of an NVMe drive whose data the command should leave alone, as far as they can be read."""
     drive, named = plan.drive, list[NvmeNamespace]()
     if drive is not None and drive.protocol == "nvme" and not whole_subsystem(plan.technique, drive):
-        named = [one for one in others(drive, PurePath(plan.path).name) or [] if one.node]
+        named = [one for one in listed_others(drive, PurePath(plan.path).name) or [] if one.node]
     with ExitStack() as open_ones:
         found: dict[str, Blocks] = {}
         for one in named:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge_agent.engine.buffers import KIB, MIB, aligned
+from expunge_agent.engine.faults import Ledger
 from expunge_agent.engine.listing import Listing
 from expunge_agent.engine.problems import Limits, Problem
 from expunge_agent.engine.ranges import Range
@@ -110,6 +111,20 @@ def test_four_dead_mebibytes_of_sixty_four_cost_four_mebibytes() -> None:
     back = verify(target, STREAM)
     assert back.complete
     assert spans(back.mismatches) == [(4 * MIB, 8 * MIB)]
+
+
+@pytest.mark.parametrize("piece", [BLOCK, 3 * BLOCK, CHUNK, 32 * CHUNK])
+def test_what_is_stepped_over_grows_to_the_limit_in_bytes_whatever_the_pieces(piece: int) -> None:
+    def dead(_start: int, _end: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ledger = Ledger(Regions(CHUNK, []), Limits(bad_blocks=0, step=16 * CHUNK), lambda: 0)
+    steps = [ledger.reach(CHUNK)]
+    while len(steps) < 20:
+        ledger.do(0, 2 * CHUNK, CHUNK, dead, doing="write", stopping=lambda: False)
+        steps.append(ledger.reach(CHUNK))
+    assert steps[:6] == [CHUNK * factor for factor in (1, 2, 4, 8, 16, 16)]
+    assert ledger.reach(piece) == max(piece, 16 * CHUNK // piece * piece)
 
 
 def test_a_large_dead_region_costs_few_attempts() -> None:

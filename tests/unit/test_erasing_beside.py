@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from expunge_agent.core.drive import Drive, NvmeNamespace
 from expunge_agent.core.erasure_progress import Ended
 from expunge_agent.core.plan import TargetPlan, VerificationPlan
-from expunge_agent.core.reach import others, takes
+from expunge_agent.core.reach import listed_others, others, takes
 from expunge_agent.core.technique import Technique as T
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level, Outcome
@@ -82,6 +83,13 @@ def test_whose_data_goes_along() -> None:
     assert others(DRIVE, "sda") is None
 
 
+def test_a_list_that_is_not_whole_names_those_that_are_known() -> None:
+    told = replace(DRIVE, unlisted="there may be further controllers")
+    assert others(told, "nvme0n1") is None
+    assert listed_others(told, "nvme0n1") == SPACES[1:]
+    assert listed_others(told, "sda") is None
+
+
 @pytest.mark.parametrize("read", [True, False])
 def test_a_neighbour_that_is_read_tells_of_its_loss(tmp_path: Path, read: bool) -> None:
     """One of zeros throughout has nothing to lose, and nothing is told."""
@@ -94,4 +102,22 @@ def test_a_neighbour_that_is_read_tells_of_its_loss(tmp_path: Path, read: bool) 
     assert len(told) == int(read)
     assert verdict.exceptions == told
     assert (verdict.outcome is Outcome.EXCEPTIONS) is read
+    bench.close()
+
+
+def test_a_known_neighbour_is_watched_where_there_may_be_unknown_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, book = Bench(tmp_path, T.NVME_FORMAT_USER_DATA, NVME_TWO, "format-hits-all-namespaces"), Book()
+    examine = bench.examine
+
+    def in_company() -> Drive:
+        seen = examine()
+        assert seen is not None
+        return replace(seen, unlisted="there may be further controllers")
+
+    monkeypatch.setattr(bench, "examine", in_company)
+    verdict = BenchOrder(bench).carry_out(book)
+    assert len(book.target(0).erasure.result("nvme-format-user-data", None).beside) == 1
+    assert verdict.outcome is Outcome.EXCEPTIONS
     bench.close()

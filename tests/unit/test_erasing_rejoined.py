@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from expunge_agent import erasures
+from expunge_agent.commands.port import CommandTimeout
 from expunge_agent.core.erasure_progress import ErasureProgress
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
@@ -28,6 +31,7 @@ from expunge_agent.techniques.hand import Hand, State, Status
 from expunge_agent.turns import Turns
 from lab import bench as b
 from lab.bench import Bench, Book, Crash, Order
+from lab.drives.faults import FORGETS
 
 
 class Quick:
@@ -231,6 +235,81 @@ def test_a_command_that_is_given_again_after_a_restart_waits_for_its_turn(
         finally:
             bench.close()
     assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def held_by_another(path: Path) -> int:
+    """A lock on the drive at `path`, so that no order joins it again; a descriptor."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def test_a_drive_that_could_not_be_joined_again_is_counted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    turns, fd = Turns(tmp_path / "turns"), held_by_another(bench.image)
+    events = Teller(lambda: pytest.fail("it waits"))
+    with_turns(monkeypatch, turns, events)
+    try:
+        assert bench.busy
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = order.carry_out(book)
+    finally:
+        os.close(fd)
+        bench.close()
+    assert events.said == []
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_drive_that_took_the_command_and_does_not_answer_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, order, book = under_way(tmp_path)
+    turns, fd, hand, asked = Turns(tmp_path / "turns"), held_by_another(bench.image), bench.hand, list[int]()
+    events = Teller(lambda: pytest.fail("it waits"))
+    with_turns(monkeypatch, turns, events)
+
+    def silent_once() -> Hand:
+        asked.append(1)
+        if len(asked) == 1:
+            raise CommandTimeout("no answer")
+        return hand()
+
+    monkeypatch.setattr(bench, "hand", silent_once)
+    try:
+        with turns.hold("lab", threading.Event(), nobody):
+            verdict = order.carry_out(book)
+    finally:
+        os.close(fd)
+        bench.close()
+    assert len(asked) > 1
+    assert verdict.outcome is Outcome.SANITIZED
+
+
+def test_a_drive_that_took_the_command_and_forgot_it_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, Technique.NVME_SANITIZE_BLOCK, b.NVME, FORGETS)
+    order, book = Order(bench), Book()
+    book.crash = (4, True)
+    with pytest.raises(Crash):
+        order.carry_out(book)
+    assert book.kinds[-1] == "erase-accepted"
+    bench.power_cut()
+    assert not bench.busy
+    again, turns = book.reopened(), Turns(tmp_path / "turns")
+    with ExitStack() as other:
+        other.enter_context(turns.hold("lab", threading.Event(), nobody))
+        events = Teller(other.close)
+        with_turns(monkeypatch, turns, events)
+        try:
+            verdict = order.carry_out(again)
+        finally:
+            bench.close()
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    assert again.kinds.count("erase-starting") == 2
     assert verdict.outcome is Outcome.SANITIZED
 
 

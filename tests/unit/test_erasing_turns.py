@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -371,3 +372,61 @@ def test_a_thread_that_is_stuck_ends_once_it_is_let_go() -> None:
     held[0].join(5)
     assert not held[0].is_alive()
     assert not asker.stuck
+
+
+def test_a_chain_that_still_runs_when_its_asker_is_left_sends_nothing_more() -> None:
+    sent, held = list[int](), list[BaseException]()
+    midway, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def chain() -> None:
+        try:
+            for at in range(100):
+                asker.still_awaited()
+                sent.append(at)
+                if at == 2:
+                    midway.set()
+                    go.wait(30)
+        except CommandTimeout as error:
+            held.append(error)
+            raise
+        finally:
+            ended.set()
+
+    def asked_beside() -> None:
+        with suppress(CommandTimeout):
+            asker.ask(chain, 30.0)
+
+    with Asker(30.0) as asker:
+        beside = threading.Thread(target=asked_beside, daemon=True)
+        beside.start()
+        assert midway.wait(5)
+    go.set()
+    assert ended.wait(5)
+    beside.join(5)
+    assert sent == [0, 1, 2]
+    assert "given up" in str(held[0])
+
+
+def test_who_is_interrupted_while_asking_has_given_the_question_up() -> None:
+    sent, go, ended = list[int](), threading.Event(), threading.Event()
+    asking, before = threading.get_ident(), signal.signal(signal.SIGUSR1, signal.default_int_handler)
+
+    def chain() -> None:
+        try:
+            for at in range(100):
+                asker.still_awaited()
+                sent.append(at)
+                if at == 2:
+                    signal.pthread_kill(asking, signal.SIGUSR1)
+                    go.wait(30)
+        finally:
+            ended.set()
+
+    try:
+        with pytest.raises(KeyboardInterrupt), Asker(30.0) as asker:
+            asker.ask(chain)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    go.set()
+    assert ended.wait(5)
+    assert sent == [0, 1, 2]

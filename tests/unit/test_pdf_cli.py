@@ -217,7 +217,10 @@ def test_a_decision_under_a_name_only_is_called_that(
     assert [(said["name"], said["key"]) for said in one["decisions"]] == [("somebody", "")]
     assert "somebody" in run("register", "destruction", "-o", table)[1]
     assert f"approved by somebody, {one['decisions'][0]['at']}, {NOT_SIGNED}" in table.read_text()
-    assert summary_status(controller, order) == {"en": "approved", "zh": "已批准"}
+    assert summary_status(controller, order) == {
+        "en": "approved, not signed by a person",
+        "zh": "已批准，未经本人签名",
+    }
 
 
 def test_a_refused_medium_is_not_called_destroyed(

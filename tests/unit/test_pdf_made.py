@@ -348,15 +348,21 @@ BARE = medium_line(replace(DISK, serial="S5"), path="/dev/sdz")
     ("media", "english", "chinese"),
     [
         ([WAITING], "awaiting validation", "待验证"),
-        ([APPROVED, NAMED], "approved", "已批准"),
+        ([APPROVED, APPROVED], "approved", "已批准"),
+        ([NAMED, NAMED], "approved, not signed by a person", "已批准，未经本人签名"),
+        (
+            [APPROVED, NAMED],
+            "1 approved; 1 approved, not signed by a person",
+            "已批准 1；已批准，未经本人签名 1",
+        ),
         ([REJECTED], "rejected", "已驳回"),
         ([BARE], "without a certificate", "无证书"),
         ([], "without a certificate", "无证书"),
-        ([APPROVED, BARE], "1 approved, 1 without a certificate", "已批准 1，无证书 1"),
+        ([APPROVED, BARE], "1 approved; 1 without a certificate", "已批准 1；无证书 1"),
         (
             [BARE, REJECTED, APPROVED, WAITING, APPROVED],
-            "1 awaiting validation, 2 approved, 1 rejected, 1 without a certificate",
-            "待验证 1，已批准 2，已驳回 1，无证书 1",
+            "1 awaiting validation; 2 approved; 1 rejected; 1 without a certificate",
+            "待验证 1；已批准 2；已驳回 1；无证书 1",
         ),
     ],
 )

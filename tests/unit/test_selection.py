@@ -402,6 +402,26 @@ def test_namespaces_that_nobody_lists_may_hold_live_data() -> None:
     )
     assert refusal(none).reason is Reason.OTHER_NAMESPACES
     assert "further controllers" in refusal(none).detail
+    assert "An overwrite of this namespace alone" in refusal(none).remedy
+
+
+@pytest.mark.parametrize(
+    ("fna", "offered", "instead"),
+    [
+        (0, FORMAT, "A format"),
+        (1, FORMAT, "An overwrite"),
+        (2, FORMAT, "An overwrite"),
+        (0, (), "An overwrite"),
+    ],
+)
+def test_what_reaches_this_namespace_alone_is_told_by_the_drives_own_account(
+    fna: int, offered: tuple[Technique, ...], instead: str
+) -> None:
+    found = nvme(*SANITIZE, *offered, fna=fna, unlisted="the subsystem may have further controllers")
+    only = msgspec.structs.replace(PROFILES["nist-purge"], techniques=("nvme-sanitize-crypto",))
+    told = refusal(pick(nvme_medium(), found, only, scope=BOTH))
+    assert told.reason is Reason.OTHER_NAMESPACES
+    assert f"{instead} of this namespace alone, where the profile allows it, reaches no other." in told.remedy
 
 
 def test_the_targets_namespace_is_found_by_its_node_where_no_nsid_is_told() -> None:

@@ -557,10 +557,11 @@ def test_a_controller_in_company_has_to_list_the_namespaces_of_all() -> None:
     assert examine_nvme(drive(oacs=0x2, cmic=0x1), 1).unlisted == "", "two ports, one controller"
     told = examine_nvme(drive(oacs=0x2, cmic=0x3), 1)
     assert "further controllers (CMIC 03h)" in told.unlisted
+    assert "has no namespace management to list the namespaces of all of them" in told.unlisted
     assert told.doubtful == [], "a format of this namespace alone is still to be had"
     port = drive(cmic=0x2)
     del port.identify[0x10, 0]
-    assert examine_nvme(port, 1).unlisted
+    assert examine_nvme(port, 1).unlisted.endswith("this one does not list all namespaces of it")
     port.identify[0x10, 0] = list_data(2, 3)
     assert examine_nvme(port, 1).unlisted, "a list without what is in use is not the whole list"
 

@@ -20,7 +20,7 @@ from expunge_agent.core.drive import SAID_OF_THE_WHOLE, Drive, HiddenArea, NvmeN
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.reach import others, whole_subsystem
+from expunge_agent.core.reach import FORMATS, others, whole_subsystem
 from expunge_agent.core.technique import BY_KEY, Technique, earns
 from expunge_agent.core.volume import BUSES, uncredited
 from expunge_agent.protocol.base import Level
@@ -393,7 +393,7 @@ def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | N
     if others is None:
         unlisted = case.drive.unlisted if case.drive is not None else ""
         why = readable(unlisted, 300) or "the drive does not tell which are beside the target"
-        return Obstacle(f"it takes every namespace, and {why}", reason=reason)
+        return Obstacle(f"it takes every namespace, and {why}", _alone(case) if unlisted else "", reason)
     busy = [
         f"{one.node}: {readable(case.scope.in_use[one.node], 200)}"
         for one in others
@@ -413,6 +413,17 @@ def other_namespaces_objection(case: Case, technique: Technique) -> Obstacle | N
             reason,
         )
     return None
+
+
+def _alone(case: Case) -> str:
+    """What reaches the target's namespace and no other, by the drive's own account."""
+    drive = case.drive
+    formats = drive is not None and any(
+        one.offered and one.technique in FORMATS and not whole_subsystem(one.technique, drive)
+        for one in drive.abilities
+    )
+    what = "A format" if formats else "An overwrite"
+    return f"{what} of this namespace alone, where the profile allows it, reaches no other."
 
 
 def _namespace(one: NvmeNamespace) -> str:

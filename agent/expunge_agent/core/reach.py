@@ -13,14 +13,18 @@ _SANITIZE = (
     Technique.NVME_SANITIZE_BLOCK,
     Technique.NVME_SANITIZE_OVERWRITE,
 )
-_FORMAT = (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA)
+FORMATS = (Technique.NVME_FORMAT_CRYPTO, Technique.NVME_FORMAT_USER_DATA)
 
 
 def others(drive: Drive, node: str) -> list[NvmeNamespace] | None:
-    """The namespaces beside the one that was asked about, whose block device is `node`; None when it does not
+    """All namespaces beside the one that was asked about, whose block device is `node`; None when it does not
     show which one that is, or nobody lists them all."""
-    if drive.unlisted:
-        return None
+    return None if drive.unlisted else listed_others(drive, node)
+
+
+def listed_others(drive: Drive, node: str) -> list[NvmeNamespace] | None:
+    """Those of `others` that are known, where there may be more, too; None when it does not show which one was
+    asked about."""
     own = [
         one
         for one in drive.namespaces
@@ -45,7 +49,7 @@ def whole_subsystem(technique: Technique, drive: Drive) -> bool:
         return False
     if technique in _SANITIZE or technique is Technique.OPAL_REVERT:
         return True
-    if technique not in _FORMAT:
+    if technique not in FORMATS:
         return False
     for answer in drive.answers:
         if answer.name == IDENTIFY_CONTROLLER and len(answer.hex) >= 2 * (_FNA + 1):

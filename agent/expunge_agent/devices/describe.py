@@ -134,9 +134,8 @@ def _by_rotation(disk: Node, found_bus: str) -> MediumType:
     rate = _rate(disk)
     if rate >= 0:
         return MediumType.SSD if rate == 1 else MediumType.HDD if vpd.rotates(rate) else MediumType.UNKNOWN
-    flag = read_int(
-        disk.folder / "queue/rotational"
-    )  # libata makes page B1h up from the drive's own word 217
+    # libata makes page B1h up from the drive's own word 217
+    flag = read_int(disk.folder / "queue/rotational")
     if found_bus == "scsi":
         return MediumType.UNKNOWN
     if flag == 0:

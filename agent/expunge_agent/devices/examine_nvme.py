@@ -130,9 +130,12 @@ class _Look:
             must = f"OACS {controller.oacs:04X}h offers namespace management"
             allocated = self._numbers(Cns.ALLOCATED_NAMESPACES, must)
         if controller.in_company and not {*attached, nsid} <= set(allocated):
+            why = "does not list all namespaces of it"
+            if not controller.manages_namespaces:
+                why = "has no namespace management to list the namespaces of all of them"
             self.unlisted = (
-                f"the NVM subsystem may have further controllers (CMIC {controller.cmic:02X}h), and this one does not "
-                "list all namespaces of it"
+                f"the NVM subsystem may have further controllers (CMIC {controller.cmic:02X}h), "
+                f"and this one {why}"
             )
         if attached and nsid not in attached:
             self.doubtful.append(

@@ -28,9 +28,9 @@ _SECTOR = 512
 def places(size: int, key: bytes) -> list[int]:
     """Where the canaries of a medium of `size` bytes lie: ascending offsets, multiples of `BLOCK`.
 
-    Of n = size ÷ 4096 (rounded down) whole blocks the first and the last, and one in each of
-    s = min(1000, n ÷ 4 rounded up) equal sections, so that a small medium still holds what can be sampled: section i begins at block i·n ÷ s; in it block HMAC-SHA256(key, "expunge canary v1 i")
-    (big-endian) modulo its length.
+    Of n = size ÷ 4096 (rounded down) whole blocks the first and the last, and one in each of s = min(1000, n ÷ 4
+    rounded up) equal sections, so that a small medium still holds what can be sampled: section i begins at block
+    i·n ÷ s; in it block HMAC-SHA256(key, "expunge canary v1 i") (big-endian) modulo its length.
     """
     return _drawn(size, key, "canary", min(SECTIONS, (size // BLOCK + 3) // 4), ends=True)
 

@@ -53,7 +53,7 @@ class Ledger:
         self._ask_at = _SUSPICIOUS
         self._failed = 0
         self._spent = 0
-        self._step = 1
+        self._step = 1  # pieces, of whatever size
 
     @property
     def coarse(self) -> bool:
@@ -209,9 +209,9 @@ class Ledger:
             self._streak, self._ask_at, self._step = 0, _SUSPICIOUS, 1
 
     def _widen(self) -> None:
-        """Nothing of a piece could be done."""
+        """Nothing of a piece could be done: step over twice as much; pieces may be as small as a block."""
         with self._lock:
-            if self._step < self._limits.step:
+            if self._step * self._target.block < self._limits.step:
                 self._step *= 2
 
     def _judge(self, error: OSError, doing: str) -> None:

@@ -97,10 +97,8 @@ class MmcErase:
             if self.stop():
                 raise CommandError(f"the erase was stopped after {first} of {csd.size} bytes")
             end = min(first + csd.erase_group * _GROUPS_AT_ONCE, csd.size)
-            ends = (
-                first // csd.unit,
-                (end - mmc.SECTOR) // csd.unit,
-            )  # the addresses of the first and the last sector
+            # the addresses of the first and the last sector
+            ends = (first // csd.unit, (end - mmc.SECTOR) // csd.unit)
             statuses = self.port.send(mmc.erase(*ends, argument, milliseconds=limit))
             for status in statuses:
                 if trouble := mmc.trouble(status):

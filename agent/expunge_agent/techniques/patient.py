@@ -74,6 +74,7 @@ class Asker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._awaited = None  # whoever leaves while a question runs, as by an exception, has given it up
         self._asked.put(None)
 
     @property

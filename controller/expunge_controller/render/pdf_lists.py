@@ -48,8 +48,10 @@ def status(line: MediumLine) -> Label:
     if not line.status:
         return NONE
     words = STATUS[line.status]
-    if all(one.key for one in line.decisions):
-        return words
+    return words if all(one.key for one in line.decisions) else _unsigned(words)
+
+
+def _unsigned(words: Label) -> Label:
     return Label(f"{words.english}, {UNSIGNED.english}", f"{words.chinese}，{UNSIGNED.chinese}")
 
 
@@ -59,14 +61,18 @@ def deciders(line: MediumLine) -> str:
 
 
 def status_of_all(lines: Sequence[MediumLine]) -> Label:
-    """The status that the certificates share; counted by status where they do not, with the media that have none."""
-    counted = Counter(line.status for line in lines)
-    there = [(words, counted[one]) for one, words in (*STATUS.items(), ("", WITHOUT)) if counted[one]]
+    """The status that the certificates share, as on their lines; where they share none, how many have which.
+
+    Media without a certificate are counted with them.
+    """
+    counted = Counter(status(line) for line in lines)
+    kinds = [(one, one) for words in STATUS.values() for one in (words, _unsigned(words))]
+    there = [(words, counted[one]) for one, words in (*kinds, (NONE, WITHOUT)) if counted[one]]
     if len(there) == 1:
         return there[0][0]
     return Label(
-        ", ".join(f"{number(count)} {words.english}" for words, count in there) or WITHOUT.english,
-        "，".join(f"{words.chinese} {number(count)}" for words, count in there) or WITHOUT.chinese,
+        "; ".join(f"{number(count)} {words.english}" for words, count in there) or WITHOUT.english,
+        "；".join(f"{words.chinese} {number(count)}" for words, count in there) or WITHOUT.chinese,
     )
 
 
