@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from expunge_agent.devices.lanes import NVM_SUBSYSTEM
 from expunge_agent.files import explained
 
 LOOK = 0.5
@@ -43,19 +44,25 @@ def waits_for(own: Turn, others: Sequence[Turn], most: int, per_lane: int) -> st
     """What a turn that is not kept yet has to wait for, as a sentence; empty when it is to be kept now.
 
     At most `most` of all are kept and `per_lane` of one lane (0: no limit), whoever keeps them and whatever limits
-    those obey. Who asked earlier goes first, but holds nobody up who waits for another lane.
+    those obey; of an NVM subsystem always one. Who asked earlier goes first, but holds nobody up who waits for
+    another lane.
     """
     kept = [one for one in others if one.kept]
     here = [one for one in kept if one.lane == own.lane]
     ahead = [one for one in others if not one.kept and one.number < own.number]
     same = [one for one in ahead if one.lane == own.lane]
-    if per_lane and len(here) + len(same) >= per_lane:
+    if _full(own.lane, len(here) + len(same), per_lane):
         return f"waiting for a turn on {own.lane or 'its controller'}, {_told(here, same)}"
     lanes = [one.lane for one in kept]
-    able = [one for one in ahead if not per_lane or lanes.count(one.lane) < per_lane]
+    able = [one for one in ahead if not _full(one.lane, lanes.count(one.lane), per_lane)]
     if most and len(kept) + len(able) >= most:
         return f"waiting for a turn, {_told(kept, able)}"
     return ""
+
+
+def _full(lane: str, count: int, per_lane: int) -> bool:
+    limit = 1 if lane.startswith(NVM_SUBSYSTEM) else per_lane
+    return bool(limit) and count >= limit
 
 
 class Turns:

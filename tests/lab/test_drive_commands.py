@@ -53,7 +53,7 @@ class Case:
 
 
 HONEST = [
-    Case(technique)
+    Case(technique, slow=technique == "ata-security-erase-enhanced")
     for technique in (
         "nvme-sanitize-crypto",
         "nvme-sanitize-block",
@@ -184,6 +184,12 @@ class Bench:
             return Wiped(3, {"outcome": "refused", "level_achieved": "none", "targets": [said]}, [])
 
 
+def rows(cases: list[Case]) -> pytest.MarkDecorator:
+    """A test for each case."""
+    marked = [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else []) for one in cases]
+    return pytest.mark.parametrize("case", marked)
+
+
 @pytest.fixture(scope="module")
 def orders(
     machine: Machine, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -196,7 +202,7 @@ def orders(
             yield results
 
 
-@pytest.mark.parametrize("case", HONEST, ids=lambda case: case.name)
+@rows(HONEST)
 def test_an_honest_drive_is_sanitized(orders: Ahead[Case, Done], lab_report: Report, case: Case) -> None:
     done = orders.of(case)
     wiped = done.wiped
@@ -214,10 +220,7 @@ def test_an_honest_drive_is_sanitized(orders: Ahead[Case, Done], lab_report: Rep
         assert int(cells["from_cells"]) > 0
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else []) for one in LYING],
-)
+@rows(LYING)
 def test_a_lying_drive_is_not(orders: Ahead[Case, Done], lab_report: Report, case: Case) -> None:
     done = orders.of(case)
     wiped = done.wiped

@@ -131,6 +131,7 @@ def test_a_drive_that_forgets_its_sanitize_begins_again(
     assert seen.erasure["attempts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MACHINE_ALONE, ids=lambda case: case.name)
 def test_a_command_that_ended_while_the_machine_was_off(
     machine_alone: Scene[NvmeOnHost], lab_report: Report, case: Case

@@ -259,6 +259,7 @@ def test_a_mapping_is_a_target_and_its_header_is_not(bench: Bench, lab_report: R
     bench.run("dmsetup remove --retry laborigin; udevadm settle")
 
 
+@pytest.mark.slow
 def test_killed_while_it_takes_down(bench: Bench, lab_report: Report) -> None:
     """kill -9 in the middle of a step, and of the next run of it: the order ends truthfully all the same."""
     guest, disk = bench.guest, bench.node("killed")

@@ -22,6 +22,7 @@ from expunge_agent import turns as turns_module
 from expunge_agent.cli import running
 from expunge_agent.commands.port import CommandTimeout
 from expunge_agent.devices import rescan as rescanning
+from expunge_agent.devices.lanes import NVM_SUBSYSTEM
 from expunge_agent.devices.nodes import all_disks
 from expunge_agent.devices.rescan import rescan
 from expunge_agent.devices.roots import Roots
@@ -89,6 +90,13 @@ def test_no_limit_on_a_lane(tmp_path: Path) -> None:
     crowd = Crowd(Turns(tmp_path, per_lane=0))
     crowd.run(["a"] * 8)
     assert (crowd.done, crowd.most_on_a_lane > 1) == (8, True)
+
+
+def test_of_an_nvm_subsystem_one_namespace_at_a_time(tmp_path: Path) -> None:
+    """Whatever is allowed: the other one's sanitize would be refused."""
+    crowd = Crowd(Turns(tmp_path, per_lane=0))
+    crowd.run([f"{NVM_SUBSYSTEM}nqn.2026-01.example:{name}" for name in "ab"] * 4)
+    assert (crowd.done, crowd.most_on_a_lane, crowd.most) == (8, 1, 2)
 
 
 def test_no_more_than_the_power_supply_bears(tmp_path: Path) -> None:
