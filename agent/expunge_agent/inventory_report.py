@@ -16,7 +16,7 @@ import msgspec
 
 from expunge_agent.core.capabilities import can, condition, hidden
 from expunge_agent.core.guard import objections
-from expunge_agent.core.obstacles import settled_type
+from expunge_agent.core.settled import settled_type
 from expunge_agent.devices import host
 from expunge_agent.devices.aliases import resolve
 from expunge_agent.devices.inventory import Entry, survey

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from expunge_agent.core.case import Case, Scope
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard, standing_objections
 from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import Case, Scope, other_namespaces_objection
+from expunge_agent.core.obstacles import other_namespaces_objection
 from expunge_agent.core.plan import TargetPlan, facts_for, is_file, plan_target
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.reach import whole_subsystem

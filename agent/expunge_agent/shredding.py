@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import replace
 
 from expunge_agent.core import luks
+from expunge_agent.core.case import Scope
 from expunge_agent.core.guard import SystemPaths, guard, listing, readable
 from expunge_agent.core.key_progress import KeyStep
 from expunge_agent.core.layout import left_behind
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.luks_result import CHECK, ERASE, destruction, header_evidence
 from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.plan import TargetPlan
 from expunge_agent.core.progress import TargetProgress
 from expunge_agent.core.technique import Technique

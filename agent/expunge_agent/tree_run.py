@@ -7,10 +7,10 @@ import os
 
 import msgspec
 
+from expunge_agent.core.case import ALONE
 from expunge_agent.core.files_outcome import judge_files
 from expunge_agent.core.guard import guard, readable
 from expunge_agent.core.medium import Medium
-from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.plan import TargetPlan, plan_target
 from expunge_agent.devices.awake import awake

@@ -12,9 +12,9 @@ from expunge_agent.commands import ufs as queries
 from expunge_agent.commands.mmc import MmcCommand
 from expunge_agent.commands.port import CommandError
 from expunge_agent.core.capabilities import condition, details
+from expunge_agent.core.case import ALONE
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.medium import Found, Medium, MediumType
-from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.selection import Selection, select
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, drives, mmc, ufs

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from expunge_agent.core.case import Scope
 from expunge_agent.core.drive import Drive
-from expunge_agent.core.obstacles import Scope
 from expunge_agent.core.selection import Selection, select
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices import describe, drives

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from expunge_agent.cli import plan, wipe
 from expunge_agent.commands import opal
 from expunge_agent.commands.port import NvmeCommand
+from expunge_agent.core.case import ALONE
 from expunge_agent.core.drive import Ability, Drive
 from expunge_agent.core.drive import Opal as Seen
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.plan import Draw, TargetPlan, plan_target
 from expunge_agent.core.technique import Technique
 from expunge_agent.errors import DocumentError, UsageError

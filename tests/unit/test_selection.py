@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expunge_agent.core.credit import is_command
 from expunge_agent.core.drive import (
     SAID_OF_THE_WHOLE,
     Ability,
@@ -22,10 +23,10 @@ from expunge_agent.core.drive import (
     Opal,
 )
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.obstacles import is_command, settled_type
 from expunge_agent.core.plan import NOTHING_DRAWN, TargetPlan, facts_for, plan_target
 from expunge_agent.core.preference import BY_RATE, DECLARED, NOMINAL, RATES, preference
 from expunge_agent.core.selection import ALONE, Candidate, Scope, Selection, select, taken
+from expunge_agent.core.settled import settled_type
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.protocol import canonical
 from expunge_agent.protocol.base import Level

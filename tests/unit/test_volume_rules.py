@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge_agent.core.case import ALONE
 from expunge_agent.core.guard import guard
 from expunge_agent.core.medium import Kind, Medium, MediumType, Usage
-from expunge_agent.core.obstacles import ALONE
 from expunge_agent.core.plan import NOTHING_DRAWN, plan_target
 from expunge_agent.core.selection import Candidate, select, taken
 from expunge_agent.core.volume import (

@@ -16,7 +16,7 @@ from expunge_agent.cli.common import print_json, print_line, table
 from expunge_agent.core.capabilities import can, condition, details, hidden
 from expunge_agent.core.guard import SystemPaths, objections, readable
 from expunge_agent.core.medium import Kind
-from expunge_agent.core.obstacles import settled_type
+from expunge_agent.core.settled import settled_type
 from expunge_agent.devices.inventory import Entry, inventory, survey
 from expunge_agent.errors import NotFoundError, UsageError
 from expunge_agent.inventory_report import record

@@ -12,61 +12,31 @@ Rules in the order in which a person would want to hear of them; the first that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from posixpath import basename
 
-from expunge_agent.core.drive import SAID_OF_THE_WHOLE, Drive, HiddenArea, NvmeNamespace
+from expunge_agent.core.case import Case
+from expunge_agent.core.credit import DISCARDS, credit, is_command, restorable
+from expunge_agent.core.drive import NvmeNamespace
 from expunge_agent.core.guard import listing, readable
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.reach import FORMATS, others, whole_subsystem
-from expunge_agent.core.technique import BY_KEY, Technique, earns
-from expunge_agent.core.volume import BUSES, uncredited
+from expunge_agent.core.technique import BY_KEY, Technique
+from expunge_agent.core.volume import BUSES
 from expunge_agent.protocol.base import Level
-from expunge_agent.protocol.identity import BlockIdentity, Target
-from expunge_agent.protocol.key_rules import lesser
+from expunge_agent.protocol.identity import BlockIdentity
 from expunge_agent.protocol.receipt import Reason
 from expunge_profiles.schema import Profile
 
 _STACKED = (*BUSES, "loop", "zram")
 """Buses of devices that the kernel makes up; no drive of their own answers behind them."""
-_DISCARDS = (Technique.SECURE_DISCARD, Technique.DISCARD, Technique.ZERO_OUT)
 _SECURITY_ERASE = (Technique.ATA_SECURITY_ERASE, Technique.ATA_SECURITY_ERASE_ENHANCED)
 _SANITIZE = tuple(one for one in Technique if "-sanitize-" in one)
 _COMMAND_SETS = ("nvme", "ata", "scsi", "mmc")
 OTHER_PROFILE = "Choose a profile for this kind of medium: expunge-agent profiles"
 """The agent's own verb: a machine may have no controller's program."""
-_ROTATES = range(0x0401, 0xFFFF)
-"""Nominal rotation rates (ATA IDENTIFY DEVICE word 217, SCSI VPD page B1h); 1: it does not rotate; others are reserved."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What else of this machine the order takes in. Namespaces by their name in /sys/block.
-
-    ``ordered``: those that are targets of the same order. ``in_use``: those that must not be touched now,
-    and why. ``luks``: the LUKS volume that the target is, or why it is none.
-    """
-
-    ordered: frozenset[str] = frozenset()
-    in_use: Mapping[str, str] = field(default_factory=dict)
-    luks: LuksCase | str = ""
-
-
-ALONE = Scope()
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that is known when a technique is weighed. ``type`` is `settled_type`."""
-
-    target: Target
-    medium: Medium
-    drive: Drive | None
-    type: MediumType
-    profile: Profile | None
-    scope: Scope
 
 
 @dataclass(frozen=True)
@@ -87,55 +57,6 @@ def obstacle(case: Case, technique: Technique) -> Obstacle | None:
     return next((one for one in found if one is not None), None)
 
 
-def settled_type(medium: Medium, drive: Drive | None) -> MediumType:
-    """The type of medium by the kernel's account and the drive's own; unknown where they contradict.
-
-    The drive's rotation rate settles what the kernel could not tell, as behind a USB bridge. A drive that was asked and
-    gave none is not taken for rotating: the kernel takes every disk for that which does not say otherwise. One that was
-    not asked, or did not answer, leaves the kernel's account.
-    """
-    if drive is None or drive.rotation < 0 or _distrusted(medium, drive):
-        return medium.type
-    told = {1: MediumType.SSD}.get(drive.rotation)
-    if drive.rotation in _ROTATES:
-        told = MediumType.HDD
-    if medium.type in (MediumType.FILE, MediumType.VIRTUAL, MediumType.MEMORY, told):
-        return medium.type
-    if told is None:
-        return MediumType.UNKNOWN if medium.type is MediumType.HDD else medium.type
-    if medium.type is MediumType.UNKNOWN:
-        return told
-    if medium.type is MediumType.USB_FLASH and told is MediumType.SSD:
-        return medium.type
-    return MediumType.UNKNOWN
-
-
-def _distrusted(medium: Medium, drive: Drive) -> bool:
-    """Whether anything speaks against the answers themselves; that the whole drive gives them for a partition does not."""
-    return any(not (medium.partition and one == SAID_OF_THE_WHOLE) for one in drive.distrusted)
-
-
-def is_command(technique: Technique) -> bool:
-    """Whether the drive itself carries it out, on all of itself (or of a namespace)."""
-    return technique not in (Technique.OVERWRITE, *BY_KEY, *_DISCARDS)
-
-
-def credit(case: Case, technique: Technique) -> Level:
-    """The most `technique` earns on this very medium when nothing hinders it (see `technique.earns`).
-
-    A TCG revert takes the data away only where the drive encrypts what it stores, which Pyrite does
-    not: elsewhere it earns nothing.
-    """
-    if technique is Technique.OPAL_REVERT and case.drive is not None:
-        opal = case.drive.opal
-        if opal is None or not opal.media_encryption or "pyrite" in opal.ssc.lower():
-            return Level.NONE
-    if technique is Technique.LUKS_ERASE:
-        luks = case.scope.luks
-        return lesser(earns(technique, case.type), luks.level) if isinstance(luks, LuksCase) else Level.NONE
-    return earns(technique, case.type)
-
-
 def unfit_medium(medium: Medium, kind: MediumType, profile: Profile) -> str:
     """Why `profile` is not for `medium` of the type `kind`, in words; empty when it is.
 
@@ -148,51 +69,6 @@ def unfit_medium(medium: Medium, kind: MediumType, profile: Profile) -> str:
     if unfit is None:
         return ""
     return f"{readable(medium.path)} lies on {readable(unfit.path)}, which is of type {readable(unfit.type)}"
-
-
-def shortfall(case: Case, technique: Technique) -> str:
-    """Why `technique` cannot count for the whole medium, in words; empty when nothing is left out.
-
-    Space that the drive keeps from the host counts as left out unless it can be given back first, for
-    its own commands as well: what could not be seen cannot be verified (NIST SP 800-88 r2: hidden areas
-    are grounds for doubt).
-    """
-    drive = case.drive
-    if technique is Technique.LUKS_ERASE:
-        luks = case.scope.luks
-        if isinstance(luks, LuksCase) and luks.level is Level.NONE:
-            return f"the conditions of cryptographic erase are not met: {luks.lacking}"
-    if array := uncredited(case.medium.volume):
-        return array
-    if drive is None or case.medium.partition:
-        return ""
-    stuck = [area for area in drive.hidden if area.size and (drive.distrusted or not area.restorable)]
-    if stuck:
-        areas = " and ".join(f"{area.kind.upper()} of {area.size} bytes" for area in stuck)
-        return f"the drive hides space that cannot be given back: {areas}"
-    if drive.unreached and is_command(technique) and earns(technique, case.type) is Level.PURGE:
-        return "; ".join(drive.unreached)  # to clear, as an overwrite does, is to clear what the target is
-    if drive.doubtful_areas:
-        return f"the drive does not tell all that it hides: {listing(drive.doubtful_areas)}"
-    apparent, native = int(drive.apparent), int(drive.native)
-    if native > apparent > 0 and not any(area.size for area in drive.hidden):
-        return f"the drive keeps {native - apparent} bytes from the host and does not say how"
-    if apparent and case.medium.size > apparent:
-        return f"the host sees {case.medium.size} bytes and the drive says it has {apparent}"
-    if technique is Technique.OVERWRITE and apparent > case.medium.size:
-        return f"the host reaches {case.medium.size} of the {apparent} bytes that the drive says it has"
-    return ""
-
-
-def given_back(case: Case, technique: Technique) -> list[HiddenArea]:
-    """Hidden areas that the drive gives back before it is given the command; an overwrite gives none back."""
-    return _restorable(case) if is_command(technique) else []
-
-
-def _restorable(case: Case) -> list[HiddenArea]:
-    if case.drive is None or case.medium.partition or case.drive.distrusted:
-        return []
-    return [area for area in case.drive.hidden if area.size and area.restorable]
 
 
 def reaches_all(case: Case, technique: Technique) -> bool:
@@ -208,7 +84,7 @@ def other_namespaces(case: Case) -> Sequence[NvmeNamespace] | None:
 
 
 def _earns_nothing(case: Case, technique: Technique) -> Obstacle | None:
-    if technique in _DISCARDS:
+    if technique in DISCARDS:
         return Obstacle("it earns nothing: that a block reads as zeros is no proof that it was erased")
     offered = case.drive is not None and case.drive.ability(technique).offered
     if technique is Technique.OPAL_REVERT and offered and credit(case, technique) is Level.NONE:
@@ -373,7 +249,7 @@ def _not_in_profile(case: Case, technique: Technique) -> Obstacle | None:
 
 def _hidden_from_overwrite(case: Case, technique: Technique) -> Obstacle | None:
     """Overwriting writes what the host sees; an order is for a medium of the size it names (ADR 0018)."""
-    areas = _restorable(case) if technique is Technique.OVERWRITE else []
+    areas = restorable(case) if technique is Technique.OVERWRITE else []
     if not areas:
         return None
     told = " and ".join(f"{one.kind.upper()} of {one.size} bytes" for one in areas)

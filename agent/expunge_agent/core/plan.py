@@ -8,12 +8,14 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from expunge_agent.core.case import Scope
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.erasure import looked_at, unseen
 from expunge_agent.core.luks_case import LuksCase
 from expunge_agent.core.medium import Medium, MediumType
-from expunge_agent.core.obstacles import OTHER_PROFILE, Scope, settled_type, unfit_medium
+from expunge_agent.core.obstacles import OTHER_PROFILE, unfit_medium
 from expunge_agent.core.selection import Candidate, Selection, select, taken
+from expunge_agent.core.settled import settled_type
 from expunge_agent.core.technique import Technique
 from expunge_agent.protocol.base import Frozen, Level, Text
 from expunge_agent.protocol.identity import FileIdentity, Target

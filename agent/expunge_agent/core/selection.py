@@ -7,25 +7,21 @@ and the reason is written. Once a sanitize has started this is not asked again.
 
 from __future__ import annotations
 
+from expunge_agent.core.case import ALONE, Case, Scope
+from expunge_agent.core.credit import credit, given_back, shortfall
 from expunge_agent.core.drive import Drive, HiddenArea, NvmeNamespace
 from expunge_agent.core.guard import readable
 from expunge_agent.core.medium import Medium, MediumType
 from expunge_agent.core.obstacles import (
-    ALONE,
     OTHER_PROFILE,
-    Case,
     Obstacle,
-    Scope,
-    credit,
-    given_back,
     obstacle,
     other_namespaces,
     reaches_all,
-    settled_type,
-    shortfall,
     unfit_medium,
 )
 from expunge_agent.core.preference import UNKNOWN, estimate, preference, read_back_seconds
+from expunge_agent.core.settled import settled_type
 from expunge_agent.core.technique import Technique, earns
 from expunge_agent.core.volume import uncredited
 from expunge_agent.protocol.base import Frozen, Level, Text

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from expunge_agent.core.case import ALONE, Scope
 from expunge_agent.core.drive import Drive
 from expunge_agent.core.guard import guard, readable
-from expunge_agent.core.obstacles import ALONE, Scope
 from expunge_agent.devices.look import look
 from expunge_agent.devices.usage import Eyes
 
