@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from expunge_agent import erasures
 from expunge_agent.commands.port import CommandTimeout
 from expunge_agent.core.erasure_progress import ErasureProgress
+from expunge_agent.core.outcome import Verdict
 from expunge_agent.core.technique import Technique
 from expunge_agent.devices.refused import TargetRefused
 from expunge_agent.errors import StateError
@@ -215,6 +216,18 @@ def test_a_drive_at_work_after_a_restart_takes_its_turn_at_once(
     assert verdict.outcome is Outcome.SANITIZED
 
 
+def once_another_is_done(monkeypatch: pytest.MonkeyPatch, folder: Path, order: Order, book: Book) -> Verdict:
+    """Carry `order` out beside a drive that has the only turn until this one waits for it."""
+    turns = Turns(folder / "turns")
+    with ExitStack() as other:
+        other.enter_context(turns.hold("lab", threading.Event(), nobody))
+        events = Teller(other.close)
+        with_turns(monkeypatch, turns, events)
+        verdict = order.carry_out(book)
+    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    return verdict
+
+
 def test_a_command_that_is_given_again_after_a_restart_waits_for_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,17 +237,10 @@ def test_a_command_that_is_given_again_after_a_restart_waits_for_its_turn(
     with pytest.raises(Crash):
         order.carry_out(book)
     assert book.kinds[-1] == "erase-sending"
-    again, turns = book.reopened(), Turns(tmp_path / "turns")
     assert not bench.busy
-    with ExitStack() as other:
-        other.enter_context(turns.hold("lab", threading.Event(), nobody))
-        events = Teller(other.close)
-        with_turns(monkeypatch, turns, events)
-        try:
-            verdict = order.carry_out(again)
-        finally:
-            bench.close()
-    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    again = book.reopened()
+    verdict = once_another_is_done(monkeypatch, tmp_path, order, again)
+    bench.close()
     assert verdict.outcome is Outcome.SANITIZED
 
 
@@ -299,16 +305,9 @@ def test_a_drive_that_took_the_command_and_forgot_it_waits_for_its_turn(
     assert book.kinds[-1] == "erase-accepted"
     bench.power_cut()
     assert not bench.busy
-    again, turns = book.reopened(), Turns(tmp_path / "turns")
-    with ExitStack() as other:
-        other.enter_context(turns.hold("lab", threading.Event(), nobody))
-        events = Teller(other.close)
-        with_turns(monkeypatch, turns, events)
-        try:
-            verdict = order.carry_out(again)
-        finally:
-            bench.close()
-    assert events.said == ["waiting for a turn on lab, 1 is erasing"]
+    again = book.reopened()
+    verdict = once_another_is_done(monkeypatch, tmp_path, order, again)
+    bench.close()
     assert again.kinds.count("erase-starting") == 2
     assert verdict.outcome is Outcome.SANITIZED
 
